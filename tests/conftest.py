@@ -1,0 +1,36 @@
+"""What every test starts from: a fixed seed, no window, and real data only where it was given."""
+
+import os
+from pathlib import Path
+
+# Read when matplotlib and TensorFlow are first imported, here and in subprocesses.
+os.environ["MPLBACKEND"] = "Agg"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import hypothesis  # noqa: E402
+import keras  # noqa: E402
+import pytest  # noqa: E402
+
+# A first example traces and compiles, which says nothing of how slow the next ones are.
+hypothesis.settings.register_profile(
+    "prune_keras",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("prune_keras")
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """Seed Python, NumPy and the backend before each test."""
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def real_data():
+    """Return the folder that `$PRUNE_KERAS_DATA` names, or skip the test."""
+    folder = os.environ.get("PRUNE_KERAS_DATA")
+    if not folder:
+        pytest.skip("needs real data: set PRUNE_KERAS_DATA to the folder that holds it")
+    return Path(folder)
