@@ -1,0 +1,87 @@
+"""The demo: scikit-learn's 1,797 handwritten digits of 8x8 pixels, and a small network for them.
+
+Everything is on the disk already, so the demo needs no network and ends within seconds.
+"""
+
+import numpy as np
+
+from prune_keras.models import runs
+from prune_keras.models.images import Data
+from prune_keras.models.networks import batch_norm_stack
+
+INPUT_SHAPE = (8, 8, 1)
+
+
+def load_data(seed=0):
+    """Return the digits as 997 training, 400 validation and 400 test images, pixels 0 to 255.
+
+    Raises:
+        ValueError: if scikit-learn, which brings the images, is not installed.
+
+    Example:
+
+    >>> [images.shape for images, labels in load_data()]
+    [(997, 8, 8, 1), (400, 8, 8, 1), (400, 8, 8, 1)]
+    """
+    images, labels = _read()
+    order = np.random.default_rng(seed).permutation(len(labels))
+    parts = np.split(order, [len(order) - 800, len(order) - 400])
+    return Data(*((images[part], labels[part]) for part in parts))
+
+
+def network(precision="float32"):
+    """Four 3x3 convolutions with batch normalization, and two Dense layers.
+
+    Example:
+
+    >>> network().count_params()
+    14602
+    """
+    return batch_norm_stack((16, 16, 32, 32), 64, precision=precision, input_shape=INPUT_SHAPE)
+
+
+def settings(seed=0, epochs=24, dense_epochs=15, verbose=1, **pruning):
+    """Return the demo's `Settings`: prune as long as at most one point of accuracy is lost.
+
+    Args:
+        seed: an integer.
+        epochs: epochs with pruning and fine-tuning; the last sixth goes without a cut.
+        dense_epochs: epochs before.
+        verbose: see `Settings`.
+        **pruning: arguments of `ProgressivePruning` that differ from the demo's.
+    """
+    return runs.Settings(
+        model="digits",
+        seed=seed,
+        batch_size=32,
+        flip=False,
+        shift=1,
+        dense_epochs=dense_epochs,
+        dense_learning_rate=3e-3,
+        epochs=epochs,
+        fine_tune_epochs=epochs // 6,
+        learning_rate=1e-3,
+        pruning={"max_drop": 0.01, "fraction": 0.15} | pruning,
+        verbose=verbose,
+    )
+
+
+def run(output, **arguments):
+    """Run the demo; every file goes to `output`. Arguments are those of `settings`.
+
+    Returns:
+        A `prune_keras.models.runs.Result`.
+    """
+    return runs.run(network, load_data(), settings(**arguments), output)
+
+
+def _read():
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ValueError(
+            "The demo's images come with scikit-learn. Received: no such package. "
+            "Install it: pip install scikit-learn."
+        ) from error
+    digits = load_digits()
+    return (digits.images[..., None] * (255 / 16)).astype("uint8"), digits.target

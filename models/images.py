@@ -1,0 +1,138 @@
+"""Images and labels as arrays: three splits, checked files, and shuffled, augmented batches."""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+class Data(NamedTuple):
+    """Three pairs `(images, labels)`, images `(n, height, width, channels)`, labels `(n,)`.
+
+    Every decision is made on `validation`; `test` is for the numbers of the final report.
+    """
+
+    train: tuple
+    validation: tuple
+    test: tuple
+
+
+class Batches(keras.utils.PyDataset):
+    """Shuffled batches of flipped and shifted images, the same on every backend.
+
+    What a batch holds depends on the seed, the epoch and its place only.
+
+    Args:
+        images: array `(n, height, width, channels)`.
+        labels: integer array `(n,)`.
+        batch_size: images a batch. Defaults to `128`.
+        flip: whether every second image, by chance, is mirrored left to right.
+        shift: by how many pixels at most an image is moved along each axis; zeros fill the rest.
+        seed: an integer.
+
+    Example:
+
+    >>> import numpy as np
+    >>> batches = Batches(np.zeros((10, 8, 8, 1), "uint8"), np.arange(10), batch_size=4)
+    >>> [len(labels) for _, labels in (batches[0], batches[1], batches[2])]
+    [4, 4, 2]
+    """
+
+    def __init__(self, images, labels, batch_size=128, flip=True, shift=4, seed=0):
+        super().__init__()
+        self.images = np.pad(images, [(0, 0), (shift, shift), (shift, shift), (0, 0)])
+        self.labels = labels
+        self.batch_size, self.flip, self.shift, self.seed = batch_size, flip, shift, seed
+        self.epoch = 0
+        self._shuffle()
+
+    def __len__(self):
+        return -(-len(self.labels) // self.batch_size)
+
+    def __getitem__(self, place):
+        chosen = self.order[place * self.batch_size : (place + 1) * self.batch_size]
+        random = np.random.default_rng((self.seed, self.epoch, place))
+        corners = random.integers(0, 2 * self.shift + 1, (len(chosen), 2))
+        images = self._crop(chosen, corners)
+        if self.flip:
+            mirrored = random.random(len(chosen)) < 0.5
+            images[mirrored] = images[mirrored, :, ::-1]
+        return images, self.labels[chosen]
+
+    def on_epoch_end(self):
+        self.epoch += 1
+        self._shuffle()
+
+    def _shuffle(self):
+        self.order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.labels))
+
+    def _crop(self, chosen, corners):
+        _, height, width, _ = self.images.shape
+        height, width = height - 2 * self.shift, width - 2 * self.shift
+        pairs = zip(chosen, corners, strict=True)
+        return np.stack([self.images[i, y : y + height, x : x + width] for i, (y, x) in pairs])
+
+
+def split(x_train, y_train, x_test, y_test, seed=0):
+    """Shuffle the training images and keep the last tenth of them for validation.
+
+    Example:
+
+    >>> import numpy as np
+    >>> x, y = np.zeros((50, 8, 8, 1), "uint8"), np.zeros(50, int)
+    >>> data = split(x, y, x[:7], y[:7])
+    >>> len(data.train[1]), len(data.validation[1]), len(data.test[1])
+    (45, 5, 7)
+    """
+    order = np.random.default_rng(seed).permutation(len(x_train))
+    train, validation = np.split(order, [len(order) - len(order) // 10])
+    return Data(
+        (x_train[train], y_train[train]),
+        (x_train[validation], y_train[validation]),
+        (x_test, y_test),
+    )
+
+
+def read_npz(path):
+    """Return `x_train, y_train, x_test, y_test` of an `.npz` file, checked.
+
+    Args:
+        path: the file. Images are numbers from 0 to 255, `(n, height, width, channels)`; labels are
+            integers `(n,)` or `(n, 1)`.
+
+    Raises:
+        ValueError: if the file is missing, is no `.npz`, or holds something else.
+    """
+    try:
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in ARRAYS}
+    except (OSError, KeyError, ValueError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"The data must be an .npz file with {', '.join(ARRAYS)}. Received: path='{path}' "
+            f"({type(error).__name__}: {error}). Name such a file, or leave the path out."
+        ) from error
+    for part in ("train", "test"):
+        arrays[f"y_{part}"] = _check(arrays[f"x_{part}"], arrays[f"y_{part}"], part, path)
+    return tuple(arrays[name] for name in ARRAYS)
+
+
+def _check(images, labels, part, path):
+    """Return the labels as a vector, or raise what is wrong with a pair of arrays."""
+    if images.ndim != 4 or len(images) == 0:
+        raise ValueError(
+            f"Images must have shape (n, height, width, channels), n at least 1. "
+            f"Received: x_{part} of shape {images.shape} in '{path}'. Store them so."
+        )
+    if labels.size != len(images) or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"Every image needs one integer label. Received: y_{part} of shape {labels.shape} and "
+            f"type {labels.dtype} for {len(images)} images in '{path}'. Store one for each."
+        )
+    if not np.isfinite(images).all():
+        raise ValueError(
+            f"Pixels must be finite numbers from 0 to 255. Received: x_{part} with NaN or infinite "
+            f"values in '{path}'. Replace them, or leave those images out."
+        )
+    return labels.reshape(-1)

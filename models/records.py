@@ -1,0 +1,105 @@
+"""What a run leaves in its folder: tables, settings and pictures, written with plain names."""
+
+import csv
+import dataclasses
+import json
+import time
+
+import keras
+
+import prune_keras
+from prune_keras import plots
+
+
+class Recorder(keras.callbacks.Callback):
+    """Collects the logs of every epoch, with its wall time and what the model costs.
+
+    Put it after the callbacks that add to the logs.
+
+    Args:
+        phase: what the epochs are called in the table, e.g. `"prune"`.
+
+    Example:
+
+    >>> recorder = Recorder("dense")
+    >>> recorder.rows
+    []
+    """
+
+    def __init__(self, phase):
+        super().__init__()
+        self.phase = phase
+        self.rows = []
+
+    def on_train_begin(self, logs=None):
+        self._mark = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        now = time.perf_counter()
+        row = {"phase": self.phase, "epoch": epoch + 1, "seconds": round(now - self._mark, 2)}
+        cost = dataclasses.asdict(prune_keras.cost(self.model))
+        self.rows.append(row | {name: float(value) for name, value in (logs or {}).items()} | cost)
+        self._mark = time.perf_counter()
+
+
+def write_table(path, rows):
+    """Write dictionaries as CSV; a value that a row lacks stays empty."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows({key: _rounded(value) for key, value in row.items()} for row in rows)
+
+
+def write_json(path, value):
+    path.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def read_table(path):
+    """Return the rows of a CSV file as dictionaries of strings; none if it is not there."""
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def read_json(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_run(folder, rows, history, pruning):
+    """Write `results.csv`, `history.csv`, `history.png`, and what `write_pruning` writes."""
+    write_table(folder / "results.csv", rows)
+    write_table(folder / "history.csv", history)
+    phases = ("prune", "fine-tune")
+    plots.history([row for row in history if row["phase"] in phases], folder / "history.png")
+    write_pruning(folder, pruning)
+
+
+def write_pruning(folder, pruning):
+    """Write `rounds.json`, `report.txt`, `report.json`, `widths.csv` and `widths.png`."""
+    report = pruning.report
+    write_json(folder / "rounds.json", [describe(round_) for round_ in pruning.rounds])
+    (folder / "report.txt").write_text(report.render() + "\n", encoding="utf-8")
+    (folder / "report.json").write_text(report.to_json() + "\n", encoding="utf-8")
+    write_table(folder / "widths.csv", width_rows(report))
+    plots.widths(report, folder / "widths.png")
+
+
+def describe(round_):
+    """Return a round of pruning as plain numbers, without its plan."""
+    fields = ("number", "epoch", "metric", "kept", "seconds")
+    costs = {name: dataclasses.asdict(getattr(round_, name)) for name in ("before", "after")}
+    return {name: getattr(round_, name) for name in fields} | costs
+
+
+def width_rows(report):
+    """Return one row a layer: its name, its width before and after, and the share that is left."""
+    return [
+        {"layer": path, "before": before, "after": after, "kept": f"{after / before:.0%}"}
+        for path, (before, after) in report.widths.items()
+    ]
+
+
+def _rounded(value):
+    return round(value, 6) if isinstance(value, float) else value

@@ -1,0 +1,108 @@
+"""What the command line shows: rows of plain values as tables, and lines that are never wrapped."""
+
+import math
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def say(line, stderr=False, style=None):
+    """Print a line as it is: no markup, no colours for numbers, no wrapping."""
+    Console(stderr=stderr).print(line, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def complain(line):
+    """Print a line to standard error, in red."""
+    say(line, stderr=True, style="red")
+
+
+def show_graph(model, graph):
+    """Print a traced model: its layers, its families, what is fixed and why, and its cost."""
+    show_table(f"Layers of {graph.name}", _layer_rows(model, graph))
+    show_table("Families", _family_rows(graph))
+    for line in graph.fixed:
+        say(f"Cannot be pruned: {line}")
+    cost = graph.cost
+    say(f"{cost.params:,} parameters, {as_text(cost.flops)} FLOPs, {cost.neurons:,} neurons")
+
+
+def show_run(result, output):
+    """Print what a run came to: the report, a line a network, and the files."""
+    say(result.pruning.report.render())
+    show_table("Test images looked at once, at the end", result.rows)
+    for text in result.files.values():
+        say(text)
+    say(f"Tables and pictures: {output}")
+
+
+def _layer_rows(model, graph, prefix=""):
+    """Return a row for every layer with parameters, those of nested models included."""
+    rows = []
+    for layer in model.layers:
+        path = prefix + layer.name
+        if hasattr(layer, "layers"):
+            rows += _layer_rows(layer, graph, f"{path}/")
+        elif layer.weights:
+            rows.append(_layer_row(path, layer, graph))
+    return rows
+
+
+def _layer_row(path, layer, graph):
+    producer = graph.producers.get(path)
+    return {
+        "layer": path,
+        "type": type(layer).__name__,
+        "units": "" if producer is None else len(producer.neurons),
+        "prunable": "" if producer is None else int(producer.prunable.sum()),
+        "family": ", ".join(f.name for f in graph.families if path in f.paths),
+        "parameters": layer.count_params(),
+        "FLOPs": _flops(layer, graph),
+    }
+
+
+def _flops(layer, graph):
+    """Return two for each multiply-add with the layer's weights, `None` where sizes are unknown."""
+    owned = {id(variable) for variable in layer.weights}
+    flops = 0
+    for weight in graph.weights:
+        if id(weight.variable) in owned:
+            if weight.times is None:
+                return None
+            flops += 2 * weight.times * math.prod(weight.variable.shape)
+    return flops
+
+
+def _family_rows(graph):
+    return [
+        {"family": f.name, "neurons": f.size, "layers": ", ".join(f.paths)} for f in graph.families
+    ]
+
+
+def show_table(title, rows):
+    """Print dictionaries as a table; texts stand left, numbers right."""
+    if not rows:
+        return
+    table = Table(title=title, title_justify="left")
+    for name in rows[0]:
+        is_text = any(isinstance(row[name], str) and row[name] for row in rows)
+        side = "left" if is_text else "right"
+        table.add_column(name.replace("_", " "), justify=side)
+    for row in rows:
+        table.add_row(*(Text(as_text(value)) for value in row.values()))
+    Console().print(table)
+
+
+def as_text(value):
+    """Return a value as a table shows it.
+
+    Example:
+
+    >>> as_text(1250858), as_text(0.9173), as_text(None)
+    ('1,250,858', '0.9173', 'unknown')
+    """
+    if value is None:
+        return "unknown"
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) < 1 else f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,97 @@
+"""Whole runs on few images: what they write, compare, keep and refuse."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from prune_keras.models import cifar10, images, records, runs
+
+RANDOM = np.random.default_rng(0)
+
+
+def few_images(count=200, shape=(8, 8, 1)):
+    """Return images whose class is the quarter that is bright."""
+    labels = RANDOM.integers(0, 4, count)
+    pixels = RANDOM.integers(0, 60, (count, *shape)).astype("uint8")
+    half = shape[0] // 2
+    for image, label in zip(pixels, labels, strict=True):
+        top, left = divmod(label, 2)
+        image[top * half :, left * half :][:half, :half] += 150
+    return pixels, labels
+
+
+def few_data():
+    pixels, labels = few_images()
+    return images.split(pixels, labels, *few_images(60))
+
+
+def small_network():
+    return cifar10.batch_norm_stack((4, 4, 6, 6), 12, classes=4, input_shape=(8, 8, 1))
+
+
+def small_settings(**changes):
+    chosen = {"dense_epochs": 2, "epochs": 3, "fine_tune_epochs": 1, "batch_size": 32, "shift": 1}
+    chosen |= {"dense_learning_rate": 1e-2, "pruning": {"target": {"params": 0.5}}, "verbose": 0}
+    return runs.Settings(**chosen | {"flip": False} | changes)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run with a baseline: its result and its folder."""
+    folder = tmp_path_factory.mktemp("run") / "new"
+    return runs.run(small_network, few_data(), small_settings(baseline=True), folder), folder
+
+
+def test_a_run_leaves_all_its_files(finished):
+    result, folder = finished
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "dense.csv", "dense.keras", "history.csv", "history.png", "pruned.h5", "pruned.keras",
+        "report.json", "report.txt", "results.csv", "rounds.json", "settings.json", "widths.csv",
+        "widths.png",
+    }  # fmt: skip
+    assert json.loads((folder / "settings.json").read_text())["epochs"] == 3
+    assert len(json.loads((folder / "rounds.json").read_text())) == len(result.pruning.rounds) > 0
+
+
+def test_a_run_compares_networks_that_had_the_same_epochs(finished):
+    rows = {row["network"]: row for row in finished[0].rows}
+    assert [row["epochs"] for row in rows.values()] == [2, 3, 3]
+    assert rows["dense, trained on"]["params"] == rows["dense"]["params"]
+    phases = [row["phase"] for row in records.read_table(finished[1] / "history.csv")]
+    assert phases == ["dense"] * 2 + ["dense, trained on"] * 3 + ["prune"] * 2 + ["fine-tune"]
+
+
+def test_exported_files_are_the_network_that_the_results_name(finished):
+    result, folder = finished
+    pixels, labels = few_images(60)
+    reported = result.rows[-1]
+    loaded = [
+        keras.models.load_model(folder / f"pruned.{s}", compile=False) for s in ("h5", "keras")
+    ]
+    assert [model.count_params() for model in loaded] == [reported["params"]] * 2
+    np.testing.assert_array_equal(
+        loaded[0].predict(pixels, verbose=0), loaded[1].predict(pixels, verbose=0)
+    )
+
+
+def test_a_second_run_keeps_the_dense_network(finished):
+    result, folder = finished
+    before = (folder / "dense.keras").read_bytes()
+    again = runs.run(None, few_data(), small_settings(), folder)
+    assert (folder / "dense.keras").read_bytes() == before
+    assert again.rows[0]["epochs"] == 2
+
+
+def test_a_folder_of_other_settings_is_refused(finished):
+    with pytest.raises(ValueError, match="one dense network. Received: .* 'seed': 0"):
+        runs.run(small_network, few_data(), small_settings(seed=1), finished[1])
+
+
+def test_max_drop_counts_from_the_dense_network(tmp_path):
+    settings = small_settings(pruning={"max_drop": 0.05, "fraction": 0.2}, epochs=5)
+    result = runs.run(small_network, few_data(), settings, tmp_path)
+    dense, pruned = result.rows
+    assert pruned["validation_accuracy"] >= dense["validation_accuracy"] - 0.05 - 1e-6
