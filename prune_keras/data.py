@@ -1,0 +1,121 @@
+"""Batches from whatever a user holds: arrays, tuples of arrays, datasets of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+Batch = tuple[Any, Any, Any]
+
+
+def batches(data: Any, batch_size: int = 128, steps: int | None = None) -> Iterator[Batch]:
+    """Yield `(inputs, targets, sample_weights)`; what is not there is None.
+
+    Args:
+        data: an array of inputs, a tuple `(inputs, targets)` or `(inputs, targets,
+            sample_weights)`, where inputs and targets may be lists or dicts of arrays; or a
+            `keras.utils.PyDataset`, a `tf.data.Dataset` or another iterable that yields batches.
+        batch_size: samples a batch, for arrays. Each batch is spread over the whole array, so that
+            the first ones do not hold one class only. Defaults to 128.
+        steps: number of batches, at most. Defaults to None: all.
+
+    Raises:
+        ValueError: if there is no sample, arrays differ in length, or a dataset has no end.
+
+    Example:
+
+    >>> [x.tolist() for x, y, w in batches(np.arange(5), batch_size=3)]
+    [[0, 2, 4], [1, 3]]
+    """
+    if not _is_arrays(data) and steps is None and _endless(data):
+        raise ValueError(
+            "`data` must end. Received: a dataset that repeats forever. "
+            "Pass data.take(number_of_batches)."
+        )
+    found = _array_batches(data, batch_size) if _is_arrays(data) else _dataset_batches(data)
+    empty = True
+    for batch in islice(found, steps):
+        empty = False
+        yield batch
+    if empty:
+        raise ValueError(
+            "`data` must hold at least one sample. Received: data without any. "
+            "Pass samples of the training data."
+        )
+
+
+def _is_arrays(data: Any) -> bool:
+    if data is None:
+        raise ValueError(
+            "`data` must be samples. Received: data=None. "
+            "Pass inputs, (inputs, targets), or a dataset of batches."
+        )
+    flat = tree.flatten(data) if isinstance(data, tuple | list | dict) else [data]
+    return all(hasattr(array, "shape") and hasattr(array, "__getitem__") for array in flat)
+
+
+def _array_batches(data: Any, batch_size: int) -> Iterator[Batch]:
+    parts = data if isinstance(data, tuple) else (data,)
+    lengths = {len(array) for array in tree.flatten(parts)}
+    if len(lengths) > 1:
+        raise ValueError(
+            "All arrays of `data` must hold the same number of samples. "
+            f"Received: {sorted(lengths)} samples."
+        )
+    count = -(-max(lengths, default=0) // batch_size)
+    for first in range(count):
+        yield _complete(tree.map_structure(lambda a: a[first::count], parts))  # noqa: B023
+
+
+def _dataset_batches(data: Any) -> Iterator[Batch]:
+    if isinstance(data, keras.utils.PyDataset):
+        data = (data[i] for i in range(data.num_batches or 0))
+    for batch in data:
+        yield _complete(batch if isinstance(batch, tuple | list) else (batch,))
+
+
+def _endless(data: Any) -> bool:
+    cardinality = getattr(data, "cardinality", None)
+    return cardinality is not None and int(cardinality()) == -1
+
+
+def _complete(parts: Any) -> Batch:
+    if len(parts) > 3:
+        raise ValueError(
+            "A batch must be inputs, (inputs, targets), or (inputs, targets, sample_weights). "
+            f"Received: {len(parts)} parts."
+        )
+    x, y, weights = (*parts, None, None)[:3]
+    return x, y, weights
+
+
+def flat_inputs(model_inputs: list, x: Any) -> list:
+    """Return the inputs of a batch in the order and dtypes of the model's inputs.
+
+    Args:
+        model_inputs: the model's symbolic input tensors.
+        x: one tensor, or a list or dict of tensors.
+
+    Raises:
+        ValueError: if their number differs.
+    """
+    if isinstance(x, dict) and {t.name for t in model_inputs} <= set(x):
+        x = [x[tensor.name] for tensor in model_inputs]
+    flat = tree.flatten(x)
+    if len(flat) != len(model_inputs):
+        raise ValueError(
+            f"`data` must hold {len(model_inputs)} input arrays a sample, one an input of the "
+            f"model. Received: {len(flat)}."
+        )
+    tensors = zip(flat, model_inputs, strict=True)
+    return [keras.ops.convert_to_tensor(value, dtype=tensor.dtype) for value, tensor in tensors]
+
+
+def size_of(x: Any) -> int:
+    """Return the number of samples in a batch."""
+    return int(np.shape(tree.flatten(x)[0])[0])

@@ -1,0 +1,133 @@
+"""What a user asks of a selection: how much, in what order, and what must remain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+
+from prune_keras import debias as debiasing
+from prune_keras.accounting import METRICS, Cost
+
+SCOPES = ("global", "layerwise", "uniform")
+COMBINATIONS = {"mean": np.add, "sum": np.add, "max": np.maximum, "min": np.minimum}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What must remain whatever the scores say.
+
+    Args:
+        min_units: units that every layer keeps at least. Defaults to 1.
+        max_layer_fraction: share of its original units that a layer loses at most, in (0, 1].
+            Defaults to 1.
+        exclude: layers that keep all units: a path or pattern such as `"block1_*"`, several of
+            them, or a function of the path. Defaults to none.
+        round_to: a family keeps a multiple of this many neurons, or all. Defaults to 1.
+    """
+
+    min_units: int = 1
+    max_layer_fraction: float = 1.0
+    exclude: str | Iterable[str] | Callable[[str], bool] = ()
+    round_to: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("min_units", "round_to"):
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or value < 1:
+                raise ValueError(
+                    f"`{name}` must be a whole number of at least 1. Received: {name}={value!r}."
+                )
+        check_share("max_layer_fraction", self.max_layer_fraction, upto_one=True)
+        if not callable(self.exclude):
+            names = (self.exclude,) if isinstance(self.exclude, str) else tuple(self.exclude)
+            object.__setattr__(self, "exclude", names)
+
+    def excluded(self, paths: Iterable[str]) -> set[str]:
+        """Return the paths that must keep all their units.
+
+        Raises:
+            ValueError: if a name or pattern fits no path.
+        """
+        paths = list(paths)
+        if callable(self.exclude):
+            return {path for path in paths if self.exclude(path)}
+        for pattern in self.exclude:
+            if not any(fnmatchcase(path, pattern) for path in paths):
+                raise ValueError(
+                    "`exclude` must name layers with prunable units. Received: "
+                    f"exclude={pattern!r}, which fits none of {paths}."
+                )
+        return {path for path in paths if any(fnmatchcase(path, p) for p in self.exclude)}
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How neurons are put in order.
+
+    Args:
+        scope: one of `{"global", "layerwise", "uniform"}`.
+        debias: name or function; see `prune_keras.debias`. Only `"global"` uses it.
+        combine: one of `{"mean", "sum", "max", "min"}`: the score of a neuron from its members'.
+    """
+
+    scope: str = "global"
+    debias: Any = "mean"
+    combine: str = "mean"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "debias", debiasing.get(self.debias))
+        for name, known in (("scope", SCOPES), ("combine", tuple(COMBINATIONS))):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"`{name}` must be one of {known}. Received: {name}={getattr(self, name)!r}."
+                )
+
+
+def meets(cost: Cost, budget: Mapping[str, float]) -> bool:
+    """Tell whether a cost is within a budget, metric by metric."""
+    return all(getattr(cost, metric) <= most for metric, most in budget.items())
+
+
+def budget_of(target: Mapping[str, float] | None, cost: Cost) -> dict[str, float]:
+    """Turn shares into absolute budgets, metric by metric."""
+    budget = {}
+    for metric, share in (target or {}).items():
+        if getattr(cost, metric) is None:
+            raise ValueError(
+                "A target on FLOPs needs known spatial sizes. Received: "
+                f"target={dict(target or {})}, while the model leaves them open. "
+                "Pass input_shape, e.g. input_shape=(224, 224, 3)."
+            )
+        budget[metric] = share * getattr(cost, metric)
+    return budget
+
+
+def check_request(target: Mapping[str, float] | None, fraction: float | None) -> None:
+    """Raise a ValueError unless at least one of target and fraction is given and in range."""
+    if target is None and fraction is None:
+        raise ValueError(
+            "Say how much to prune. Received: target=None, fraction=None. "
+            'Give target={"params": 0.5}, fraction=0.3, or both.'
+        )
+    if target is not None:
+        if not isinstance(target, Mapping) or not target or not set(target) <= set(METRICS):
+            raise ValueError(
+                f"`target` must map some of {METRICS} to the share that may remain. "
+                f'Received: target={target!r}. Write target={{"params": 0.5}}.'
+            )
+        for metric, share in target.items():
+            check_share(f"target[{metric!r}]", share)
+    if fraction is not None:
+        check_share("fraction", fraction)
+
+
+def check_share(name: str, value: Any, upto_one: bool = False) -> None:
+    """Raise a ValueError unless the value is a share in (0, 1), or in (0, 1]."""
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not (0 < value < 1 or (upto_one and value == 1)):
+        bounds = "(0, 1]" if upto_one else "(0, 1)"
+        raise ValueError(f"`{name}` must be a share in {bounds}. Received: {name}={value!r}.")

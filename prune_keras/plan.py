@@ -1,0 +1,145 @@
+"""A plan: which units of which layers are kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The units that every prunable layer of one model keeps.
+
+    Args:
+        kept: path of the layer -> sorted `(kept,)` indices of the units it keeps.
+        widths: path of the layer -> the number of units the plan was made for.
+
+    Raises:
+        ValueError: if the paths differ, or indices are unsorted, repeated or out of range.
+
+    Example:
+
+    >>> first = Plan({"conv": [0, 2, 3]}, {"conv": 4})
+    >>> second = Plan({"conv": [1, 2]}, {"conv": 3})
+    >>> first.then(second).kept
+    {'conv': array([2, 3])}
+    """
+
+    kept: Mapping[str, np.ndarray]
+    widths: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        kept = {path: np.array(indices, dtype=int) for path, indices in self.kept.items()}
+        widths = {path: int(width) for path, width in self.widths.items()}
+        object.__setattr__(self, "kept", kept)
+        object.__setattr__(self, "widths", widths)
+        _check(kept, widths)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Plan):
+            return NotImplemented
+        return self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.to_dict(), sort_keys=True))
+
+    @property
+    def new_widths(self) -> dict[str, int]:
+        """Path of the layer -> the number of units that are left."""
+        return {path: len(indices) for path, indices in self.kept.items()}
+
+    @property
+    def removed(self) -> int:
+        """Number of units that the plan removes, in all layers."""
+        return sum(self.widths.values()) - sum(self.new_widths.values())
+
+    def then(self, following: Plan) -> Plan:
+        """Compose with a plan for the model that this plan leaves.
+
+        Args:
+            following: a plan whose `widths` are this plan's `new_widths`.
+
+        Returns:
+            One plan for the model that this plan was made for.
+
+        Raises:
+            ValueError: if the second plan was made for another model.
+        """
+        if following.widths != self.new_widths:
+            raise ValueError(
+                "A following plan must be made for the widths that this plan leaves. Received: "
+                f"{_difference(following.widths, self.new_widths)}. "
+                "Make it from the thinner model: select(trace(thin), ...)."
+            )
+        kept = {path: self.kept[path][following.kept[path]] for path in self.kept}
+        return Plan(kept, self.widths)
+
+    def to_dict(self) -> dict:
+        """Return the plan as lists and numbers."""
+        kept = {path: indices.tolist() for path, indices in self.kept.items()}
+        return {"kept": kept, "widths": dict(self.widths)}
+
+    def save(self, file: str | Path) -> None:
+        """Write the plan as JSON."""
+        Path(file).write_text(json.dumps(self.to_dict(), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, file: str | Path) -> Plan:
+        """Read a plan that `save` wrote.
+
+        Raises:
+            ValueError: if the file holds something else.
+        """
+        try:
+            stored = json.loads(Path(file).read_text())
+            return cls(stored["kept"], stored["widths"])
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"A plan file must hold JSON with `kept` and `widths`. Received: {file} ({error}). "
+                "Write one with plan.save(file)."
+            ) from error
+
+    @classmethod
+    def everything(cls, widths: Mapping[str, int]) -> Plan:
+        """Return the plan that keeps every unit."""
+        return cls({path: np.arange(width) for path, width in widths.items()}, widths)
+
+    def check_fits(self, widths: Mapping[str, int]) -> None:
+        """Raise a ValueError unless the plan was made for a model of these widths."""
+        if dict(self.widths) != dict(widths):
+            raise ValueError(
+                "A plan fits only the model it was made for. Received: "
+                f"{_difference(self.widths, widths)}. "
+                "Make a plan from this model, or apply this one to the model it came from."
+            )
+
+
+def _difference(received: Mapping[str, int], expected: Mapping[str, int]) -> str:
+    for path in [*expected, *received]:
+        if received.get(path) != expected.get(path):
+            return f"{received.get(path)} units for {path!r}, while it has {expected.get(path)}"
+    return "the same widths"
+
+
+def _check(kept: Mapping[str, np.ndarray], widths: Mapping[str, int]) -> None:
+    if set(kept) != set(widths):
+        raise ValueError(
+            "`kept` and `widths` must name the same layers. Received: "
+            f"kept={sorted(kept)}, widths={sorted(widths)}."
+        )
+    for path, indices in kept.items():
+        if not _sorted_below(indices, widths[path]):
+            raise ValueError(
+                f"The kept indices of a layer must be sorted, different, and below its width. "
+                f"Received: kept[{path!r}]={indices.tolist()}, width={widths[path]}."
+            )
+
+
+def _sorted_below(indices: Sequence[int] | np.ndarray, width: int) -> bool:
+    indices = np.asarray(indices)
+    inside = len(indices) == 0 or (indices[0] >= 0 and indices[-1] < width)
+    return indices.ndim == 1 and inside and bool((np.diff(indices) > 0).all())

@@ -1,0 +1,75 @@
+"""Pictures of what was done: the course of a run, and the widths it ended with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from prune_keras.report import Report
+
+SHARES = ("params", "flops", "neurons")
+
+
+def history(
+    epochs: Mapping[str, Sequence[float]], path: str | Path, monitor: str = "val_accuracy"
+) -> Path:
+    """Draw a metric, and what is left of parameters, FLOPs and neurons, over epochs.
+
+    Args:
+        epochs: values an epoch by name, as `keras.callbacks.History.history` holds them; those of
+            `monitor` and any of `"params"`, `"flops"`, `"neurons"` are drawn.
+        path: picture to write; the ending gives the format.
+        monitor: the metric. Defaults to `"val_accuracy"`.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if the metric is not among the values.
+    """
+    if monitor not in epochs:
+        raise ValueError(
+            f"`monitor` must be in the history. Received: monitor={monitor!r}, while it holds "
+            f"{sorted(epochs)}. Choose one of these."
+        )
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    numbers = range(1, len(epochs[monitor]) + 1)
+    above.plot(numbers, epochs[monitor], marker="o", color="black")
+    above.set_ylabel(monitor)
+    for name in (name for name in SHARES if name in epochs):
+        below.plot(numbers, [v / epochs[name][0] for v in epochs[name]], marker="o", label=name)
+    below.set(xlabel="epoch", ylabel="share of the first epoch", ylim=(0, 1.05))
+    below.legend()
+    return _save(figure, path)
+
+
+def widths(report: Report, path: str | Path) -> Path:
+    """Draw the units of each layer before and after.
+
+    Args:
+        report: what was done.
+        path: picture to write; the ending gives the format.
+
+    Returns:
+        The path.
+    """
+    figure = Figure(figsize=(7, 1.2 + 0.3 * len(report.widths)), layout="constrained")
+    axes: Any = figure.subplots()
+    rows = list(report.widths)
+    axes.barh(rows, [report.widths[row][0] for row in rows], color="lightgray", label="before")
+    axes.barh(rows, [report.widths[row][1] for row in rows], color="tab:blue", label="after")
+    axes.invert_yaxis()
+    axes.set_xlabel("units")
+    axes.legend()
+    return _save(figure, path)
+
+
+def _save(figure: Figure, path: str | Path) -> Path:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    return path

@@ -1,0 +1,90 @@
+"""One call: score, select and shrink a model without training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prune_keras import criteria
+from prune_keras.report import Report
+from prune_keras.scoring import score_graph
+from prune_keras.selection import select
+from prune_keras.surgery import shrink
+from prune_keras.tracing import trace
+
+
+def prune(
+    model: Any,
+    target: Mapping[str, float] | None = None,
+    fraction: float | None = None,
+    criterion: Any = "l2",
+    debias: Any = "mean",
+    combine: str = "mean",
+    scope: str = "global",
+    data: Any = None,
+    min_units: int = 1,
+    max_layer_fraction: float = 1.0,
+    exclude: Any = (),
+    round_to: int = 1,
+    input_shape: tuple[int | None, ...] | None = None,
+    seed: int | None = None,
+) -> tuple[Any, Report]:
+    """Return a thinner copy of a model, and what was done.
+
+    Args:
+        model: a built functional or Sequential model; it is not changed.
+        target: share that may remain, at most, of one or more of `{"params", "flops",
+            "neurons"}`, each in (0, 1).
+        fraction: share of the neurons to remove, in (0, 1). Give `target`, `fraction` or both.
+        criterion: one of `{"l1", "l2", "random", "apoz", "mean_activation", "taylor"}`, or what
+            `prune_keras.criteria.get` takes. Defaults to `"l2"`.
+        debias: one of `{"none", "mean", "l2", "zscore", "rank"}`, or a function. Defaults to
+            `"mean"`.
+        combine: one of `{"mean", "sum", "max", "min"}`: the score of coupled units. Defaults to
+            `"mean"`.
+        scope: one of `{"global", "layerwise", "uniform"}`. Defaults to `"global"`.
+        data: samples for a data-driven criterion; see `prune_keras.score`.
+        min_units: units that every layer keeps at least. Defaults to 1.
+        max_layer_fraction: share of its units that a layer loses at most. Defaults to 1.
+        exclude: layers that keep all units: path, pattern, several of them, or a function of the
+            path. Defaults to none.
+        round_to: neurons are removed so that a family keeps a multiple of this many. Defaults
+            to 1.
+        input_shape: shape of one sample, for models that leave spatial sizes open.
+        seed: seed of `criterion="random"`.
+
+    Returns:
+        `(thin, report)`: the thin model, compiled as the model is, and a `Report`.
+
+    Raises:
+        ValueError: if an argument is out of range or the target cannot be reached.
+
+    Example:
+
+    >>> import keras, prune_keras
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(2)]
+    ... )
+    >>> thin, report = prune_keras.prune(model, target={"params": 0.5})
+    >>> report.before.params, report.after.params
+    (58, 23)
+    """
+    criterion = criteria.get(criterion)
+    graph = trace(model, input_shape)
+    scores = score_graph(model, graph, criterion, data, seed)
+    plan = select(
+        graph,
+        scores,
+        target=target,
+        fraction=fraction,
+        scope=scope,
+        debias=debias,
+        combine=combine,
+        min_units=min_units,
+        max_layer_fraction=max_layer_fraction,
+        exclude=exclude,
+        round_to=round_to,
+    )
+    thin = shrink(model, plan)
+    after = trace(thin, input_shape).cost
+    return thin, Report(model.name, plan, graph.cost, after, graph.fixed)

@@ -1,0 +1,86 @@
+"""Recalibration: measure batch normalization's statistics anew after a cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from prune_keras import _backend, _keras
+from prune_keras.data import batches, flat_inputs
+
+
+def recalibrate(model: Any, data: Any, steps: int = 10) -> int:
+    """Set moving means and variances to those of a few batches; frozen layers stay as they are.
+
+    Each layer's input is measured while all layers normalize by their batch: with `m_b` and `v_b`
+    the mean and variance of batch `b`, the mean becomes `mean(m_b)` and the variance
+    `mean(v_b + m_b^2) - mean(m_b)^2`.
+
+    Args:
+        model: a built functional or Sequential model; changed in place.
+        data: inputs, `(inputs, targets)` or a dataset of batches.
+        steps: number of batches to look at, at most. Defaults to 10.
+
+    Returns:
+        The number of layers measured.
+    """
+    layers = [layer for layer in _keras.all_layers(model) if _is_measured(layer)]
+    if not layers:
+        return 0
+    step = _backend.compiled(_step(model), model)
+    totals: dict[str, tuple] = {}
+    count = 0
+    for x, _, _ in batches(data, steps=steps):
+        for path, (mean, square) in step(flat_inputs(_inputs(model), x)).items():
+            before = totals.get(path, (0.0, 0.0))
+            totals[path] = (before[0] + mean, before[1] + square)
+        count += 1
+    by_key = {_name(layer): layer for layer in layers}
+    for key, (mean, square) in totals.items():
+        _assign(by_key[key], mean / count, square / count)
+    return len(totals)
+
+
+def _is_measured(layer: Any) -> bool:
+    return isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+
+
+def _inputs(model: Any) -> list:
+    return _keras.function_of(model).inputs
+
+
+def _name(layer: Any) -> str:
+    return str(id(layer))
+
+
+def _step(model: Any) -> Callable:
+    @_backend.without_gradients
+    def step(x: list) -> dict[str, tuple]:
+        moments: dict[str, tuple] = {}
+
+        def call(visited: _keras.Call) -> Any:
+            layer = visited.operation
+            if not _is_measured(layer):
+                return _keras.run(visited)
+            moments[_name(layer)] = _moments(layer, visited.args[0])
+            return _keras.run(visited, training=True)
+
+        _keras.walk(model, x, call)
+        return moments
+
+    return step
+
+
+def _moments(layer: Any, x: Any) -> tuple[Any, Any]:
+    axis = layer.axis % len(x.shape)
+    others = tuple(i for i in range(len(x.shape)) if i != axis)
+    x = ops.cast(x, "float32") if keras.backend.standardize_dtype(x.dtype) != "float64" else x
+    return ops.mean(x, axis=others), ops.mean(ops.square(x), axis=others)
+
+
+def _assign(layer: Any, mean: Any, square: Any) -> None:
+    layer.moving_mean.assign(mean)
+    layer.moving_variance.assign(ops.maximum(square - ops.square(mean), 0))

@@ -1,0 +1,232 @@
+"""From what a trace recorded to a `Graph`: resolve labels, group neurons, count costs."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from prune_keras import _keras
+from prune_keras.accounting import CostModel
+from prune_keras.graph import Family, Fixed, Graph, Producer, Setting, Tensor, Weight
+from prune_keras.labels import Labels, Partition, varying_axes
+
+
+@dataclass(frozen=True)
+class Fixing:
+    """Ids that must stay, and why."""
+
+    ids: np.ndarray
+    reason: str
+
+
+@dataclass(frozen=True)
+class MadeUnits:
+    """Units that a layer makes, and the calls in which it does."""
+
+    path: str
+    layer: Any
+    ids: np.ndarray
+    kernel: Any
+    axis: int
+    calls: list[tuple[Any, int]]
+
+
+@dataclass
+class UsedWeight:
+    """A variable with channels along its axes; `times` grows with every call."""
+
+    path: str
+    variable: Any
+    axes: dict[int, np.ndarray]
+    reads: tuple[int, ...]
+    times: int | None
+
+
+@dataclass
+class Record:
+    """Everything that rules reported during one trace."""
+
+    fixings: list[Fixing] = field(default_factory=list)
+    made: dict[int, MadeUnits] = field(default_factory=dict)
+    used: dict[int, UsedWeight] = field(default_factory=dict)
+    settings: dict[tuple[int, str], tuple] = field(default_factory=dict)
+    rectangles: list[np.ndarray] = field(default_factory=list)
+    tensors: dict[int, tuple[Any, Labels]] = field(default_factory=dict)
+    pointwise: set[int] = field(default_factory=set)
+    recompute_shapes: bool = False
+
+
+def resolve(model: Any, record: Record, partition: Partition) -> Graph:
+    """Turn the record of a trace into a `Graph`."""
+    _make_rectangular(record.rectangles, partition)
+    roots = partition.roots()
+    reasons = _reasons(record, roots)
+    prunable = _prunable(record, roots, reasons)
+    follow = _follower(model, record.pointwise)
+    producers = {m.path: _producer(m, roots, prunable, follow) for m in record.made.values()}
+    weights = tuple(_weight(used, roots) for used in record.used.values())
+    axes, index = _distinct_axes(producers, weights, record, roots)
+    groups = _group(axes, prunable)
+    tensors = record.tensors.values()
+    return Graph(
+        name=model.name,
+        producers=producers,
+        families=_named(groups, producers),
+        fixed=tuple(_fixed(producers.values(), reasons)),
+        weights=weights,
+        settings=tuple(Setting(o, n, roots[ids], v) for o, n, ids, v in record.settings.values()),
+        tensors=tuple(Tensor(t, labels.shape, roots[labels.ids]) for t, labels in tensors),
+        costs=_cost_model(model, axes, groups, prunable, weights, index),
+        unit_axes={path: index[_key(p.neurons)] for path, p in producers.items()},
+    )
+
+
+def _make_rectangular(rectangles: list[np.ndarray], partition: Partition) -> None:
+    """Unite ids until each recorded array differs along one axis at most."""
+    changed = True
+    while changed:
+        changed = False
+        roots = partition.roots()
+        for ids in rectangles:
+            for axis in varying_axes(roots[ids])[:-1]:
+                partition.unite(ids, ids.take([0], axis))
+                changed = True
+
+
+def _reasons(record: Record, roots: np.ndarray) -> dict[int, str]:
+    reasons: dict[int, str] = {}
+    for fixing in record.fixings:
+        for root in np.unique(roots[fixing.ids]).tolist():
+            reasons.setdefault(root, fixing.reason)
+    return reasons
+
+
+def _prunable(record: Record, roots: np.ndarray, reasons: dict[int, str]) -> np.ndarray:
+    """Return booleans by root: made by a layer, and not fixed."""
+    prunable = np.zeros(len(roots), bool)
+    for made in record.made.values():
+        prunable[roots[made.ids]] = True
+    prunable[list(reasons)] = False
+    return prunable
+
+
+def _producer(made: MadeUnits, roots, prunable, follow: Callable[[Any], Any]) -> Producer:
+    neurons = roots[made.ids]
+    taps = tuple((follow(node), axis) for node, axis in made.calls)
+    return Producer(made.path, made.layer, neurons, prunable[neurons], made.kernel, made.axis, taps)
+
+
+def _follower(model: Any, pointwise: set[int]) -> Callable[[Any], Any]:
+    """Return a function that follows a call to where others read its normalized activation."""
+    functions = [_keras.function_of(nested) for nested in _keras.models_in(model)]
+    ends = {id(tensor) for function in functions for tensor in function.outputs}
+    readers: dict[int, dict[int, Any]] = defaultdict(dict)
+    for node in (node for function in functions for node in _keras.nodes_of(function)):
+        for tensor in node.input_tensors:
+            readers[id(tensor)][id(node)] = node
+
+    def follow(node: Any) -> Any:
+        output = id(node.outputs[0])
+        following = list(readers[output].values())
+        alone = output not in ends and len(following) == 1
+        return follow(following[0]) if alone and id(following[0]) in pointwise else node
+
+    return follow
+
+
+def _weight(used: UsedWeight, roots: np.ndarray) -> Weight:
+    axes = {axis: roots[ids] for axis, ids in used.axes.items()}
+    return Weight(used.path, used.variable, axes, used.reads, used.times)
+
+
+def _fixed(producers: Iterable[Producer], reasons: dict[int, str]) -> Iterable[Fixed]:
+    for producer in producers:
+        counts: dict[str, int] = defaultdict(int)
+        for neuron in producer.neurons[~producer.prunable].tolist():
+            counts[reasons[neuron]] += 1
+        for reason, units in counts.items():
+            yield Fixed(producer.path, units, reason)
+
+
+def _distinct_axes(producers, weights, record, roots) -> tuple[list[np.ndarray], dict[bytes, int]]:
+    """Collect every distinct vector of neurons that lies along an axis of a weight or tensor."""
+    index: dict[bytes, int] = {}
+    axes: list[np.ndarray] = []
+    vectors = [p.neurons for p in producers.values()]
+    vectors += [ids for weight in weights for ids in weight.axes.values()]
+    for _, labels in record.tensors.values():
+        ids = roots[labels.ids]
+        vectors += [ids.reshape(-1)] if labels.ids.size == max(labels.ids.shape, default=0) else []
+    for ids in vectors:
+        if index.setdefault(_key(ids), len(axes)) == len(axes):
+            axes.append(ids)
+    return axes, index
+
+
+def _key(ids: np.ndarray) -> bytes:
+    return np.ascontiguousarray(ids).tobytes()
+
+
+def _group(axes: list[np.ndarray], prunable: np.ndarray) -> list[tuple[tuple, list[int]]]:
+    """Return (signature, neurons) of each family; a signature lists (axis, entries a neuron)."""
+    places: dict[int, list] = defaultdict(list)
+    for number, ids in enumerate(axes):
+        neurons, first, counts = np.unique(ids, return_index=True, return_counts=True)
+        for i in np.argsort(first).tolist():
+            if prunable[neurons[i]]:
+                places[int(neurons[i])].append((number, int(counts[i])))
+    groups: dict[tuple, list[int]] = defaultdict(list)
+    for neuron, signature in places.items():
+        groups[tuple(signature)].append(neuron)
+    return list(groups.items())
+
+
+def _named(groups, producers: dict[str, Producer]) -> tuple[Family, ...]:
+    """Name each family after the first layer it lives in."""
+    living: dict[int, list[str]] = defaultdict(list)
+    for path, producer in producers.items():
+        for neuron in np.unique(producer.neurons[producer.prunable]).tolist():
+            living[neuron].append(path)
+    families: list[Family] = []
+    taken: dict[str, int] = defaultdict(int)
+    for _, neurons in groups:
+        paths = tuple(living[neurons[0]])
+        taken[paths[0]] += 1
+        number = taken[paths[0]]
+        name = paths[0] if number == 1 else f"{paths[0]}#{number}"
+        families.append(Family(name, paths, np.array(neurons)))
+    return tuple(families)
+
+
+def _cost_model(model, axes, groups, prunable, weights, index: dict[bytes, int]) -> CostModel:
+    members = np.zeros((len(axes), len(groups)), np.int64)
+    for column, (signature, _) in enumerate(groups):
+        for axis, count in signature:
+            members[axis, column] = count
+    rank = max((len(w.axes) for w in weights), default=1)
+    terms = np.full((len(weights), rank), -1, np.int64)
+    for row, weight in enumerate(weights):
+        terms[row, : len(weight.axes)] = [index[_key(ids)] for ids in weight.axes.values()]
+    return CostModel(
+        constants=np.array([int((~prunable[ids]).sum()) for ids in axes], np.int64),
+        members=members,
+        terms=terms,
+        factors=np.array([_factor(weight) for weight in weights], np.int64),
+        times=np.array([-1 if w.times is None else w.times for w in weights], np.int64),
+        params=_other_params(model, weights),
+    )
+
+
+def _factor(weight: Weight) -> int:
+    shape = tuple(weight.variable.shape)
+    return math.prod(size for axis, size in enumerate(shape) if axis not in weight.axes)
+
+
+def _other_params(model: Any, weights: Iterable[Weight]) -> int:
+    known = {id(weight.variable) for weight in weights}
+    return sum(math.prod(v.shape) for v in model.weights if id(v) not in known)

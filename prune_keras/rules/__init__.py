@@ -1,0 +1,53 @@
+"""One short rule a layer type: how channel labels pass through it, and what carries them.
+
+A rule is a function `rule(visit, trace) -> ids` of a `Visit` (the layer and the labels that come
+in) and the `Tracer` it reports to. It returns the channel ids of the output. What has no rule is
+never guessed: its channels stay, and the report says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Rule = Callable[[Any, Any], Any]
+_RULES: dict[type, Rule] = {}
+
+
+def register_rule(*operations: type) -> Callable[[Rule], Rule]:
+    """Register a rule for one or more operation classes.
+
+    Args:
+        *operations: subclasses of `keras.layers.Layer` or `keras.Operation`.
+
+    Returns:
+        A decorator for the rule, a function of a `Visit` and a `Tracer`.
+    """
+
+    def register(rule: Rule) -> Rule:
+        _RULES.update(dict.fromkeys(operations, rule))
+        return rule
+
+    return register
+
+
+def rule_for(operation: Any) -> Rule | None:
+    """Return the rule of an operation, or None.
+
+    A subclass shares its parent's rule as long as it changes neither `call` nor `build`.
+    """
+    for parent in type(operation).__mro__:
+        if parent in _RULES:
+            same = all(_method(operation, name) is getattr(parent, name, None) for name in _SHARED)
+            return _RULES[parent] if same else None
+    return None
+
+
+_SHARED = ("call", "build")
+
+
+def _method(operation: Any, name: str) -> Any:
+    return getattr(type(operation), name, None)
+
+
+from prune_keras.rules import elementwise, structural, weighted  # noqa: E402, F401

@@ -1,0 +1,149 @@
+"""Rules of what maps each entry by itself: activations, normalization by channel, merges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+from keras.src.ops import numpy as raw
+
+from prune_keras.labels import Labels, varies
+from prune_keras.rules import register_rule
+
+ELEMENTWISE_ACTIVATIONS = frozenset(
+    "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu "
+    "linear log_sigmoid mish relu relu6 selu sigmoid silu soft_shrink softplus softsign "
+    "sparse_plus sparse_sigmoid squareplus swish tanh tanh_shrink threshold".split()
+)
+
+
+def activation_mixes(activation: Any) -> str | None:
+    """Return why an activation may mix the units of a layer, or None if it does not."""
+    if activation is None:
+        return None
+    name = getattr(activation, "__name__", type(activation).__name__)
+    known = getattr(keras.activations, name, None) is activation
+    if known and name in ELEMENTWISE_ACTIVATIONS:
+        return None
+    return f"its activation {name} is not known to act on each unit alone"
+
+
+@register_rule(
+    layers.ActivityRegularization,
+    layers.ELU,
+    layers.GaussianDropout,
+    layers.GaussianNoise,
+    layers.Identity,
+    layers.LeakyReLU,
+    layers.ReLU,
+    layers.SpatialDropout1D,
+    layers.SpatialDropout2D,
+    layers.SpatialDropout3D,
+)
+def pointwise(visit, trace):
+    return trace.pointwise(visit)
+
+
+@register_rule(layers.Activation)
+def activation(visit, trace):
+    reason = activation_mixes(visit.operation.activation)
+    if reason is not None:
+        trace.fix(visit.input.ids, f"{visit.path}: {reason}")
+        return visit.input.ids
+    return trace.pointwise(visit)
+
+
+@register_rule(layers.Softmax)
+def softmax(visit, trace):
+    return trace.fix(visit.input.ids, f"{visit.path} is a softmax over them")
+
+
+@register_rule(layers.Dropout, layers.AlphaDropout)
+def dropout(visit, trace):
+    shape = visit.operation.noise_shape
+    if shape is not None:
+        for axis, size in enumerate(shape[1:]):
+            if size not in (None, 1) and varies(visit.input.ids, axis):
+                trace.fix(visit.input.ids, f"the noise_shape of {visit.path} counts them")
+    return trace.pointwise(visit)
+
+
+@register_rule(layers.BatchNormalization)
+def batch_normalization(visit, trace):
+    layer, axis = visit.operation, _without_batch(visit.operation.axis, visit.input.rank)
+    channels = trace.along(visit.input, axis, visit.path)
+    for variable in layer.weights:
+        trace.weight(visit, variable, {0: channels})
+    return trace.pointwise(visit)
+
+
+@register_rule(layers.Normalization)
+def normalization(visit, trace):
+    layer, ids = visit.operation, visit.input.ids
+    for variable in layer.weights:
+        trace.weight(visit, variable, {})
+    if any(varies(ids, _without_batch(axis, visit.input.rank)) for axis in layer.axis):
+        trace.fix(ids, f"{visit.path} holds a mean and a variance for each of them")
+    return trace.pointwise(visit)
+
+
+@register_rule(layers.Rescaling)
+def rescaling(visit, trace):
+    layer = visit.operation
+    if max(np.size(layer.scale), np.size(layer.offset)) > 1:
+        trace.fix(visit.input.ids, f"{visit.path} holds a scale or an offset for each of them")
+    return trace.pointwise(visit)
+
+
+@register_rule(
+    layers.Add,
+    layers.Average,
+    layers.Maximum,
+    layers.Minimum,
+    layers.Multiply,
+    layers.Subtract,
+    raw.Add,
+    raw.Maximum,
+    raw.Minimum,
+    raw.Multiply,
+    raw.Subtract,
+)
+def merge(visit, trace):
+    """Unite what meets at one entry; a tensor of one channel broadcasts without being united."""
+    rank = len(visit.shape)
+    if any(np.size(value) > 1 for value in _constants(visit)):
+        trace.fix(visit.input.ids, f"{visit.path} joins them with a constant array")
+    tensors = [_aligned(labels, rank) for labels in visit.inputs]
+    whole = [t for t in tensors if not _broadcasts(t, tensors)]
+    if not whole:
+        for labels in tensors:
+            trace.fix(labels.ids, f"{visit.path} broadcasts them against each other")
+        return trace.nothing(rank, f"{visit.path} broadcasts them against each other")
+    for other in whole[1:]:
+        trace.partition.unite(whole[0].ids, other.ids)
+    sizes = np.broadcast_shapes(*(t.ids.shape for t in whole))
+    return np.broadcast_to(whole[0].ids, sizes)
+
+
+def _constants(visit) -> list:
+    flat = keras.tree.flatten((visit.args, visit.kwargs))
+    return [value for value in flat if value is not None and not isinstance(value, Labels)]
+
+
+def _aligned(labels: Labels, rank: int) -> Labels:
+    missing = (1,) * (rank - labels.rank)
+    return Labels(labels.ids.reshape(missing + labels.ids.shape), missing + labels.shape)
+
+
+def _broadcasts(labels: Labels, others: list[Labels]) -> bool:
+    """Tell whether a tensor has size 1 where another one has different channels."""
+    return any(
+        labels.shape[axis] == 1 and any(varies(other.ids, axis) for other in others)
+        for axis in range(labels.rank)
+    )
+
+
+def _without_batch(axis: int, rank: int) -> int:
+    return axis if axis < 0 else axis - 1

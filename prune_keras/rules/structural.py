@@ -1,0 +1,221 @@
+"""Rules of what moves, drops, repeats or joins entries without computing with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from keras import layers
+from keras.src.ops import numpy as raw
+
+from prune_keras import _keras
+from prune_keras.labels import Labels, kept_sizes, varies, varying_axes
+from prune_keras.rules import register_rule
+
+
+@register_rule(
+    layers.AveragePooling1D,
+    layers.AveragePooling2D,
+    layers.AveragePooling3D,
+    layers.Cropping1D,
+    layers.Cropping2D,
+    layers.Cropping3D,
+    layers.MaxPooling1D,
+    layers.MaxPooling2D,
+    layers.MaxPooling3D,
+    layers.UpSampling1D,
+    layers.UpSampling2D,
+    layers.UpSampling3D,
+    layers.ZeroPadding1D,
+    layers.ZeroPadding2D,
+    layers.ZeroPadding3D,
+)
+def spatial(visit, trace):
+    return _along_channels_only(visit, trace)
+
+
+@register_rule(
+    layers.GlobalAveragePooling1D,
+    layers.GlobalAveragePooling2D,
+    layers.GlobalAveragePooling3D,
+    layers.GlobalMaxPooling1D,
+    layers.GlobalMaxPooling2D,
+    layers.GlobalMaxPooling3D,
+)
+def global_pooling(visit, trace):
+    ids = _along_channels_only(visit, trace)
+    return ids if visit.operation.keepdims else ids.reshape(-1)
+
+
+def _along_channels_only(visit, trace) -> np.ndarray:
+    """Return the ids along the channel axis; what the layer mixes must not differ elsewhere."""
+    axis = 0 if getattr(visit.operation, "data_format", None) == "channels_first" else -1
+    channels = trace.along(visit.input, axis, visit.path)
+    shape = [1] * visit.input.rank
+    shape[axis] = -1
+    return channels.reshape(shape)
+
+
+@register_rule(layers.Flatten)
+def flatten(visit, trace):
+    ids = visit.input.full()
+    if ids is None:
+        return _unknown_size(visit, trace)
+    if visit.operation.data_format == "channels_first" and ids.ndim > 1:
+        ids = np.moveaxis(ids, 0, -1)
+    return ids.reshape(-1)
+
+
+@register_rule(layers.Reshape)
+def reshape(visit, trace):
+    ids = visit.input.full()
+    if ids is None or None in visit.shape:
+        return _unknown_size(visit, trace)
+    ids = trace.rectangle(ids.reshape(visit.shape))
+    shape = visit.shape
+    trace.setting(visit.operation, "target_shape", ids, lambda mask: kept_sizes(mask, shape))
+    return ids
+
+
+def _unknown_size(visit, trace) -> np.ndarray:
+    reason = f"{visit.path} reshapes an axis of unknown size"
+    trace.fix(visit.input.ids, reason)
+    return trace.nothing(len(visit.shape), reason)
+
+
+@register_rule(layers.Concatenate, raw.Concatenate)
+def concatenate(visit, trace):
+    axis = visit.operation.axis
+    axis = axis if axis < 0 else axis - 1
+    if None in (labels.shape[axis] for labels in visit.inputs):
+        joined = any(varies(labels.ids, axis) for labels in visit.inputs)
+        return _unknown_size(visit, trace) if joined else _same(visit, trace)
+    parts = [_sized(labels, axis) for labels in visit.inputs]
+    sizes = [np.array(part.shape) for part in parts]
+    shape = np.max(sizes, axis=0)
+    whole = [np.broadcast_to(p, [*_replaced(shape, axis, p.shape[axis])]) for p in parts]
+    return trace.rectangle(np.concatenate(whole, axis=axis))
+
+
+def _same(visit, trace) -> np.ndarray:
+    """Unite tensors that are joined along an axis on which none of them holds channels."""
+    first, *others = visit.inputs
+    for other in others:
+        trace.partition.unite(first.ids, other.ids)
+    sizes = np.broadcast_shapes(*(labels.ids.shape for labels in visit.inputs))
+    return np.broadcast_to(first.ids, sizes)
+
+
+def _sized(labels: Labels, axis: int) -> np.ndarray:
+    """Return ids at full size along one axis."""
+    return np.broadcast_to(labels.ids, _replaced(labels.ids.shape, axis, labels.shape[axis]))
+
+
+def _replaced(sizes, axis: int, size) -> tuple:
+    sizes = list(sizes)
+    sizes[axis] = size
+    return tuple(sizes)
+
+
+@register_rule(raw.Pad)
+def pad(visit, trace):
+    """Zero padding on a channel axis brings channels of its own, which can be removed."""
+    widths = _pad_widths(visit.operation.pad_width, visit.input.rank + 1)
+    ids = visit.input.ids
+    for axis, (before, after) in enumerate(widths[1:]):
+        if before or after:
+            ids = _padded(visit, trace, ids, axis, before, after)
+    if widths[0] != (0, 0):
+        trace.fix(ids, f"{visit.path} pads the batch")
+    return ids
+
+
+def _padded(visit, trace, ids: np.ndarray, axis: int, before: int, after: int) -> np.ndarray:
+    size = visit.input.shape[axis]
+    if not varies(ids, axis) or size is None:
+        return _padded_evenly(visit, trace, ids, axis)
+    if visit.operation.mode != "constant" or len(varying_axes(ids)) > 1:
+        return trace.fix(_padded_evenly(visit, trace, ids, axis), f"{visit.path} pads them")
+    shape = _replaced(ids.shape, axis, -1)
+    fresh = trace.partition.new(before + after).reshape(shape)
+    ids = np.concatenate(
+        [fresh.take(range(before), axis), ids, fresh.take(range(before, before + after), axis)],
+        axis=axis,
+    )
+    trace.setting(visit.operation, "pad_width", ids, _new_pad_width(visit, axis, before, after))
+    return ids
+
+
+def _padded_evenly(visit, trace, ids: np.ndarray, axis: int) -> np.ndarray:
+    """Pad an axis that carries no channels, or tie the channels that it does carry."""
+    if varies(ids, axis):
+        trace.fix(ids, f"{visit.path} pads them")
+    return ids.take([0], axis)
+
+
+def _pad_widths(pad_width, rank: int) -> list[tuple[int, int]]:
+    widths = [(w[0], w[-1]) for w in pad_width]
+    return widths * rank if len(widths) == 1 else widths
+
+
+def _new_pad_width(visit, axis: int, before: int, after: int) -> Callable:
+    widths = _pad_widths(visit.operation.pad_width, visit.input.rank + 1)
+
+    def new_pad_width(mask: np.ndarray) -> list[list[int]]:
+        kept = mask.reshape(-1)
+        changed = [list(width) for width in widths]
+        changed[axis + 1] = [int(kept[:before].sum()), int(kept[len(kept) - after :].sum())]
+        return changed
+
+    return new_pad_width
+
+
+@register_rule(raw.GetItem)
+def get_item(visit, trace):
+    """Slices follow numpy; channels that a step other than one picks from are fixed."""
+    key = _key(visit)
+    slices = _as_slices(key, visit.input.rank + 1)
+    if slices is None or slices[0] != slice(None):
+        trace.fix(visit.input.ids, f"{visit.path} picks single entries of them")
+        return trace.nothing(len(visit.shape), f"{visit.path} picks single entries")
+    ids = visit.input.ids
+    for axis, part in enumerate(slices[1:]):
+        if part != slice(None) and varies(ids, axis):
+            ids = _sliced(visit, trace, ids, axis, part)
+    return ids
+
+
+def _key(visit):
+    return visit.args[1] if len(visit.args) > 1 else visit.kwargs["key"]
+
+
+def _sliced(visit, trace, ids: np.ndarray, axis: int, part: slice) -> np.ndarray:
+    start, stop, step = part.indices(visit.input.shape[axis])
+    if step != 1 or len(varying_axes(ids)) > 1:
+        trace.fix(ids, f"{visit.path} takes every n-th of them")
+        return ids.take(range(start, stop, step), axis)
+    trace.setting(visit.node, "arguments", ids, _new_arguments(visit, axis, start, stop))
+    return ids.take(range(start, stop), axis)
+
+
+def _as_slices(key, rank: int) -> list[slice] | None:
+    """Return one slice an axis, or None for a key that holds anything else."""
+    parts = list(key) if isinstance(key, tuple | list) else [key]
+    if Ellipsis in [part for part in parts if not isinstance(part, slice)]:
+        at = next(i for i, part in enumerate(parts) if part is Ellipsis)
+        parts[at : at + 1] = [slice(None)] * (rank - len(parts) + 1)
+    parts += [slice(None)] * (rank - len(parts))
+    return parts if all(isinstance(part, slice) for part in parts) else None
+
+
+def _new_arguments(visit, axis: int, start: int, stop: int) -> Callable:
+    slices = _as_slices(_key(visit), visit.input.rank + 1)
+
+    def new_arguments(mask: np.ndarray):
+        kept = mask.reshape(-1)
+        first = int(kept[:start].sum())
+        changed = list(slices or [])
+        changed[axis + 1] = slice(first, first + int(kept[start:stop].sum()), 1)
+        return _keras.with_argument(visit.node, 1, "key", tuple(changed))
+
+    return new_arguments

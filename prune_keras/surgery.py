@@ -1,0 +1,224 @@
+"""Surgery: make a model as thin as a plan says, in place or as a copy.
+
+Nothing is rebuilt. Every variable gets its own slices as a new value, and every attribute that
+counts channels its new count; layers, variables and optimizer stay the objects they are. What a
+cut may touch is one `State`, so that going back is the same step with the older state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from prune_keras import _keras
+from prune_keras.graph import Graph, Weight
+from prune_keras.labels import kept_sizes
+from prune_keras.plan import Plan
+from prune_keras.tracing import trace
+
+
+@dataclass(frozen=True)
+class State:
+    """Values of variables, and attributes of the objects around them.
+
+    Args:
+        variables: (variable, value) pairs.
+        attributes: (owner, name, value) triples.
+    """
+
+    variables: tuple[tuple[Any, Any], ...]
+    attributes: tuple[tuple[Any, str, Any], ...]
+
+
+def shrink(model: Any, plan: Plan) -> Any:
+    """Return a thinner copy of a model.
+
+    The copy's weights are exact slices. It is compiled as the model is, with a fresh optimizer.
+
+    Args:
+        model: a built functional or Sequential model; it is not changed.
+        plan: what to keep; it must have been made for a model of the same widths.
+
+    Returns:
+        A model of the same class, with the same names of layers.
+
+    Raises:
+        ValueError: if the plan does not fit the model.
+
+    Example:
+
+    >>> import keras, prune_keras
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(3, name="a"), keras.layers.Dense(2)]
+    ... )
+    >>> thin = prune_keras.shrink(model, prune_keras.Plan({"a": [0, 2]}, {"a": 3}))
+    >>> thin.count_params(), model.count_params()
+    (16, 23)
+    """
+    graph = trace(model)
+    kept = kept_neurons(graph, plan)
+    slices = {id(w.variable): _sliced(w, w.variable, kept) for w in graph.weights}
+    with keras.StatelessScope():
+        twin = _keras.clone_structure(model)
+        attributes = _thin_attributes(twin, trace(twin), kept)
+        for old, new in zip(model.variables, twin.variables, strict=True):
+            _keras.set_value_on_exit(new, slices.get(id(old), old.value))
+        _assign_attributes(attributes)
+    _keras.compile_like(twin, model)
+    return twin
+
+
+def shrink_in_place(model: Any, plan: Plan) -> None:
+    """Make the model itself thinner, with its optimizer's state.
+
+    References to its layers, variables and optimizer stay true. Compiled functions are made anew.
+
+    Args:
+        model: a built functional or Sequential model.
+        plan: what to keep; it must have been made for a model of the same widths.
+
+    Raises:
+        ValueError: if the plan does not fit the model, another living model calls one of its
+            layers, or the optimizer's state cannot be sliced. The model is unchanged then.
+
+    Example:
+
+    >>> import keras, prune_keras
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(3, name="a"), keras.layers.Dense(2)]
+    ... )
+    >>> layer = model.get_layer("a")
+    >>> prune_keras.shrink_in_place(model, prune_keras.Plan({"a": [0, 2]}, {"a": 3}))
+    >>> layer.units, layer.kernel.shape[1]
+    (2, 2)
+    """
+    check_alone(model)
+    restore(model, thinned(model, trace(model), plan))
+
+
+def thinned(model: Any, graph: Graph, plan: Plan) -> State:
+    """Return the state of the model once it is as thin as the plan says."""
+    kept = kept_neurons(graph, plan)
+    slots = _keras.optimizer_slots(model)
+    variables = [
+        (variable, _sliced(weight, variable, kept))
+        for weight in graph.weights
+        if any(not kept[ids].all() for ids in weight.axes.values())
+        for variable in [weight.variable, *_matching(slots, weight.variable)]
+    ]
+    return State(tuple(variables), tuple(_thin_attributes(model, graph, kept)))
+
+
+def capture(model: Any, graph: Graph) -> State:
+    """Return a copy of the model's present state, its optimizer's included."""
+    held = [*model.variables, *getattr(model.optimizer, "variables", ())]
+    variables = tuple((v, ops.copy(ops.convert_to_tensor(v.value))) for v in _unique(held))
+    current = ((o, n, getattr(o, n)) for o, n, _ in _thin_attributes(model, graph, _all(graph)))
+    return State(variables, tuple(current))
+
+
+def restore(model: Any, state: State) -> None:
+    """Bring the model into a state that `capture` or `thinned` returned."""
+    _keras.sync(model)
+    for variable, value in state.variables:
+        _keras.set_value(variable, value)
+    _assign_attributes(state.attributes)
+    _keras.refresh(model)
+
+
+def check_alone(model: Any) -> None:
+    """Raise a ValueError if a living model outside of this one calls one of its layers."""
+    for layer, other in _keras.outside_users(model).items():
+        raise ValueError(
+            "A model that is cut in place must not share layers with another one. Received: layer "
+            f"{layer!r} of {model.name!r}, which model {other!r} calls as well. "
+            "Delete that model, or prune a copy: prune_keras.shrink(model, plan)."
+        )
+
+
+def check_optimizer(model: Any, graph: Graph) -> None:
+    """Raise a ValueError if the optimizer holds state that cannot be sliced with its variable."""
+    slots = _keras.optimizer_slots(model)
+    for weight in graph.weights:
+        _matching(slots, weight.variable)
+
+
+def kept_neurons(graph: Graph, plan: Plan) -> np.ndarray:
+    """Return which neurons a plan keeps, as booleans by neuron.
+
+    Raises:
+        ValueError: if the plan was made for other widths, splits a neuron, or empties a layer.
+    """
+    plan.check_fits(graph.widths)
+    kept = _all(graph)
+    for path, indices in plan.kept.items():
+        gone = np.delete(graph.producers[path].neurons, indices)
+        kept[gone] = False
+    for path, indices in plan.kept.items():
+        _check_whole(graph.producers[path], indices, kept)
+    sizes = np.array([kept[family.neurons].sum() for family in graph.families], int)
+    if (graph.costs.lengths(sizes) == 0).any():
+        raise ValueError("A plan must leave at least one channel along every axis of the model.")
+    return kept
+
+
+def _check_whole(producer, indices: np.ndarray, kept: np.ndarray) -> None:
+    fixed = np.setdiff1d(np.flatnonzero(~producer.prunable), indices)
+    if len(fixed) or not kept[producer.neurons[indices]].all():
+        raise ValueError(
+            "A plan must keep or remove a neuron in all of its layers, and keep what is fixed. "
+            f"Received: kept[{producer.path!r}]={indices.tolist()}, which splits a neuron. "
+            "Make plans with prune_keras.select."
+        )
+
+
+def _all(graph: Graph) -> np.ndarray:
+    ids = [w for weight in graph.weights for w in weight.axes.values()]
+    ids += [record.neurons for record in (*graph.settings, *graph.tensors)]
+    return np.ones(1 + max((int(i.max()) for i in ids if i.size), default=0), bool)
+
+
+def _sliced(weight: Weight, variable: Any, kept: np.ndarray) -> Any:
+    value = ops.convert_to_tensor(variable.value)
+    for axis, ids in sorted(weight.axes.items()):
+        if not kept[ids].all():
+            value = ops.take(value, np.flatnonzero(kept[ids]), axis=axis)
+    return value
+
+
+def _matching(slots: dict, variable: Any) -> Iterable[Any]:
+    """Return the optimizer's variables that are sliced as this one is."""
+    matching = []
+    for name, slot in slots.get(id(variable), ()):
+        if tuple(slot.shape) != tuple(variable.shape):
+            raise ValueError(
+                "The optimizer's state must have the shapes of the weights to be cut with them. "
+                f"Received: {name} of shape {tuple(slot.shape)} for {variable.path} of shape "
+                f"{tuple(variable.shape)}. Compile with another optimizer, such as Adam or SGD."
+            )
+        matching.append(slot)
+    return matching
+
+
+def _thin_attributes(model: Any, graph: Graph, kept: np.ndarray) -> list[tuple[Any, str, Any]]:
+    """Return every attribute that counts channels with its new value."""
+    settings = [(s.owner, s.name, s.value(kept[s.neurons])) for s in graph.settings]
+    shapes = {}
+    for record in graph.tensors:
+        batch, *sizes = record.tensor.shape
+        shapes[id(record.tensor)] = (batch, *kept_sizes(kept[record.neurons], sizes))
+    return [*settings, *_keras.shape_attributes(model, shapes)]
+
+
+def _assign_attributes(attributes: Iterable[tuple[Any, str, Any]]) -> None:
+    for owner, name, value in attributes:
+        _keras.set_attribute(owner, name, value)
+
+
+def _unique(variables: Iterable[Any]) -> list[Any]:
+    return list({id(variable): variable for variable in variables}.values())

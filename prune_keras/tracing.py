@@ -1,0 +1,289 @@
+"""Trace: run a model on channel labels instead of numbers.
+
+`trace` walks the graph once. Each operation's rule says how labels pass; what they meet on the
+way is recorded, and `prune_keras.resolving` turns the record into a `Graph`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from prune_keras import _keras
+from prune_keras.accounting import Cost
+from prune_keras.graph import Graph
+from prune_keras.labels import Labels, Partition, compress
+from prune_keras.resolving import Fixing, MadeUnits, Record, UsedWeight, resolve
+from prune_keras.rules import rule_for
+from prune_keras.validation import check_model
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One call of one operation, as a rule sees it.
+
+    Args:
+        path: path of the operation in the model.
+        operation: the layer or raw operation.
+        node: the call in the graph.
+        args, kwargs: the call's arguments, with `Labels` in place of tensors.
+        shape: shape of the output without the batch; of the first one where there are several.
+    """
+
+    path: str
+    operation: Any
+    node: Any
+    args: tuple
+    kwargs: dict
+    shape: tuple[int | None, ...]
+
+    @property
+    def inputs(self) -> list[Labels]:
+        """All labels that come in, flat."""
+        flat = tree.flatten((self.args, self.kwargs))
+        return [value for value in flat if isinstance(value, Labels)]
+
+    @property
+    def input(self) -> Labels:
+        return self.inputs[0]
+
+
+class Tracer:
+    """What rules report to; see `prune_keras.rules`."""
+
+    def __init__(self) -> None:
+        self.partition = Partition()
+        self.record = Record()
+
+    def fix(self, ids: np.ndarray, reason: str) -> np.ndarray:
+        """Keep the channels of these ids forever, and say why."""
+        self.record.fixings.append(Fixing(np.unique(ids), reason))
+        return ids
+
+    def nothing(self, rank: int, reason: str) -> np.ndarray:
+        """Return ids for a tensor of which nothing can be removed."""
+        return self.fix(self.partition.new(1).reshape((1,) * rank), reason)
+
+    def along(self, labels: Labels, axis: int, reader: str) -> np.ndarray:
+        """Return the ids along one axis, uniting what that axis holds at all other positions."""
+        axis %= labels.rank
+        size = labels.shape[axis]
+        if size is None:
+            self.fix(labels.ids, f"{reader} reads an axis of unknown size")
+            return self.nothing(1, f"{reader} reads an axis of unknown size")
+        ids = np.moveaxis(labels.ids, axis, -1).reshape(-1, labels.ids.shape[axis])
+        if ids.shape[1] == 1 and len(ids) > 1:
+            self.fix(ids, f"{reader} mixes the axis along which they lie")
+        self.partition.unite(ids[1:], ids[:1])
+        return np.broadcast_to(ids[0], (size,))
+
+    def units(self, visit: Visit, kernel: Any, axis: int, tap_axis: int) -> np.ndarray:
+        """Return the ids of the units that a layer makes, the same ones at every call.
+
+        Args:
+            visit: the call of the layer.
+            kernel: the variable that computes the units.
+            axis: the axis of `kernel` along which the units lie.
+            tap_axis: the axis of the output along which they lie, without the batch.
+        """
+        made = self.record.made.get(id(kernel))
+        if made is None:
+            ids = self.partition.new(kernel.shape[axis])
+            made = MadeUnits(visit.path, visit.operation, ids, kernel, axis, [])
+            self.record.made[id(kernel)] = made
+        made.calls.append((visit.node, tap_axis))
+        return made.ids
+
+    def weight(
+        self, visit: Visit, variable: Any, axes: dict, reads: tuple = (), times: int | None = 0
+    ) -> None:
+        """Record that channels lie along the axes of a variable.
+
+        Args:
+            visit: the call that uses the variable.
+            variable: a Keras variable, or None where the layer has none.
+            axes: axis -> `(size,)` ids.
+            reads: the axes that read the layer's input.
+            times: multiplications of the whole variable for one sample; None where unknown.
+        """
+        if variable is None:
+            return
+        axes = {axis % len(variable.shape): ids for axis, ids in axes.items()}
+        reads = tuple(axis % len(variable.shape) for axis in reads)
+        used = self.record.used.get(id(variable))
+        if used is None:
+            path = f"{visit.path}/{variable.name}"
+            self.record.used[id(variable)] = UsedWeight(path, variable, axes, reads, times)
+            return
+        for axis, ids in axes.items():
+            self.partition.unite(used.axes[axis], ids)
+        used.times = None if None in (used.times, times) else used.times + times
+
+    def setting(self, owner: Any, name: str, ids: np.ndarray, value: Callable) -> None:
+        """Record that an attribute depends on which entries of `ids` are kept.
+
+        Args:
+            owner: the object that has the attribute.
+            name: the attribute.
+            ids: integer array.
+            value: function of booleans of the shape of `ids`; returns the new value.
+        """
+        known = self.record.settings.setdefault((id(owner), name), (owner, name, ids, value))
+        if known[2].shape == ids.shape:
+            self.partition.unite(known[2], ids)
+        else:
+            self.fix(np.append(known[2], ids), f"{owner.name} is called on tensors of two shapes")
+
+    def rectangle(self, ids: np.ndarray) -> np.ndarray:
+        """Ask that what is kept of these ids is a product of one choice an axis."""
+        self.record.rectangles.append(ids)
+        return ids
+
+    def pointwise(self, visit: Visit) -> np.ndarray:
+        """Record that a call maps each entry by itself, and return its input's ids."""
+        self.record.pointwise.add(id(visit.node))
+        return visit.input.ids
+
+    def visit(self, call: _keras.Call) -> list[Labels]:
+        """Run the rule of one call."""
+        shapes = self._output_shapes(call)
+        visit = Visit(call.path, call.operation, call.node, call.args, call.kwargs, shapes[0])
+        rule = rule_for(call.operation)
+        if rule is None or len(shapes) != 1:
+            return self._guard(visit, shapes)
+        labels = Labels(compress(rule(visit, self)), shapes[0])
+        self._check_weights(visit)
+        return [labels]
+
+    def see(self, tensor: Any, labels: Labels) -> None:
+        """Record what lies in a symbolic tensor; one of a model called twice holds the same."""
+        known = self.record.tensors.setdefault(id(tensor), (tensor, labels))[1]
+        if known.ids.shape == labels.ids.shape:
+            self.partition.unite(known.ids, labels.ids)
+        else:
+            for ids in (known.ids, labels.ids):
+                self.fix(ids, "a nested model is called on tensors of different structure")
+
+    def _guard(self, visit: Visit, shapes: list) -> list[Labels]:
+        kind = type(visit.operation).__name__
+        reason = f"no rule for the operation {visit.path} ({kind})"
+        for labels in visit.inputs:
+            self.fix(labels.ids, reason)
+        return [Labels(self.nothing(len(shape), reason), shape) for shape in shapes]
+
+    def _check_weights(self, visit: Visit) -> None:
+        """Fix what a layer touches if it has weights that its rule does not know."""
+        for variable in getattr(visit.operation, "weights", ()):
+            if id(variable) not in self.record.used:
+                reason = f"{visit.path} has a weight without a rule: {variable.name}"
+                for labels in visit.inputs:
+                    self.fix(labels.ids, reason)
+                for made in self.record.made.values():
+                    if made.layer is visit.operation:
+                        self.fix(made.ids, reason)
+
+    def _output_shapes(self, call: _keras.Call) -> list[tuple]:
+        if not self.record.recompute_shapes:
+            return [tuple(tensor.shape[1:]) for tensor in call.node.outputs]
+        specs = iter(call.node.input_tensors)
+        args, kwargs = tree.map_structure(
+            lambda v: _spec(v, next(specs)) if isinstance(v, Labels) else v,
+            (call.args, call.kwargs),
+        )
+        outputs = call.operation.compute_output_spec(*args, **kwargs)
+        return [tuple(spec.shape[1:]) for spec in tree.flatten(outputs)]
+
+
+def _spec(labels: Labels, tensor: Any) -> keras.KerasTensor:
+    return keras.KerasTensor((None, *labels.shape), dtype=tensor.dtype)
+
+
+def trace(model: Any, input_shape: tuple[int | None, ...] | None = None) -> Graph:
+    """Find out which channels of a model belong together.
+
+    Args:
+        model: a built functional or Sequential model; it is not changed.
+        input_shape: shape of one sample, without the batch, for a model that leaves spatial sizes
+            open; only FLOPs depend on it. Defaults to the model's own.
+
+    Returns:
+        A `Graph`: the families of neurons, and what is fixed and why.
+
+    Raises:
+        ValueError: if the model is not built, subclassed, or quantized, or `input_shape` does not
+            fit it.
+
+    Example:
+
+    >>> import keras, prune_keras
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(3, name="a"), keras.layers.Dense(2, name="b")]
+    ... )
+    >>> graph = prune_keras.trace(model)
+    >>> graph.widths
+    {'a': 3}
+    >>> print(graph.fixed[0])
+    b: 2 units are fixed: they are an output of the model
+    """
+    check_model(model)
+    tracer = Tracer()
+    inputs = _input_labels(model, input_shape, tracer)
+    outputs = _keras.walk(model, inputs, tracer.visit, tracer.see)
+    reason = "they are an output of the model"
+    tracer.record.fixings[:0] = [Fixing(np.unique(labels.ids), reason) for labels in outputs]
+    return resolve(model, tracer.record, tracer.partition)
+
+
+def cost(model: Any, input_shape: tuple[int | None, ...] | None = None) -> Cost:
+    """Count the parameters, FLOPs and prunable neurons of a model.
+
+    Args:
+        model: a built functional or Sequential model.
+        input_shape: shape of one sample, without the batch, for a model that leaves spatial sizes
+            open. Defaults to the model's own.
+
+    Returns:
+        A `Cost`; its `flops` is `None` where spatial sizes are unknown.
+
+    Raises:
+        ValueError: if the model is not built, subclassed, or quantized.
+
+    Example:
+
+    >>> import keras, prune_keras
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
+    >>> prune_keras.cost(model)
+    Cost(params=23, flops=36, neurons=3)
+    """
+    return trace(model, input_shape).cost
+
+
+def _input_labels(model: Any, input_shape: Any, tracer: Tracer) -> list[Labels]:
+    inputs = _keras.function_of(model).inputs
+    shapes = [tuple(tensor.shape[1:]) for tensor in inputs]
+    if input_shape is not None:
+        shapes = _given_shapes(shapes, input_shape)
+        tracer.record.recompute_shapes = True
+    reason = "they are joined with an input of the model"
+    return [Labels(tracer.nothing(len(shape), reason), shape) for shape in shapes]
+
+
+def _given_shapes(shapes: list[tuple], input_shape: Any) -> list[tuple]:
+    several = bool(input_shape) and isinstance(input_shape[0], tuple | list)
+    given = [tuple(s) for s in (input_shape if several else [input_shape])]
+    fits = len(given) == len(shapes) and all(
+        len(g) == len(s) and all(a in (None, b) for a, b in zip(s, g, strict=True))
+        for s, g in zip(shapes, given, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            "`input_shape` must fit the model's inputs, without the batch axis. Received: "
+            f"input_shape={input_shape}, while the model takes {shapes}. "
+            "Give one shape, or a list of one shape an input."
+        )
+    return given
