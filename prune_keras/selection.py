@@ -157,7 +157,7 @@ def _blocks(combined, ranking: Ranking, round_to: int, fraction, turn: int) -> I
         cuts = range(first, len(scores), round_to)
         place = (family - turn) % len(combined)
         for positions in np.split(ascending, cuts):
-            key = (float(values[positions].mean()),)
+            key: tuple[float, ...] = (float(values[positions].mean()),)
             if ranking.scope == "uniform":
                 key = (float(ranks[positions].max()),)
             if ranking.scope == "layerwise":

@@ -178,8 +178,9 @@ def _check_whole(producer, indices: np.ndarray, kept: np.ndarray) -> None:
 
 
 def _all(graph: Graph) -> np.ndarray:
-    ids = [w for weight in graph.weights for w in weight.axes.values()]
-    ids += [record.neurons for record in (*graph.settings, *graph.tensors)]
+    ids = [along for weight in graph.weights for along in weight.axes.values()]
+    ids += [setting.neurons for setting in graph.settings]
+    ids += [tensor.neurons for tensor in graph.tensors]
     return np.ones(1 + max((int(i.max()) for i in ids if i.size), default=0), bool)
 
 

@@ -122,7 +122,7 @@ class Tracer:
             return
         for axis, ids in axes.items():
             self.partition.unite(used.axes[axis], ids)
-        used.times = None if None in (used.times, times) else used.times + times
+        used.times = None if used.times is None or times is None else used.times + times
 
     def setting(self, owner: Any, name: str, ids: np.ndarray, value: Callable) -> None:
         """Record that an attribute depends on which entries of `ids` are kept.

@@ -58,4 +58,4 @@ class Random:
     __name__ = "random"
 
     def __call__(self, kernel: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return rng.uniform(size=kernel.shape[1])
+        return np.asarray(rng.uniform(size=kernel.shape[1]))

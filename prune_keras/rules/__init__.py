@@ -21,7 +21,23 @@ def register_rule(*operations: type) -> Callable[[Rule], Rule]:
         *operations: subclasses of `keras.layers.Layer` or `keras.Operation`.
 
     Returns:
-        A decorator for the rule, a function of a `Visit` and a `Tracer`.
+        A decorator for the rule, a function of a `Visit` and a `Tracer` that returns the ids of
+        the output.
+
+    Example:
+
+    >>> import keras, prune_keras
+    >>> class Twice(keras.layers.Layer):
+    ...     def call(self, x):
+    ...         return 2 * x
+    >>> @prune_keras.register_rule(Twice)
+    ... def twice(visit, trace):
+    ...     return trace.pointwise(visit)
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(3), Twice(), keras.layers.Dense(2)]
+    ... )
+    >>> prune_keras.trace(model).neurons
+    3
     """
 
     def register(rule: Rule) -> Rule:
