@@ -1,5 +1,6 @@
 """Callbacks for `model.fit`; installed as `prune_keras.callbacks`."""
 
-from prune_keras.callbacks.progressive_pruning import ProgressivePruning, Round
+from prune_keras.callbacks.progressive_pruning import ProgressivePruning
+from prune_keras.callbacks.rounds import Round
 
 __all__ = ["ProgressivePruning", "Round"]

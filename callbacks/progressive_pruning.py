@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -12,6 +11,7 @@ import keras
 from prune_keras import _keras, criteria
 from prune_keras.accounting import Cost
 from prune_keras.callbacks.judging import Judge
+from prune_keras.callbacks.rounds import Round, line
 from prune_keras.graph import Graph
 from prune_keras.limits import (
     Limits,
@@ -35,37 +35,6 @@ from prune_keras.surgery import (
     thinned,
 )
 from prune_keras.tracing import trace
-
-
-@dataclass(frozen=True)
-class Round:
-    """One cut and its fine-tuning.
-
-    Args:
-        number: 1 for the first.
-        epoch: the epoch at whose begin the cut was made, counted from 0.
-        fraction: share of the neurons that was to be removed.
-        plan: what was kept, counted in the model as it was before the round.
-        before, after: costs before and after the cut.
-        metric: the monitored metric after fine-tuning; None if it is not in the logs.
-        kept: False if the round was rolled back.
-        seconds: time that the cut took, scoring and recalibration included.
-    """
-
-    number: int
-    epoch: int
-    fraction: float
-    plan: Plan
-    before: Cost
-    after: Cost
-    metric: float | None
-    kept: bool
-    seconds: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the round as lists and numbers."""
-        stored = {**vars(self), "plan": self.plan.to_dict()}
-        return {**stored, "before": vars(self.before), "after": vars(self.after)}
 
 
 class ProgressivePruning(keras.callbacks.Callback):
@@ -321,7 +290,7 @@ class ProgressivePruning(keras.callbacks.Callback):
         else:
             self._undo()
         if self.verbose:
-            print("\n" + _line(done, self._before, judge))
+            print("\n" + line(done, self._before, judge))
 
     def _keep(self) -> None:
         self._good_plan = self._plan
@@ -342,12 +311,3 @@ class ProgressivePruning(keras.callbacks.Callback):
             restore(self.model, self._good)
             self._graph = trace(self.model)
             self._plan = self._good_plan
-
-
-def _line(done: Round, original: Cost, judge: Judge) -> str:
-    shares = ", ".join(f"{m} {s:.1%}" for m, s in done.after.share_of(original).items())
-    metric = "" if done.metric is None else f"; {judge.monitor} {done.metric:.4f}"
-    if judge.bound is not None:
-        metric += f", bound {judge.bound:.4f}: {'kept' if done.kept else 'rolled back'}"
-    neurons = f"{done.before.neurons} -> {done.after.neurons} neurons"
-    return f"Round {done.number}: {neurons}; {shares}{metric}"

@@ -1,0 +1,51 @@
+"""Rounds: the record of one cut and its fine-tuning, and the line that tells of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from prune_keras.accounting import Cost
+from prune_keras.callbacks.judging import Judge
+from prune_keras.plan import Plan
+
+
+@dataclass(frozen=True)
+class Round:
+    """One cut and its fine-tuning.
+
+    Args:
+        number: 1 for the first.
+        epoch: the epoch at whose begin the cut was made, counted from 0.
+        fraction: share of the neurons that was to be removed.
+        plan: what was kept, counted in the model as it was before the round.
+        before, after: costs before and after the cut.
+        metric: the monitored metric after fine-tuning; None if it is not in the logs.
+        kept: False if the round was rolled back.
+        seconds: time that the cut took, scoring and recalibration included.
+    """
+
+    number: int
+    epoch: int
+    fraction: float
+    plan: Plan
+    before: Cost
+    after: Cost
+    metric: float | None
+    kept: bool
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the round as lists and numbers."""
+        stored = {**vars(self), "plan": self.plan.to_dict()}
+        return {**stored, "before": vars(self.before), "after": vars(self.after)}
+
+
+def line(done: Round, original: Cost, judge: Judge) -> str:
+    """Return one line about a round, with what is left of the original."""
+    shares = ", ".join(f"{m} {s:.1%}" for m, s in done.after.share_of(original).items())
+    metric = "" if done.metric is None else f"; {judge.monitor} {done.metric:.4f}"
+    if judge.bound is not None:
+        metric += f", bound {judge.bound:.4f}: {'kept' if done.kept else 'rolled back'}"
+    neurons = f"{done.before.neurons} -> {done.after.neurons} neurons"
+    return f"Round {done.number}: {neurons}; {shares}{metric}"

@@ -1,0 +1,70 @@
+"""Everything that touches private Keras, in one place.
+
+Tried on the versions that `tests/test_keras_internals.py` names. Nothing here knows about
+pruning: it walks a functional graph, gives variables new values of another shape, and makes the
+objects around them (optimizer, compiled functions, clones) follow.
+"""
+
+from prune_keras._keras.graphs import (
+    Call,
+    all_layers,
+    function_of,
+    is_layer,
+    models_in,
+    nodes_of,
+    operations_in,
+    output_structure,
+    outside_users,
+    run,
+    sample_inputs,
+    walk,
+)
+from prune_keras._keras.state import (
+    set_attribute,
+    set_value,
+    set_value_on_exit,
+    shape_attributes,
+    with_argument,
+)
+from prune_keras._keras.training import (
+    clone_structure,
+    compile_like,
+    direction,
+    metrics_of,
+    optimizer_slots,
+    plain_optimizers,
+    quiet,
+    refresh,
+    sync,
+    uncompiled,
+)
+
+__all__ = [
+    "Call",
+    "all_layers",
+    "clone_structure",
+    "compile_like",
+    "direction",
+    "function_of",
+    "is_layer",
+    "metrics_of",
+    "models_in",
+    "nodes_of",
+    "operations_in",
+    "optimizer_slots",
+    "output_structure",
+    "outside_users",
+    "plain_optimizers",
+    "quiet",
+    "refresh",
+    "run",
+    "sample_inputs",
+    "set_attribute",
+    "set_value",
+    "set_value_on_exit",
+    "shape_attributes",
+    "sync",
+    "uncompiled",
+    "walk",
+    "with_argument",
+]

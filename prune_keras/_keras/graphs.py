@@ -1,0 +1,168 @@
+"""Private Keras, graphs: the calls of a functional model, and who else makes them."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+from keras.src.models.functional import Functional
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of one operation in a model: where it stands and what it was given."""
+
+    path: str
+    node: Any
+    args: tuple
+    kwargs: dict
+
+    @property
+    def operation(self) -> Any:
+        return self.node.operation
+
+
+def function_of(operation: Any) -> Any:
+    """Return the graph behind a functional or Sequential model, or None where `call` hides it."""
+    if isinstance(operation, keras.Sequential):
+        return operation._functional if type(operation).call is keras.Sequential.call else None
+    if isinstance(operation, Functional):
+        return operation if type(operation).call is Functional.call else None
+    return None
+
+
+def nodes_of(function: Functional) -> list:
+    """Return the graph's calls, inputs first."""
+    by_depth = function._nodes_by_depth
+    ordered = (node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth])
+    return [node for node in ordered if node.operation and not node.is_input]
+
+
+def walk(
+    model: Any,
+    inputs: list,
+    call: Callable[[Call], Any],
+    see: Callable[[Any, Any], None] = lambda tensor, value: None,
+    prefix: str = "",
+) -> list:
+    """Run `call` over the graph in place of its operations, nested models included.
+
+    Args:
+        model: functional or built Sequential model.
+        inputs: flat list of what stands for each input tensor.
+        call: receives a `Call`; returns what stands for the operation's outputs.
+        see: receives every symbolic tensor and what stands for it.
+        prefix: path of the model inside the outermost one.
+
+    Returns:
+        Flat list of what stands for each output tensor.
+    """
+    function = function_of(model)
+    values: dict[int, Any] = {}
+
+    def put(tensors: list, given: list) -> None:
+        for tensor, value in zip(tensors, given, strict=True):
+            values[id(tensor)] = value
+            see(tensor, value)
+
+    put(function.inputs, inputs)
+    for node in nodes_of(function):
+        args, kwargs = node.arguments.fill_in(values)
+        path = f"{prefix}{node.operation.name}"
+        if function_of(node.operation) is not None:
+            given = walk(node.operation, tree.flatten(args[0]), call, see, f"{path}/")
+        else:
+            given = tree.flatten(call(Call(path, node, args, kwargs)))
+        put(node.outputs, given)
+    return [values[id(tensor)] for tensor in function.outputs]
+
+
+def run(call: Call, training: bool = False) -> Any:
+    """Run the operation of a call on real tensors."""
+    if "training" in getattr(call.operation, "call_signature_parameters", ()):
+        return call.operation(*call.args, **{**call.kwargs, "training": training})
+    return call.operation(*call.args, **call.kwargs)
+
+
+def models_in(model: Any) -> list:
+    """Return the model and every model nested in it, the Sequential and its graph both."""
+    found: dict[int, Any] = {}
+    queue = [model]
+    while queue:
+        current = queue.pop()
+        if id(current) in found:
+            continue
+        found[id(current)] = current
+        function = function_of(current)
+        if function is not None:
+            queue += [function, *(op for op in function.operations if function_of(op) is not None)]
+    return list(found.values())
+
+
+def operations_in(model: Any) -> list:
+    """Return all operations of the graph, nested ones included."""
+    functions = [nested for nested in models_in(model) if isinstance(nested, Functional)]
+    return [op for function in functions for op in function.operations]
+
+
+def is_layer(operation: Any) -> bool:
+    return isinstance(operation, keras.layers.Layer)
+
+
+def all_layers(model: Any) -> list:
+    return list(model._flatten_layers(include_self=True, recursive=True))
+
+
+def output_structure(model: Any) -> Any:
+    return function_of(model)._outputs_struct
+
+
+def sample_inputs(model: Any) -> Any:
+    """Return one random sample, in the structure that the model takes; open sizes become 32."""
+    rng = np.random.default_rng(0)
+
+    def sample(tensor: Any) -> Any:
+        shape = (1, *(32 if size is None else size for size in tensor.shape[1:]))
+        drawn = rng.uniform(size=shape) if "float" in tensor.dtype else np.zeros(shape)
+        return keras.ops.convert_to_tensor(drawn, dtype=tensor.dtype)
+
+    return tree.map_structure(sample, function_of(model)._inputs_struct)
+
+
+def outside_users(model: Any) -> dict[str, str]:
+    """Return layers of the model that a living model outside of it calls as well.
+
+    Returns:
+        Name of the layer -> name of the other model.
+    """
+    inside = {id(op) for nested in models_in(model) for op in function_of(nested).operations}
+    inside |= {id(nested) for nested in models_in(model)}
+    suspects = _foreign_nodes(model, inside)
+    if not suspects:
+        return {}
+    users: dict[str, str] = {}
+    for other in [x for x in gc.get_objects() if issubclass(type(x), Functional)]:
+        for node in getattr(other, "_nodes", ()) if id(other) not in inside else ():
+            if id(node) in suspects:
+                users[suspects[id(node)]] = other.name
+    return users
+
+
+def _foreign_nodes(model: Any, inside: set[int]) -> dict[int, str]:
+    """Return calls, by id, that join an operation of the model with one outside of it."""
+    found: dict[int, str] = {}
+    for nested in models_in(model):
+        for op in function_of(nested).operations:
+            for node in op._outbound_nodes:
+                if id(node.operation) not in inside:
+                    found[id(node)] = op.name
+            for node in op._inbound_nodes:
+                sources = [tensor._keras_history.operation for tensor in node.input_tensors]
+                if any(source is not None and id(source) not in inside for source in sources):
+                    found[id(node)] = op.name
+    return found

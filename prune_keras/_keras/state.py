@@ -1,0 +1,96 @@
+"""Private Keras, state: new values for variables, new counts for what remembers shapes."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import keras
+from keras import tree
+from keras.src.models.functional import Functional
+from keras.src.ops.symbolic_arguments import SymbolicArguments
+from keras.src.saving.serialization_lib import SerializableDict
+
+from prune_keras._keras.graphs import function_of, models_in
+
+
+def set_value(variable: keras.Variable, value: Any) -> None:
+    """Give the variable a value of any shape; the object, its name and its flags stay."""
+    if tuple(variable.shape) == tuple(value.shape):
+        variable.assign(value)
+        return
+    variable._initialize(value)
+    variable._shape = variable._validate_shape(tuple(value.shape))
+
+
+def set_value_on_exit(variable: keras.Variable, value: Any) -> None:
+    """Let a variable made in a `keras.StatelessScope` start from `value` when the scope ends."""
+    variable._shape = variable._validate_shape(tuple(value.shape))
+    variable._initializer = lambda shape, dtype: keras.ops.cast(value, dtype)
+
+
+def set_attribute(owner: Any, name: str, value: Any) -> None:
+    """Set an attribute, and the same constructor argument where Keras stored it for saving."""
+    setattr(owner, name, value)
+    stored = getattr(owner, "_auto_config", None)
+    if stored is not None and name in stored.config:
+        owner._auto_config = SerializableDict(**{**stored.config, name: value})
+
+
+def with_argument(node: Any, position: int, name: str, value: Any) -> SymbolicArguments:
+    """Return the node's arguments with one of them replaced, however it was passed."""
+    args, kwargs = list(node.arguments.args), dict(node.arguments.kwargs)
+    if position < len(args):
+        args[position] = value
+    else:
+        kwargs[name] = value
+    return SymbolicArguments(*args, **kwargs)
+
+
+def shape_attributes(model: Any, shapes: dict[int, tuple]) -> list[tuple[Any, str, Any]]:
+    """Return every attribute by which the graph and its layers remember shapes of tensors.
+
+    Args:
+        model: functional or Sequential model.
+        shapes: new shape of symbolic tensors, by their id.
+
+    Returns:
+        (owner, name, value) triples.
+    """
+    attributes = []
+    for function in (nested for nested in models_in(model) if isinstance(nested, Functional)):
+        for operation in function.operations:
+            attributes += _operation_shapes(operation, shapes)
+    return attributes
+
+
+def _operation_shapes(operation: Any, shapes: dict[int, tuple]) -> list[tuple[Any, str, Any]]:
+    live = [node for node in operation._inbound_nodes if id(node.outputs[0]) in shapes]
+    if not live:
+        return []
+    found = [(t, "_shape", shapes[id(t)]) for node in live for t in node.outputs]
+    # A Sequential model calls its layers anew whenever one is added; old calls linger.
+    for stale in (node for node in operation._inbound_nodes if node not in live):
+        for old, now in zip(stale.outputs, live[0].outputs, strict=True):
+            if old.shape == now.shape:
+                found.append((old, "_shape", shapes[id(now)]))
+    if isinstance(operation, keras.layers.InputLayer):
+        return [*found, (operation, "_batch_shape", shapes[id(live[0].outputs[0])])]
+    if isinstance(operation, keras.layers.Layer):
+        found += _input_shapes(operation, live[0].arguments.args, shapes)
+    return found
+
+
+def _input_shapes(layer: Any, args: tuple, shapes: dict[int, tuple]) -> list[tuple[Any, str, Any]]:
+    """Return what a layer remembers of its inputs' shapes: where it was built, what it takes."""
+    found = []
+    taken = tree.map_structure(lambda tensor: shapes.get(id(tensor), tensor.shape), args[0])
+    built = layer._build_shapes_dict
+    if built is not None and len(built) == 1:
+        found.append((layer, "_build_shapes_dict", {next(iter(built)): taken}))
+    spec = layer.input_spec if function_of(layer) is None else None
+    if isinstance(spec, keras.layers.InputSpec) and spec.axes:
+        changed = copy.copy(spec)
+        changed.axes = {axis: taken[axis] for axis in spec.axes}
+        found.append((layer, "input_spec", changed))
+    return found

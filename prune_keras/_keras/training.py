@@ -1,0 +1,134 @@
+"""Private Keras, training: optimizers, compiled functions, clones, and directions of metrics."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+from keras import tree
+
+from prune_keras._keras.graphs import all_layers, models_in
+
+
+def plain_optimizers(optimizer: Any) -> list:
+    """Return the optimizer and the one it wraps, outermost first."""
+    if optimizer is None:
+        return []
+    return [optimizer, *plain_optimizers(getattr(optimizer, "inner_optimizer", None))]
+
+
+def optimizer_slots(model: Any) -> dict[int, list[tuple[str, keras.Variable]]]:
+    """Return the optimizer's variables that belong to each model variable, by the latter's id."""
+    slots: dict[int, list] = {}
+    for optimizer in plain_optimizers(getattr(model, "optimizer", None)):
+        known = list(getattr(optimizer, "_trainable_variables", []))
+        for name, held in vars(optimizer).items():
+            aligned = isinstance(held, list) and name != "_trainable_variables"
+            if not known or not aligned or len(held) != len(known):
+                continue
+            for variable, slot in zip(known, held, strict=True):
+                if isinstance(slot, keras.Variable) and slot is not variable:
+                    slots.setdefault(id(variable), []).append((f"{optimizer.name}.{name}", slot))
+    return slots
+
+
+def refresh(model: Any) -> None:
+    """Make optimizer and compiled functions follow variables that got new values."""
+    for optimizer in plain_optimizers(getattr(model, "optimizer", None)):
+        known = getattr(optimizer, "_trainable_variables", None)
+        if known:
+            optimizer._trainable_variables_indices = {
+                optimizer._var_key(variable): i for i, variable in enumerate(known)
+            }
+    for layer in all_layers(model):
+        if hasattr(layer, "_torch_params"):
+            layer._track_variables()
+    trained = getattr(model, "train_function", None) is not None
+    for nested in models_in(model):
+        for name in ("train_function", "test_function", "predict_function"):
+            if getattr(nested, name, None) is not None:
+                setattr(nested, name, None)
+    if trained:
+        model.make_train_function()
+
+
+def sync(model: Any) -> None:
+    """Bring back into the model what a running JAX `fit` holds outside of it."""
+    if hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()
+
+
+def direction(model: Any, monitor: str) -> str:
+    """Return `"max"` or `"min"` for a metric of the model, as Keras' own callbacks infer it."""
+    name = monitor.removeprefix("val_")
+    if name == "loss":
+        return "min"
+    known = {m.name: getattr(m, "_direction", None) for m in metrics_of(model)}
+    found = known.get(name) or ("up" if name.endswith(("acc", "accuracy", "auc")) else None)
+    if found is None:
+        raise ValueError(
+            f"`mode` must be given for this metric. Received: monitor={monitor!r}, mode='auto', "
+            f"while the model's metrics are {sorted(known)}. Pass mode='min' or mode='max'."
+        )
+    return "max" if found == "up" else "min"
+
+
+def metrics_of(model: Any) -> list:
+    """Return the model's metrics, those that `compile` got included."""
+    found: list[Any] = []
+    for metric in getattr(model, "metrics", ()):
+        found += getattr(metric, "metrics", None) or [metric]
+    return found
+
+
+@contextlib.contextmanager
+def uncompiled(model: Any) -> Iterator[None]:
+    """Hide that the models were compiled, so that cloning makes no optimizer."""
+    compiled = [nested for nested in models_in(model) if getattr(nested, "compiled", False)]
+    try:
+        for nested in compiled:
+            nested.compiled = False
+        yield
+    finally:
+        for nested in compiled:
+            nested.compiled = True
+
+
+def clone_structure(model: Any) -> Any:
+    """Clone the model's layers and graph; call in a `keras.StatelessScope` to make no weights."""
+    with uncompiled(model):
+        twin = keras.models.clone_model(model, clone_function=_clone_operation, recursive=True)
+    for old, new in zip(all_layers(model), all_layers(twin), strict=True):
+        new._trainable = old._trainable
+    return twin
+
+
+def _clone_operation(operation: Any) -> Any:
+    return operation.__class__.from_config(operation.get_config())
+
+
+def compile_like(twin: Any, model: Any) -> None:
+    """Compile `twin` as `model` was, with an optimizer and metrics of its own."""
+    if getattr(model, "compiled", False):
+        arguments = dict(model._compile_config.config)
+        arguments["optimizer"] = _clone_operation(model.optimizer)
+        twin.compile(**tree.map_structure(_own_metric, arguments))
+
+
+def _own_metric(value: Any) -> Any:
+    return _clone_operation(value) if isinstance(value, keras.metrics.Metric) else value
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back Keras' advice against .h5, which is what the user asked for."""
+    from absl import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
