@@ -1,29 +1,36 @@
 """Prune trained Keras models: remove whole neurons, so that the model is physically thinner."""
 
-__version__ = "0.1.0"
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from prune_keras import criteria, debias
-from prune_keras.accounting import Cost
-from prune_keras.exporting import export
-from prune_keras.graph import Graph
-from prune_keras.plan import Plan
-from prune_keras.pruning import prune
-from prune_keras.report import Report
-from prune_keras.rules import register_rule
-from prune_keras.scoring import score
-from prune_keras.selection import select
-from prune_keras.surgery import shrink, shrink_in_place
-from prune_keras.tracing import cost, trace
+if TYPE_CHECKING:
+    from prune_keras import callbacks, criteria, debias, models, plots
+    from prune_keras.accounting import Cost
+    from prune_keras.exporting import export
+    from prune_keras.graph import Graph
+    from prune_keras.plan import Plan
+    from prune_keras.pruning import prune
+    from prune_keras.report import Report
+    from prune_keras.rules import register_rule
+    from prune_keras.scoring import score
+    from prune_keras.selection import select
+    from prune_keras.surgery import shrink, shrink_in_place
+    from prune_keras.tracing import cost, trace
+
+__version__ = "0.1.0"
 
 __all__ = [
     "Cost",
     "Graph",
     "Plan",
     "Report",
+    "callbacks",
     "cost",
     "criteria",
     "debias",
     "export",
+    "models",
+    "plots",
     "prune",
     "register_rule",
     "score",
@@ -32,3 +39,32 @@ __all__ = [
     "shrink_in_place",
     "trace",
 ]
+
+_MODULES = {
+    "Cost": "accounting",
+    "Graph": "graph",
+    "Plan": "plan",
+    "Report": "report",
+    "cost": "tracing",
+    "export": "exporting",
+    "prune": "pruning",
+    "register_rule": "rules",
+    "score": "scoring",
+    "select": "selection",
+    "shrink": "surgery",
+    "shrink_in_place": "surgery",
+    "trace": "tracing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: `prune-keras --help` need not wait for a backend to load."""
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    if name in __all__:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
