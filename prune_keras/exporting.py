@@ -88,7 +88,7 @@ def _unreadable(model: Any, suffix: str, error: Exception) -> str:
 
 
 def _compare(model: Any, read: Any) -> None:
-    for old, new in zip(model.variables, read.variables, strict=True):
+    for old, new in zip(model.weights, read.weights, strict=True):
         if not np.array_equal(_array(old), _array(new), equal_nan=True):
             raise ValueError(
                 f"A file must give back the weights it was written from. Received: {old.path} "

@@ -123,11 +123,11 @@ def output_structure(model: Any) -> Any:
 
 
 def sample_inputs(model: Any) -> Any:
-    """Return one random sample, in the structure that the model takes; open sizes become 32."""
+    """Return one random sample, in the structure that the model takes; open sizes become 96."""
     rng = np.random.default_rng(0)
 
     def sample(tensor: Any) -> Any:
-        shape = (1, *(32 if size is None else size for size in tensor.shape[1:]))
+        shape = (1, *(96 if size is None else size for size in tensor.shape[1:]))
         drawn = rng.uniform(size=shape) if "float" in tensor.dtype else np.zeros(shape)
         return keras.ops.convert_to_tensor(drawn, dtype=tensor.dtype)
 
