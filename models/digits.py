@@ -37,7 +37,9 @@ def network(precision="float32"):
     >>> network().count_params()
     14602
     """
-    return batch_norm_stack((16, 16, 32, 32), 64, precision=precision, input_shape=INPUT_SHAPE)
+    return batch_norm_stack(
+        (16, 16, 32, 32), 64, padding="same", precision=precision, input_shape=INPUT_SHAPE
+    )
 
 
 def settings(seed=0, epochs=24, dense_epochs=15, verbose=1, **pruning):

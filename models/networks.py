@@ -16,19 +16,20 @@ def stack(
     units=512,
     classes=10,
     dropout=(0.25, 0.5),
+    padding="valid",
     precision="float32",
     input_shape=INPUT_SHAPE,
     name="stack",
 ):
     """Four 3x3 convolutions in pairs, each pair followed by max-pooling and dropout, and two Dense.
 
-    The first convolution of a pair keeps the spatial size, the second one does not pad.
-
     Args:
         filters: widths of the convolutions, an even number of positive integers.
         units: width of the hidden Dense layer.
         classes: number of classes.
         dropout: rate after each pair, and rate before the last layer.
+        padding: `"valid"` or `"same"`, for the second convolution of a pair; the first one keeps
+            the spatial size.
         precision: one of `"float32"`, `"mixed_bfloat16"`, `"mixed_float16"`.
         input_shape: `(height, width, channels)`.
         name: name of the model.
@@ -46,7 +47,7 @@ def stack(
     1250858
     """
     with policy(precision):
-        return _stack(filters, units, classes, dropout, input_shape, name, normalize=False)
+        return _stack(filters, units, classes, dropout, padding, input_shape, name, normalize=False)
 
 
 def batch_norm_stack(
@@ -54,6 +55,7 @@ def batch_norm_stack(
     units=512,
     classes=10,
     dropout=(0.25, 0.5),
+    padding="valid",
     precision="float32",
     input_shape=INPUT_SHAPE,
     name="batch_norm_stack",
@@ -68,7 +70,7 @@ def batch_norm_stack(
     1252970
     """
     with policy(precision):
-        return _stack(filters, units, classes, dropout, input_shape, name, normalize=True)
+        return _stack(filters, units, classes, dropout, padding, input_shape, name, normalize=True)
 
 
 def resnet(
@@ -140,7 +142,7 @@ def read_model(path):
         ) from error
 
 
-def _stack(filters, units, classes, dropout, input_shape, name, normalize):
+def _stack(filters, units, classes, dropout, padding, input_shape, name, normalize):
     _check_pairs(filters)
     inputs = keras.Input(input_shape, name="pixels")
     x = keras.layers.Rescaling(1 / 255, name="rescaling")(inputs)
@@ -148,7 +150,7 @@ def _stack(filters, units, classes, dropout, input_shape, name, normalize):
         first, second = filters[2 * pair : 2 * pair + 2]
         x = _hidden(x, keras.layers.Conv2D, first, f"conv{2 * pair + 1}", normalize, padding="same")
         x = _hidden(
-            x, keras.layers.Conv2D, second, f"conv{2 * pair + 2}", normalize, padding="valid"
+            x, keras.layers.Conv2D, second, f"conv{2 * pair + 2}", normalize, padding=padding
         )
         x = keras.layers.MaxPooling2D(name=f"pool{pair + 1}")(x)
         x = keras.layers.Dropout(dropout[0], name=f"dropout{pair + 1}")(x)

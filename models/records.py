@@ -10,6 +10,8 @@ import keras
 import prune_keras
 from prune_keras import plots
 
+DRAWN = ("val_accuracy", "neurons", "params", "flops")
+
 
 class Recorder(keras.callbacks.Callback):
     """Collects the logs of every epoch, with its wall time and what the model costs.
@@ -31,14 +33,20 @@ class Recorder(keras.callbacks.Callback):
         self.phase = phase
         self.rows = []
 
+    def add_start(self, model, accuracy):
+        """Add a row for the network as it is before the first epoch."""
+        row = {"phase": "start", "epoch": 0, "seconds": 0.0, "val_accuracy": accuracy}
+        self.rows.append(row | dataclasses.asdict(prune_keras.cost(model)))
+
     def on_train_begin(self, logs=None):
         self._mark = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
         now = time.perf_counter()
         row = {"phase": self.phase, "epoch": epoch + 1, "seconds": round(now - self._mark, 2)}
+        # A round that is judged in this epoch may be undone by now; its cost stands in the logs.
         cost = dataclasses.asdict(prune_keras.cost(self.model))
-        self.rows.append(row | {name: float(value) for name, value in (logs or {}).items()} | cost)
+        self.rows.append(row | cost | {name: float(value) for name, value in (logs or {}).items()})
         self._mark = time.perf_counter()
 
 
@@ -71,8 +79,9 @@ def write_run(folder, rows, history, pruning):
     """Write `results.csv`, `history.csv`, `history.png`, and what `write_pruning` writes."""
     write_table(folder / "results.csv", rows)
     write_table(folder / "history.csv", history)
-    phases = ("prune", "fine-tune")
-    plots.history([row for row in history if row["phase"] in phases], folder / "history.png")
+    pruned = [row for row in history if row["phase"] in ("start", "prune", "fine-tune")]
+    series = {name: [row[name] for row in pruned] for name in DRAWN}
+    plots.history(series, folder / "history.png")
     write_pruning(folder, pruning)
 
 

@@ -174,8 +174,10 @@ def _prune(path, data, settings):
     """Prune the dense network while it trains on; fine-tune what is left."""
     model, batches = _load(path, settings), _batches(data, settings, settings.seed + 1)
     compile_model(model, settings, settings.learning_rate, settings.epochs * len(batches))
-    pruning = _callback(accuracy(model, data.validation), data, settings)
+    start = accuracy(model, data.validation)
+    pruning = _callback(start, data, settings)
     recorders = [records.Recorder("prune"), records.Recorder("fine-tune")]
+    recorders[0].add_start(model, start)
     cut = settings.epochs - settings.fine_tune_epochs
     _fit(model, batches, data, settings, 0, cut, [pruning, recorders[0]])
     reached, weights = accuracy(model, data.validation), model.get_weights()
@@ -237,9 +239,9 @@ def _row(network, data):
     model = network.model
     return {
         "network": network.name,
-        "epochs": len(network.epochs),
+        "epochs": sum(int(epoch["epoch"]) > 0 for epoch in network.epochs),
         "seconds": round(sum(float(epoch["seconds"]) for epoch in network.epochs), 1),
-        "validation_accuracy": accuracy(model, data.validation),
+        "val_accuracy": accuracy(model, data.validation),
         "test_accuracy": accuracy(model, data.test),
     } | dataclasses.asdict(prune_keras.cost(model))
 

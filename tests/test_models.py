@@ -28,9 +28,7 @@ def test_batch_norm_stack_trades_biases_for_four_numbers_a_channel():
     assert normalized - plain == (4 - 1) * (32 + 32 + 64 + 64 + 512)
 
 
-@pytest.mark.parametrize(
-    ("depth", "millions"), [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.7)]
-)
+@pytest.mark.parametrize(("depth", "millions"), [(20, 0.27), (32, 0.46), (56, 0.85)])
 def test_resnet_has_the_published_parameters(depth, millions):
     model = cifar10.resnet(depth)
     trained = sum(np.prod(weight.shape) for weight in model.trainable_weights)

@@ -1,0 +1,175 @@
+"""The command line on small models: what it prints and writes, and how it says no."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import prune_keras
+from prune_keras import cli
+
+RANDOM = np.random.default_rng(0)
+
+
+def call(*arguments):
+    """Run a command and return its result; what is no message for the user raises here."""
+    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def succeed(*arguments):
+    """Run a command that must succeed, and return what it prints."""
+    result = call(*arguments)
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+def small_model(name="small"):
+    """A convolution, a nested pair of Dense layers, and a classifier."""
+    head = keras.Sequential(
+        [keras.Input((24,)), keras.layers.Dense(10, name="hidden")], name="head"
+    )
+    inputs = keras.Input((4, 4, 3))
+    x = keras.layers.Conv2D(6, 3, name="conv")(inputs)
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization(name="norm")(x))
+    x = head(keras.layers.Flatten()(x))
+    return keras.Model(
+        inputs, keras.layers.Dense(4, activation="softmax", name="classes")(x), name=name
+    )
+
+
+@pytest.fixture
+def file(tmp_path):
+    small_model().save(tmp_path / "model.keras")
+    return tmp_path / "model.keras"
+
+
+def test_help_names_the_commands():
+    text = succeed("--help")
+    assert all(command in text for command in ("demo", "cifar10", "prune", "inspect"))
+
+
+def test_help_is_there_without_keras():
+    """Keras and a backend take seconds to import; who asks for help must not wait."""
+    code = (
+        "import sys; sys.modules['keras'] = None; from prune_keras import cli; cli.app(['--help'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "inspect" in done.stdout
+
+
+def test_prune_meets_the_target_and_writes_a_plain_model(file, tmp_path):
+    text = succeed("prune", file, "--target", "params=0.5", "--output", tmp_path / "thin.h5")
+    thin = keras.models.load_model(tmp_path / "thin.h5", compile=False)
+    whole = keras.models.load_model(file, compile=False)
+    assert thin.count_params() <= whole.count_params() / 2
+    expected, _ = prune_keras.prune(whole, target={"params": 0.5})
+    pixels = RANDOM.normal(size=(3, 4, 4, 3))
+    np.testing.assert_allclose(thin(pixels), expected(pixels), rtol=1e-6)
+    assert "head/hidden" in text
+
+
+def test_prune_takes_several_targets_and_limits(file, tmp_path):
+    targets = ("--target", "params=0.6", "--target", "neurons=0.7")
+    succeed("prune", file, *targets, "--exclude", "conv", "-o", tmp_path / "thin.keras")
+    thin = keras.models.load_model(tmp_path / "thin.keras", compile=False)
+    before, after = (
+        prune_keras.cost(keras.models.load_model(f, compile=False))
+        for f in (file, tmp_path / "thin.keras")
+    )
+    assert thin.get_layer("conv").filters == 6
+    assert after.params <= 0.6 * before.params and after.neurons <= 0.7 * before.neurons
+
+
+def test_inspect_adds_up(file, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    text = succeed("inspect", file)
+    cost = prune_keras.cost(small_model())
+    assert f"{cost.params:,} parameters, {cost.flops:,} FLOPs, {cost.neurons} neurons" in text
+    cells = [
+        [c.strip() for c in line.split("│")[1:-1]] for line in text.splitlines() if "│" in line
+    ]
+    layers = [row for row in cells if len(row) == 7]
+    assert [row[0] for row in layers] == ["conv", "norm", "head/hidden", "classes"]
+    assert sum(int(row[5].replace(",", "")) for row in layers) == cost.params
+    assert sum(int(row[6].replace(",", "")) for row in layers) == cost.flops
+    assert "Cannot be pruned: classes: 4 units are fixed: they are an output of the model" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--target", "params"], "A target must be .* Received: --target params"),
+        (["--target", "params=half"], "Received: --target params=half"),
+        (["--target", "size=0.5"], "size"),
+        (["--target", "params=1.5"], "1.5"),
+        (["--target", "params=0.5", "--criterion", "l3"], "l1.*'l3'"),
+        (["--target", "params=0.5", "--criterion", "taylor"], "data"),
+        (["--target", "params=0.5", "--exclude", "convolution"], "convolution"),
+        (["--target", "params=0.5", "--input-shape", "4,x"], "Received: --input-shape 4,x"),
+        ([], "target"),
+    ],
+)
+def test_mistakes_end_in_one_message(file, tmp_path, arguments, message):
+    result = call("prune", file, "-o", tmp_path / "thin.keras", *arguments)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+    assert result.stderr.startswith("Error: ")
+    assert re.search(message, result.stderr, re.DOTALL)
+    assert not (tmp_path / "thin.keras").exists()
+
+
+def test_files_that_no_format_can_hold_are_named(tmp_path):
+    inputs = keras.Input((4,))
+    x = keras.layers.Dense(6, name="hidden")(inputs)
+    outputs = keras.layers.Dense(2)(keras.ops.pad(x, [[0, 0], [0, 2]]))
+    keras.Model(inputs, outputs).save(tmp_path / "raw.keras")
+    result = call("prune", tmp_path / "raw.keras", "--fraction", "0.5", "-o", tmp_path / "thin.h5")
+    assert result.exit_code == 2 and ".keras" in result.stderr
+    assert not (tmp_path / "thin.h5").exists()
+
+
+def test_missing_files_are_named(tmp_path):
+    for command in ("inspect", "prune"):
+        more = ["--target", "params=0.5", "-o", "x.keras"] if command == "prune" else []
+        result = call(command, tmp_path / "missing.keras", *more)
+        assert result.exit_code == 2 and "missing.keras" in result.stderr
+    result = call("cifar10", "--data", tmp_path / "missing.npz", "--output", tmp_path / "run")
+    assert result.exit_code == 2 and "missing.npz" in result.stderr
+
+
+def test_demo_trains_prunes_and_exports(tmp_path):
+    pytest.importorskip("sklearn")
+    folder = tmp_path / "demo"
+    arguments = ("--dense-epochs", 2, "--epochs", 3, "--max-drop", 0.5)
+    text = succeed("demo", "--output", folder, *arguments)
+    with open(folder / "widths.csv", newline="") as stream:
+        widths = {row["layer"]: row for row in csv.DictReader(stream)}
+    for suffix in ("h5", "keras"):
+        thin = keras.models.load_model(folder / f"pruned.{suffix}", compile=False)
+        assert thin.get_layer("conv4").filters == int(widths["conv4"]["after"])
+    assert sum(int(row["after"]) for row in widths.values()) < 160
+    assert (folder / "history.png").stat().st_size > 0 and "test accuracy" in text
+
+
+def test_cifar10_prunes_a_network_from_a_file(file, tmp_path):
+    pixels = RANDOM.integers(0, 256, (60, 4, 4, 3)).astype("uint8")
+    labels = RANDOM.integers(0, 4, 60)
+    data = tmp_path / "data.npz"
+    np.savez(data, x_train=pixels, y_train=labels, x_test=pixels, y_test=labels)
+    folder = tmp_path / "run"
+    arguments = ("--epochs", 2, "--fine-tune-epochs", 1, "--target", "neurons=0.8", "--seed", 3)
+    succeed("cifar10", "--data", data, "--model", file, "--output", folder, *arguments)
+    settings = json.loads((folder / "settings.json").read_text())
+    assert settings["seed"] == 3 and settings["optimizer"] == "sgd"
+    thin = keras.models.load_model(folder / "pruned.keras", compile=False)
+    assert prune_keras.cost(thin).neurons <= 0.8 * prune_keras.cost(small_model()).neurons
