@@ -13,7 +13,7 @@ class Judge:
 
     Args:
         monitor: name of the metric in the logs.
-        mode: `"max"` where more is better, `"min"` where less is.
+        mode: `"max"` where more is better, `"min"` where less is; `"auto"` until that is known.
         floor: the worst value allowed. Defaults to None: none.
         max_drop: how far the metric may fall behind `start`, in its own units. Defaults to None.
         start: the metric before anything was cut. Defaults to None: not known yet.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -186,8 +187,7 @@ class ProgressivePruning(keras.callbacks.Callback):
         graph = trace(self.model)
         check_optimizer(self.model, graph)
         check_reachable(graph, self.limits, budget_of(self.target, graph.cost))
-        mode = _keras.direction(self.model, self.monitor) if self.mode == "auto" else self.mode
-        self._judge = Judge(self.monitor, mode, self.floor, self.max_drop, self.baseline)
+        self._judge = Judge(self.monitor, self.mode, self.floor, self.max_drop, self.baseline)
         self._graph: Graph = graph
         self._before: Cost = graph.cost
         self._plan = Plan.everything(graph.widths)
@@ -206,9 +206,8 @@ class ProgressivePruning(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
-        cost = self._graph.cost
-        logs.update({k: v for k, v in vars(cost).items() if v is not None})
-        self._last_metric = self._judge.read(logs) if self._open is None else self._metric(logs)
+        logs.update({k: v for k, v in vars(self._graph.cost).items() if v is not None})
+        self._last_metric = self._measure(logs)
         if self._open is not None:
             self._epochs_left -= 1
             if self._epochs_left == 0:
@@ -224,13 +223,18 @@ class ProgressivePruning(keras.callbacks.Callback):
         elif self._judge.judges and not self._judge.accepts(self._last_metric):
             self._go_back()
 
-    def _metric(self, logs: dict[str, Any]) -> float | None:
-        """Read the metric of a round in progress; a model without it is put back first."""
+    def _measure(self, logs: dict[str, Any]) -> float | None:
+        """Read the metric; a model that cannot be judged is put back as it was."""
         try:
-            return self._judge.read(logs)
+            metric = self._judge.read(logs)
+            if self._judge.judges and self._judge.mode == "auto":
+                # Keras makes a model's metrics with the first batch, not before.
+                mode = _keras.direction(self.model, self.monitor)
+                self._judge = replace(self._judge, mode=mode)
         except ValueError:
             self._go_back()
             raise
+        return metric
 
     def _start(self, metric: float | None) -> None:
         """Take the first epoch's metric as the start that `max_drop` counts from."""
