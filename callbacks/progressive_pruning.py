@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import keras
+import numpy as np
 
 from prune_keras import _keras, criteria
 from prune_keras.accounting import Cost
 from prune_keras.callbacks.judging import Judge
 from prune_keras.callbacks.rounds import Round, line
+from prune_keras.data import check_data
 from prune_keras.graph import Graph
 from prune_keras.limits import (
     Limits,
@@ -132,6 +135,7 @@ class ProgressivePruning(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         check_request(target, fraction)
+        check_share("fraction", fraction)
         check_share("min_fraction", min_fraction)
         self.target = dict(target) if target else None
         self.fraction = fraction
@@ -158,13 +162,12 @@ class ProgressivePruning(keras.callbacks.Callback):
                 "Pruning must know where to stop. Received: target=None, max_drop=None, "
                 'floor=None. Give target={"flops": 0.5}, max_drop=0.01, or both.'
             )
-        if self.max_drop is not None and not self.max_drop >= 0:
+        for name in ("max_drop", "floor", "baseline"):
+            _check_number(name, getattr(self, name))
+        if self.max_drop is not None and self.max_drop < 0:
             raise ValueError(f"`max_drop` must be at least 0. Received: max_drop={self.max_drop}.")
-        if not isinstance(self.epochs_per_round, int) or self.epochs_per_round < 1:
-            raise ValueError(
-                "`epochs_per_round` must be a whole number of at least 1. "
-                f"Received: epochs_per_round={self.epochs_per_round!r}."
-            )
+        for name in ("epochs_per_round", "recalibration_steps"):
+            _check_count(name, getattr(self, name))
         if self.mode not in ("auto", "min", "max"):
             raise ValueError(
                 f"`mode` must be one of ('auto', 'min', 'max'). Received: mode={self.mode!r}."
@@ -183,9 +186,13 @@ class ProgressivePruning(keras.callbacks.Callback):
         )
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        check_alone(self.model)
         graph = trace(self.model)
+        check_alone(self.model)
+        _keras.build_optimizer(self.model)
         check_optimizer(self.model, graph)
+        if self.data is not None:
+            inputs = _keras.function_of(self.model).inputs
+            check_data(self.data, inputs, self.recalibration_steps)
         check_reachable(graph, self.limits, budget_of(self.target, graph.cost))
         self._judge = Judge(self.monitor, self.mode, self.floor, self.max_drop, self.baseline)
         self._graph: Graph = graph
@@ -198,6 +205,7 @@ class ProgressivePruning(keras.callbacks.Callback):
         self.rounds = []
         self._good: State | None = capture(self.model, graph) if self._judge.judges else None
         self._good_plan, self._last_metric = self._plan, self.baseline
+        self._refused: Plan | None = None
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         enough = epoch + self.epochs_per_round <= self.params.get("epochs", epoch + 1)
@@ -254,7 +262,7 @@ class ProgressivePruning(keras.callbacks.Callback):
     def _begin_round(self, epoch: int) -> None:
         begun = time.perf_counter()
         plan = self._choose()
-        if plan.removed == 0:
+        if plan.removed == 0 or plan == self._refused:
             self._finished = True
             return
         before = self._graph.cost
@@ -267,15 +275,23 @@ class ProgressivePruning(keras.callbacks.Callback):
         self._epochs_left = self.epochs_per_round
 
     def _choose(self) -> Plan:
+        """Choose what to cut: the fraction, or the least that can go where that is more."""
         seed = None if self.seed is None else self.seed + len(self.rounds)
         scores = score_graph(self.model, self._graph, self.criterion, self.data, seed)
+        share, plan = self._step, self._chosen(scores, self._step)
+        while plan.removed == 0 and share < 1:
+            share *= 2
+            plan = self._chosen(scores, share)
+        return plan
+
+    def _chosen(self, scores: Mapping[str, Any], fraction: float) -> Plan:
         return choose(
             self._graph,
             scores,
             self.ranking,
             self.limits,
             budget_of(self.target, self._before),
-            self._step,
+            fraction,
             turn=len(self.rounds),
             original=self._plan.widths,
         )
@@ -292,7 +308,7 @@ class ProgressivePruning(keras.callbacks.Callback):
         if kept:
             self._keep()
         else:
-            self._undo()
+            self._undo(plan)
         if self.verbose:
             print("\n" + line(done, self._before, judge))
 
@@ -303,8 +319,9 @@ class ProgressivePruning(keras.callbacks.Callback):
         if self.target and meets(self._graph.cost, budget_of(self.target, self._before)):
             self._finished = True
 
-    def _undo(self) -> None:
+    def _undo(self, plan: Plan) -> None:
         self._go_back()
+        self._refused = plan
         self._step /= 2
         if self._step < self.min_fraction:
             self._finished = True
@@ -315,3 +332,18 @@ class ProgressivePruning(keras.callbacks.Callback):
             restore(self.model, self._good)
             self._graph = trace(self.model)
             self._plan = self._good_plan
+
+
+def _check_number(name: str, value: Any) -> None:
+    number = isinstance(value, int | float | np.number) and math.isfinite(value)
+    if value is not None and not number:
+        raise ValueError(
+            f"`{name}` must be a finite number. Received: {name}={value!r}. Leave it out for none."
+        )
+
+
+def _check_count(name: str, value: Any) -> None:
+    if not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(
+            f"`{name}` must be a whole number of at least 1. Received: {name}={value!r}."
+        )

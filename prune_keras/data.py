@@ -119,3 +119,26 @@ def flat_inputs(model_inputs: list, x: Any) -> list:
 def size_of(x: Any) -> int:
     """Return the number of samples in a batch."""
     return int(np.shape(tree.flatten(x)[0])[0])
+
+
+def check_data(data: Any, model_inputs: list, steps: int) -> None:
+    """Raise a ValueError unless data can be read again and again, fits the model, and is finite.
+
+    Args:
+        data: what `batches` takes.
+        model_inputs: the model's symbolic input tensors.
+        steps: number of batches to look at.
+    """
+    if hasattr(data, "__next__"):
+        raise ValueError(
+            "`data` must be readable once a round. Received: an iterator, which ends after the "
+            "first. Pass arrays, a PyDataset, or a tf.data.Dataset."
+        )
+    for x, _, _ in batches(data, steps=steps):
+        for value in flat_inputs(model_inputs, x):
+            finite = keras.ops.all(keras.ops.isfinite(keras.ops.cast(value, "float32")))
+            if not bool(keras.ops.convert_to_numpy(finite)):
+                raise ValueError(
+                    "`data` must be finite. Received: NaN or infinity among the inputs. "
+                    "Remove these samples, or replace the values."
+                )

@@ -97,8 +97,9 @@ def shrink_in_place(model: Any, plan: Plan) -> None:
     >>> layer.units, layer.kernel.shape[1]
     (2, 2)
     """
+    graph = trace(model)
     check_alone(model)
-    restore(model, thinned(model, trace(model), plan))
+    restore(model, thinned(model, graph, plan))
 
 
 def thinned(model: Any, graph: Graph, plan: Plan) -> State:

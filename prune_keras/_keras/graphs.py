@@ -143,11 +143,18 @@ def outside_users(model: Any) -> dict[str, str]:
     inside = {id(op) for nested in models_in(model) for op in function_of(nested).operations}
     inside |= {id(nested) for nested in models_in(model)}
     suspects = _foreign_nodes(model, inside)
-    if not suspects:
-        return {}
+    if suspects and _living_users(suspects, inside):
+        gc.collect()  # a deleted model is a cycle, which lives on until it is collected
+        return _living_users(suspects, inside)
+    return {}
+
+
+def _living_users(suspects: dict[int, str], inside: set[int]) -> dict[str, str]:
     users: dict[str, str] = {}
     for other in [x for x in gc.get_objects() if issubclass(type(x), Functional)]:
-        for node in getattr(other, "_nodes", ()) if id(other) not in inside else ():
+        if id(other) in inside or not hasattr(other, "_nodes_by_depth"):
+            continue
+        for node in nodes_of(other):
             if id(node) in suspects:
                 users[suspects[id(node)]] = other.name
     return users

@@ -172,7 +172,7 @@ def _new_pad_width(visit, axis: int, before: int, after: int) -> Callable:
 
 @register_rule(raw.GetItem)
 def get_item(visit, trace):
-    """Slices follow numpy; channels that a step other than one picks from are fixed."""
+    """Slices follow numpy; a step over channels ties each period, so that the step stays true."""
     key = _key(visit)
     slices = _as_slices(key, visit.input.rank + 1)
     if slices is None or slices[0] != slice(None):
@@ -191,11 +191,16 @@ def _key(visit):
 
 def _sliced(visit, trace, ids: np.ndarray, axis: int, part: slice) -> np.ndarray:
     start, stop, step = part.indices(visit.input.shape[axis])
-    if step != 1 or len(varying_axes(ids)) > 1:
-        trace.fix(ids, f"{visit.path} takes every n-th of them")
-        return ids.take(range(start, stop, step), axis)
-    trace.setting(visit.node, "arguments", ids, _new_arguments(visit, axis, start, stop))
-    return ids.take(range(start, stop), axis)
+    taken = ids.take(range(start, stop, step), axis)
+    if step < 1 or len(varying_axes(ids)) > 1:
+        trace.fix(ids, f"{visit.path} picks them backwards, or along several axes")
+        return taken
+    for later in range(1, step):
+        others = ids.take(range(start + later, ids.shape[axis], step), axis)
+        firsts = ids.take(range(start, ids.shape[axis], step), axis)
+        trace.partition.unite(firsts.take(range(others.shape[axis]), axis), others)
+    trace.setting(visit.node, "arguments", ids, _new_arguments(visit, axis, start, stop, step))
+    return taken
 
 
 def _as_slices(key, rank: int) -> list[slice] | None:
@@ -208,14 +213,13 @@ def _as_slices(key, rank: int) -> list[slice] | None:
     return parts if all(isinstance(part, slice) for part in parts) else None
 
 
-def _new_arguments(visit, axis: int, start: int, stop: int) -> Callable:
+def _new_arguments(visit, axis: int, start: int, stop: int, step: int) -> Callable:
     slices = _as_slices(_key(visit), visit.input.rank + 1)
 
     def new_arguments(mask: np.ndarray):
         kept = mask.reshape(-1)
-        first = int(kept[:start].sum())
         changed = list(slices or [])
-        changed[axis + 1] = slice(first, first + int(kept[start:stop].sum()), 1)
+        changed[axis + 1] = slice(int(kept[:start].sum()), int(kept[:stop].sum()), step)
         return _keras.with_argument(visit.node, 1, "key", tuple(changed))
 
     return new_arguments
