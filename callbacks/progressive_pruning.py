@@ -195,6 +195,8 @@ class ProgressivePruning(keras.callbacks.Callback):
             check_data(self.data, inputs, self.recalibration_steps)
         check_reachable(graph, self.limits, budget_of(self.target, graph.cost))
         self._judge = Judge(self.monitor, self.mode, self.floor, self.max_drop, self.baseline)
+        if self.mode != "auto":
+            self._check_start()
         self._graph: Graph = graph
         self._before: Cost = graph.cost
         self._plan = Plan.everything(graph.widths)
@@ -239,6 +241,7 @@ class ProgressivePruning(keras.callbacks.Callback):
                 # Keras makes a model's metrics with the first batch, not before.
                 mode = _keras.direction(self.model, self.monitor)
                 self._judge = replace(self._judge, mode=mode)
+                self._check_start()
         except ValueError:
             self._go_back()
             raise
@@ -246,18 +249,22 @@ class ProgressivePruning(keras.callbacks.Callback):
 
     def _start(self, metric: float | None) -> None:
         """Take the first epoch's metric as the start that `max_drop` counts from."""
-        if metric is None or not metric == metric:
+        if metric is None or not math.isfinite(metric):
             raise ValueError(
                 f"The metric must be a number before pruning. Received: {self.monitor}={metric}. "
                 "Train the model, or pass baseline=."
             )
         self._judge = self._judge.started(metric)
-        if not self._judge.accepts(metric):
+        self._check_start()
+        self._good = capture(self.model, self._graph)
+
+    def _check_start(self) -> None:
+        start = self._judge.start
+        if start is not None and not self._judge.accepts(start):
             raise ValueError(
-                f"The model must hold the floor before pruning. Received: {self.monitor}={metric} "
+                f"The model must hold the floor before pruning. Received: {self.monitor}={start} "
                 f"for floor={self.floor}. Train it further, or lower the floor."
             )
-        self._good = capture(self.model, self._graph)
 
     def _begin_round(self, epoch: int) -> None:
         begun = time.perf_counter()

@@ -135,10 +135,21 @@ def check_data(data: Any, model_inputs: list, steps: int) -> None:
             "first. Pass arrays, a PyDataset, or a tf.data.Dataset."
         )
     for x, _, _ in batches(data, steps=steps):
-        for value in flat_inputs(model_inputs, x):
+        for value, tensor in zip(flat_inputs(model_inputs, x), model_inputs, strict=True):
+            _check_shape(value, tensor)
             finite = keras.ops.all(keras.ops.isfinite(keras.ops.cast(value, "float32")))
             if not bool(keras.ops.convert_to_numpy(finite)):
                 raise ValueError(
                     "`data` must be finite. Received: NaN or infinity among the inputs. "
                     "Remove these samples, or replace the values."
                 )
+
+
+def _check_shape(value: Any, tensor: Any) -> None:
+    same_rank = len(value.shape) == len(tensor.shape)
+    sizes = zip(value.shape[1:], tensor.shape[1:], strict=same_rank)
+    if not same_rank or any(expected not in (None, size) for size, expected in sizes):
+        raise ValueError(
+            f"`data` must have the shape of the model's input, {tuple(tensor.shape)}. "
+            f"Received: a batch of shape {tuple(value.shape)}. Pass what fit takes as `x`."
+        )

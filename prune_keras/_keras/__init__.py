@@ -27,6 +27,7 @@ from prune_keras._keras.state import (
     with_argument,
 )
 from prune_keras._keras.training import (
+    build_optimizer,
     clone_structure,
     compile_like,
     direction,
@@ -42,6 +43,7 @@ from prune_keras._keras.training import (
 __all__ = [
     "Call",
     "all_layers",
+    "build_optimizer",
     "clone_structure",
     "compile_like",
     "direction",

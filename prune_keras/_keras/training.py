@@ -60,6 +60,15 @@ def sync(model: Any) -> None:
         model.jax_state_sync()
 
 
+def build_optimizer(model: Any) -> None:
+    """Make the optimizer's state now, where `fit` would make it with the first batch."""
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None and not optimizer.built:
+        strategy = getattr(model, "distribute_strategy", None)
+        with strategy.scope() if strategy is not None else contextlib.nullcontext():
+            optimizer.build(model.trainable_variables)
+
+
 def direction(model: Any, monitor: str) -> str:
     """Return `"max"` or `"min"` for a metric of the model, as Keras' own callbacks infer it."""
     name = monitor.removeprefix("val_")
