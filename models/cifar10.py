@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -97,7 +98,7 @@ def settings(model="stack", **changes):
     >>> settings("resnet20", seed=3).optimizer
     'sgd'
     """
-    suited = {"optimizer": "adam", "dense_epochs": 40}
+    suited: dict[str, Any] = {"optimizer": "adam", "dense_epochs": 40}
     if model not in STACKS:
         suited = {"optimizer": "sgd", "dense_epochs": 0 if is_file(model) else 80}
     suited |= {name: value for name, value in changes.items() if value is not None}

@@ -221,7 +221,8 @@ def _fit(model, batches, data, settings, first, last, callbacks):
 
 
 def _batches(data, settings, seed):
-    return Batches(*data.train, settings.batch_size, settings.flip, settings.shift, seed)
+    images, labels = data.train
+    return Batches(images, labels, settings.batch_size, settings.flip, settings.shift, seed)
 
 
 def _load(path, settings):

@@ -76,7 +76,7 @@ def demo(
     max_drop: MaxDrop = 0.01,
     seed: Seed = 0,
     dense_epochs: Annotated[int, typer.Option(help="Epochs before any cut.")] = 15,
-    epochs: Annotated[int, typer.Option(help="Epochs with pruning, then fine-tuning.")] = 24,
+    epochs: Annotated[int, typer.Option(help="Epochs with pruning, then fine-tuning.")] = 22,
 ):
     """Train a small network on scikit-learn's digits, prune it, export it. Needs no download."""
     from prune_keras.models import digits
