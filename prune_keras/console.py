@@ -30,10 +30,19 @@ def show_graph(model, graph):
 def show_run(result, output):
     """Print what a run came to: the report, a line a network, and the files."""
     say(result.pruning.report.render())
-    show_table("Test images looked at once, at the end", result.rows)
+    show_table("Test images looked at once, at the end", _turned(result.rows))
     for text in result.files.values():
         say(text)
     say(f"Tables and pictures: {output}")
+
+
+def _turned(rows):
+    """Return a row for every value and a column for every network, which fits a terminal."""
+    names = [name for name in rows[0] if name != "network"]
+    return [
+        {"": name.replace("_", " ")} | {row["network"]: as_text(row[name]) for row in rows}
+        for name in names
+    ]
 
 
 def _layer_rows(model, graph, prefix=""):
@@ -90,6 +99,10 @@ def show_table(title, rows):
     for row in rows:
         table.add_row(*(Text(as_text(value)) for value in row.values()))
     Console().print(table)
+
+
+def _is_word(value):
+    return isinstance(value, str) and value[:1].isalpha()
 
 
 def as_text(value):
