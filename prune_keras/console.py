@@ -94,7 +94,7 @@ def show_table(title, rows):
         return
     table = Table(title=title, title_justify="left")
     for name in rows[0]:
-        is_text = any(isinstance(row[name], str) and row[name] for row in rows)
+        is_text = any(_is_word(row[name]) for row in rows)
         table.add_column(name.replace("_", " "), justify="left" if is_text else "right")
     for row in rows:
         table.add_row(*(Text(as_text(value)) for value in row.values()))
