@@ -23,11 +23,18 @@ from prune_keras.tracing import trace
 
 
 @dataclass(frozen=True)
+class Slices:
+    """What is kept of a variable: (axis, indices) pairs."""
+
+    axes: tuple[tuple[int, np.ndarray], ...]
+
+
+@dataclass(frozen=True)
 class State:
     """Values of variables, and attributes of the objects around them.
 
     Args:
-        variables: (variable, value) pairs.
+        variables: (variable, value) pairs; a value is a tensor, or `Slices` of the present one.
         attributes: (owner, name, value) triples.
     """
 
@@ -107,9 +114,9 @@ def thinned(model: Any, graph: Graph, plan: Plan) -> State:
     kept = kept_neurons(graph, plan)
     slots = _keras.optimizer_slots(model)
     variables = [
-        (variable, _sliced(weight, variable, kept))
+        (variable, slices)
         for weight in graph.weights
-        if any(not kept[ids].all() for ids in weight.axes.values())
+        if (slices := _slices(weight, kept)).axes
         for variable in [weight.variable, *_matching(slots, weight.variable)]
     ]
     return State(tuple(variables), tuple(_thin_attributes(model, graph, kept)))
@@ -127,7 +134,10 @@ def restore(model: Any, state: State) -> None:
     """Bring the model into a state that `capture` or `thinned` returned."""
     _keras.sync(model)
     for variable, value in state.variables:
-        _keras.set_value(variable, value)
+        if isinstance(value, Slices):
+            _cut(variable, value)
+        else:
+            _keras.set_value(variable, value)
     _assign_attributes(state.attributes)
     _keras.refresh(model)
 
@@ -185,12 +195,23 @@ def _all(graph: Graph) -> np.ndarray:
     return np.ones(1 + max((int(i.max()) for i in ids if i.size), default=0), bool)
 
 
+def _slices(weight: Weight, kept: np.ndarray) -> Slices:
+    axes = sorted(weight.axes.items())
+    return Slices(tuple((a, np.flatnonzero(kept[i])) for a, i in axes if not kept[i].all()))
+
+
 def _sliced(weight: Weight, variable: Any, kept: np.ndarray) -> Any:
     value = ops.convert_to_tensor(variable.value)
-    for axis, ids in sorted(weight.axes.items()):
-        if not kept[ids].all():
-            value = ops.take(value, np.flatnonzero(kept[ids]), axis=axis)
+    for axis, indices in _slices(weight, kept).axes:
+        value = ops.take(value, indices, axis=axis)
     return value
+
+
+def _cut(variable: Any, slices: Slices) -> None:
+    """Cut axis by axis, so that no more than one new value stands beside an old one."""
+    for axis, indices in slices.axes:
+        value = ops.convert_to_tensor(variable.value)
+        _keras.set_value(variable, ops.take(value, indices, axis=axis))
 
 
 def _matching(slots: dict, variable: Any) -> Iterable[Any]:

@@ -1,0 +1,134 @@
+"""What the benchmarks share: time, peak memory, fresh processes, and tables with their settings."""
+
+import csv
+import ctypes
+import datetime
+import gc
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+RESULTS = Path(__file__).resolve().parent.parent / "results" / "benchmarks"
+SEED = 0
+
+
+def seconds(function):
+    """Return how long a call takes, and what it returns."""
+    gc.collect()
+    begun = time.perf_counter()
+    returned = function()
+    return time.perf_counter() - begun, returned
+
+
+def peak_bytes(function):
+    """Return the peak of resident memory in a call over that before it, and what it returns.
+
+    Linux only: the kernel keeps the peak and lets a process reset its own. TensorFlow keeps freed
+    memory for later, so that is taken first; else a call could use it unseen.
+    """
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    taken = _spare_memory()
+    Path("/proc/self/clear_refs").write_text("5")
+    resting = _status("VmRSS")
+    returned = function()
+    peak = _status("VmHWM") - resting
+    del taken
+    return peak, returned
+
+
+def _spare_memory():
+    """Return tensors that fill what the backend has freed but not given back."""
+    import keras
+
+    tensors = []
+    for size in (2**exponent for exponent in range(28, 19, -1)):
+        while True:
+            before = _status("VmRSS")
+            tensor = keras.ops.ones((size // 4,), "float32")
+            if _status("VmRSS") - before > size // 2:
+                break
+            tensors.append(tensor)
+    return tensors
+
+
+def in_fresh_process(script, *arguments):
+    """Run a script in a process of its own and return the JSON of its last line."""
+    command = [sys.executable, script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def median(numbers):
+    return statistics.median(numbers)
+
+
+def medians(measurements):
+    """Return the median of every number over dictionaries with the same keys."""
+    return {key: statistics.median(m[key] for m in measurements) for key in measurements[0]}
+
+
+def finish(name, rows, **settings):
+    """Print rows as a table; write them as CSV beside the settings they were measured with."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    table = [[_text(row.get(column, "")) for column in columns] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *table, strict=True)]
+    for line in [columns, *table]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
+    with open(RESULTS / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([columns, *table])
+    stored = json.dumps(_settings() | settings, indent=2)
+    (RESULTS / f"{name}.json").write_text(stored + "\n", encoding="utf-8")
+    print(stored)
+
+
+def _settings():
+    import keras
+
+    return {
+        "date": datetime.date.today().isoformat(),
+        "command": f"python benchmarks/{Path(sys.argv[0]).name} {' '.join(sys.argv[1:])}".strip(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "load_before": round(LOAD, 2),
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        "backend": f"{keras.backend.backend()} {_backend_version()}",
+        "seed": SEED,
+    }
+
+
+LOAD = os.getloadavg()[0]
+
+
+def _backend_version():
+    import keras
+
+    return sys.modules[keras.backend.backend()].__version__
+
+
+def _processor():
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _status(key):
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key):
+            return int(line.split()[1]) * 1024
+    raise ValueError(f"The kernel must tell the memory of a process. Received: no {key}.")
+
+
+def _text(value):
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
