@@ -1,0 +1,260 @@
+"""A reference for "removed = silenced" that knows nothing of how pruning traces a model.
+
+The original model runs on numbers through Keras' own layers. Beside each tensor stands a mask,
+moved by the same structural operations, that says which entries are left: 1 kept, 0 removed. It
+starts at the layers that a plan names, and what a Dense layer or convolution reads is multiplied
+by it. Zeros that a raw padding adds to an axis of channels are kept or removed with whatever they
+are added to; until that is known, their entries are numbers from 2 on.
+"""
+
+import keras
+import numpy as np
+from keras import layers, ops
+from keras.src.ops import numpy as raw
+
+from prune_keras import _keras
+
+CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
+POINTWISE = (
+    layers.ActivityRegularization,
+    layers.AlphaDropout,
+    layers.BatchNormalization,
+    layers.Dropout,
+    layers.ELU,
+    layers.GaussianDropout,
+    layers.GaussianNoise,
+    layers.Identity,
+    layers.LeakyReLU,
+    layers.ReLU,
+    layers.SpatialDropout1D,
+    layers.SpatialDropout2D,
+    layers.SpatialDropout3D,
+)
+SPATIAL = tuple(
+    getattr(layers, f"{name}{rank}D")
+    for name in ("AveragePooling", "MaxPooling", "Cropping", "UpSampling", "ZeroPadding")
+    for rank in (1, 2, 3)
+)
+POOLED = tuple(
+    getattr(layers, f"Global{name}Pooling{rank}D")
+    for name in ("Average", "Max")
+    for rank in (1, 2, 3)
+)
+MOVING = (layers.Flatten, layers.Reshape, layers.Concatenate, raw.Concatenate)
+MERGES = (
+    *(layers.Add, layers.Average, layers.Maximum, layers.Minimum, layers.Multiply, layers.Subtract),
+    *(raw.Add, raw.Maximum, raw.Minimum, raw.Multiply, raw.Subtract),
+)
+
+
+class Silenced:
+    """A model of which some channels are never read.
+
+    Args:
+        model: the original model; it is not changed unless `zero_reads` is called.
+        plan: what to keep.
+
+    Attributes:
+        kept: id of a variable -> axis -> booleans along it.
+    """
+
+    def __init__(self, model, plan):
+        self.model, self.plan = model, plan
+        self.kept: dict[int, dict[int, np.ndarray]] = {}
+        self._paths: dict[int, str] = {}
+        self._same: dict[int, int] = {}
+        self._free = 2
+        self._reads: list[np.ndarray] = []
+        self._along: dict[tuple[int, int], np.ndarray] = {}
+        ones = [np.ones((1, *x.shape[1:])) for x in model.inputs]
+        masks = _keras.walk(model, ones, self._pass)
+        for mask in masks:
+            assert self._final(mask).all(), "an output lost entries"
+        for (variable, axis), mask in self._along.items():
+            self.kept.setdefault(variable, {})[axis] = self._final(mask)
+
+    def outputs(self, x: list) -> list[np.ndarray]:
+        """Return the outputs for a batch, with every removed channel silenced where it is read."""
+        reads = iter(self._reads)
+
+        def call(visited):
+            if isinstance(visited.operation, (layers.Dense, *CONVOLUTIONS)):
+                given = visited.args[0]
+                mask = ops.convert_to_tensor(self._final(next(reads)), dtype=given.dtype)
+                return visited.operation(given * mask)
+            return _keras.run(visited)
+
+        found = _keras.walk(self.model, [ops.convert_to_tensor(each) for each in x], call)
+        return [np.asarray(ops.convert_to_numpy(y), np.float64) for y in found]
+
+    def zero_reads(self) -> None:
+        """Set to zero, in the model itself, every weight that reads a removed channel."""
+        for layer in _keras.all_layers(self.model):
+            if isinstance(layer, (layers.Dense, *CONVOLUTIONS)):
+                axis = 0 if isinstance(layer, layers.Dense) else -2
+                kept = self.kept[id(layer._kernel)][axis % len(layer._kernel.shape)]
+                shape = [1] * len(layer._kernel.shape)
+                shape[axis] = -1
+                value = ops.convert_to_numpy(layer._kernel.value)
+                layer._kernel.assign(value * kept.reshape(shape))
+
+    def sliced(self, variable, value=None) -> np.ndarray:
+        """Return what is left of a variable, or of a value of the same shape."""
+        value = np.asarray(ops.convert_to_numpy(variable.value if value is None else value))
+        for axis, kept in self.kept.get(id(variable), {}).items():
+            value = np.compress(kept, value, axis=axis)
+        return value
+
+    def _pass(self, call):
+        """Return the mask of an operation's output from those of its inputs."""
+        operation = call.operation
+        masks = [m for m in keras.tree.flatten((call.args, call.kwargs)) if _is_mask(m)]
+        shape = (1, *call.node.outputs[0].shape[1:])
+        if isinstance(operation, (layers.Dense, *CONVOLUTIONS)):
+            return self._weighted(call, masks[0], shape)
+        if isinstance(operation, MERGES):
+            return self._merged(masks, shape)
+        if isinstance(operation, layers.BatchNormalization):
+            along = self._vector(masks[0], operation.axis % masks[0].ndim)
+            for variable in operation.weights:
+                self._lies_along(variable, 0, along)
+        if self._is_pointwise(operation):
+            return masks[0]
+        if isinstance(operation, MOVING):
+            return _moved(operation(*_as_tensors(call.args)))
+        if isinstance(operation, raw.GetItem):
+            return masks[0][call.args[1] if len(call.args) > 1 else call.kwargs["key"]]
+        if isinstance(operation, (*SPATIAL, *POOLED)):
+            return self._spread_over_space(operation, masks[0], shape)
+        if isinstance(operation, raw.Pad):
+            return self._padded(operation, masks[0])
+        for mask in masks:
+            self._unite(mask, np.ones_like(mask))
+        return np.ones(shape)
+
+    def _is_pointwise(self, operation) -> bool:
+        if isinstance(operation, layers.Normalization):
+            return not operation.axis
+        if isinstance(operation, layers.Rescaling):
+            return np.size(operation.scale) == 1
+        if isinstance(operation, layers.Activation):
+            return operation.activation is not keras.activations.softmax
+        return isinstance(operation, POINTWISE)
+
+    def _weighted(self, call, mask, shape):
+        layer = call.operation
+        path = self._paths.setdefault(id(layer), call.path)
+        dense = isinstance(layer, layers.Dense)
+        first = not dense and layer.data_format == "channels_first"
+        axis = 1 if first else mask.ndim - 1
+        self._reads.append(mask)
+        rank = len(layer._kernel.shape)
+        units = np.zeros(shape[axis])
+        units[self.plan.kept.get(path, slice(None))] = 1
+        reading = 0 if dense else rank - 2
+        if getattr(layer, "groups", 1) == 1:
+            self._lies_along(layer._kernel, reading, self._vector(mask, axis))
+        self._lies_along(layer._kernel, rank - 1, units)
+        if layer.use_bias:
+            self._lies_along(layer.bias, 0, units)
+        return _spread(units, axis, shape)
+
+    def _lies_along(self, variable, axis: int, mask) -> None:
+        self._unite(self._along.setdefault((id(variable), axis), mask), mask)
+
+    def _vector(self, mask, axis: int) -> np.ndarray:
+        """Return a mask along one axis; it must be the same at all other positions."""
+        flat = np.moveaxis(mask, axis, -1).reshape(-1, mask.shape[axis])
+        self._unite(flat, np.broadcast_to(flat[:1], flat.shape))
+        return flat[0]
+
+    def _spread_over_space(self, operation, mask, shape):
+        first = getattr(operation, "data_format", None) == "channels_first"
+        along = self._vector(mask, 1 if first else mask.ndim - 1)
+        return _spread(along, 1 if first or len(shape) == 2 else len(shape) - 1, shape)
+
+    def _padded(self, operation, mask):
+        """Padded positions of an axis of channels are open; those in space belong to channels."""
+        widths = [tuple(width) for width in operation.pad_width]
+        known = self._resolved(mask)
+        for axis, (before, after) in enumerate(widths):
+            if not (before or after):
+                continue
+            others = [i for i in range(mask.ndim) if i != axis and _varies(known, i)]
+            width = [(0, 0)] * mask.ndim
+            width[axis] = (before, after)
+            if others and not _varies(known, axis):
+                mask = np.pad(mask, width, mode="edge")
+                continue
+            mask = np.pad(mask, width)
+            for position in [*range(before), *range(mask.shape[axis] - after, mask.shape[axis])]:
+                mask[(slice(None),) * axis + (position,)] = self._free
+                self._free += 1
+        return mask
+
+    def _merged(self, masks, shape):
+        masks = [m.reshape((1,) * (len(shape) - m.ndim) + m.shape) for m in masks]
+        whole = [m for m in masks if m.shape == shape]
+        if not whole:
+            for mask in masks:
+                self._unite(mask, np.ones_like(mask))
+            return np.ones(shape)
+        for mask in masks:
+            self._join(whole[0], mask)
+        return whole[0]
+
+    def _join(self, whole, mask) -> None:
+        """Unite a mask with one of full shape, unless it is broadcast over channels."""
+        known = self._resolved(whole)
+        over = [a for a in range(mask.ndim) if mask.shape[a] == 1 and whole.shape[a] > 1]
+        if any(_varies(known, axis) for axis in over):
+            self._unite(mask, np.ones_like(mask))
+            return
+        for axis in over:
+            whole = whole.take([0], axis)
+        self._unite(whole, mask)
+
+    def _unite(self, first, second) -> None:
+        """Require that masks are equal; open entries take the other one's value."""
+        for a, b in {*zip(first.ravel().tolist(), second.ravel().tolist(), strict=True)}:
+            a, b = self._root(a), self._root(b)
+            assert a == b or max(a, b) >= 2, "entries that go together are not kept together"
+            if a != b:
+                self._same[max(a, b)] = min(a, b)
+
+    def _root(self, value):
+        while value in self._same:
+            value = self._same[value]
+        return value
+
+    def _resolved(self, mask) -> np.ndarray:
+        values, places = np.unique(mask, return_inverse=True)
+        return np.array([self._root(v) for v in values.tolist()])[places].reshape(mask.shape)
+
+    def _final(self, mask) -> np.ndarray:
+        """Return booleans; what stayed open is kept."""
+        return self._resolved(mask) > 0
+
+
+def _is_mask(value) -> bool:
+    return isinstance(value, np.ndarray)
+
+
+def _as_tensors(args):
+    return keras.tree.map_structure(
+        lambda v: ops.convert_to_tensor(v, dtype="float32") if _is_mask(v) else v, args
+    )
+
+
+def _moved(tensor) -> np.ndarray:
+    return np.array(ops.convert_to_numpy(tensor), np.float64)
+
+
+def _spread(vector, axis: int, shape) -> np.ndarray:
+    laid = [1] * len(shape)
+    laid[axis] = -1
+    return np.broadcast_to(vector.reshape(laid), shape).copy()
+
+
+def _varies(mask, axis: int) -> bool:
+    return bool((mask != mask.take([0], axis)).any())
