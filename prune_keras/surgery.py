@@ -137,7 +137,8 @@ def restore(model: Any, state: State) -> None:
         if isinstance(value, Slices):
             _cut(variable, value)
         else:
-            _keras.set_value(variable, value)
+            # A training step may reuse the memory of what it is given, and going back is repeated.
+            _keras.set_value(variable, ops.copy(value))
     _assign_attributes(state.attributes)
     _keras.refresh(model)
 
