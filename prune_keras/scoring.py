@@ -56,7 +56,8 @@ def score_graph(
     if criteria.needs_data(criterion):
         scores = _score_with_data(model, producers, criterion, data)
     else:
-        rng = np.random.default_rng(seed)
+        own = getattr(criterion, "seed", None)
+        rng = np.random.default_rng(seed if own is None else own)
         scores = {p.path: _score_kernel(p, criterion, rng) for p in producers}
     for path, values in scores.items():
         _check_finite(path, values, criterion)
@@ -64,12 +65,11 @@ def score_graph(
 
 
 def _score_kernel(producer: Producer, criterion: Callable, rng: np.random.Generator) -> np.ndarray:
-    kernel = np.asarray(ops.convert_to_numpy(producer.kernel.value), np.float64)
+    kernel = ops.convert_to_numpy(producer.kernel.value)
     kernel = np.moveaxis(kernel, producer.axis, -1)
     kernel = kernel.reshape(-1, kernel.shape[-1])
     if isinstance(criterion, criteria.Random):
-        own = rng if criterion.seed is None else np.random.default_rng(criterion.seed)
-        return criterion(kernel, own)
+        return criterion(kernel, rng)
     values = np.asarray(criterion(kernel), np.float64)
     if values.shape != (kernel.shape[1],):
         raise ValueError(

@@ -25,7 +25,7 @@ def l1(kernel: np.ndarray) -> np.ndarray:
 
     - Li et al., 2017, Pruning Filters for Efficient ConvNets, https://arxiv.org/abs/1608.08710
     """
-    return np.abs(kernel).sum(axis=0)
+    return np.abs(kernel).sum(axis=0, dtype=np.float64)
 
 
 def l2(kernel: np.ndarray) -> np.ndarray:
@@ -42,7 +42,8 @@ def l2(kernel: np.ndarray) -> np.ndarray:
     >>> l2(np.array([[3.0, 0.0], [4.0, 2.0]]))
     array([5., 2.])
     """
-    return np.sqrt(np.square(kernel).sum(axis=0))
+    # Squares and their sums in one pass: no second array of the kernel's size.
+    return np.sqrt(np.einsum("ij,ij->j", kernel, kernel, dtype=np.float64))
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Random:
     """Scores from a uniform distribution over (0, 1): the baseline that knows nothing.
 
     Args:
-        seed: seed of the scores; the layers of a model get different ones. Defaults to None: the
-            seed that `score` or `prune` is given.
+        seed: seed of the scores; the layers of a model still get different ones. Defaults to None:
+            the seed that `score` or `prune` is given.
     """
 
     seed: int | None = None
