@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import keras
-import numpy as np
 
 from prune_keras import _keras, criteria
 from prune_keras.accounting import Cost
@@ -21,6 +20,8 @@ from prune_keras.limits import (
     Limits,
     Ranking,
     budget_of,
+    check_count,
+    check_number,
     check_request,
     check_share,
     meets,
@@ -163,11 +164,11 @@ class ProgressivePruning(keras.callbacks.Callback):
                 'floor=None. Give target={"flops": 0.5}, max_drop=0.01, or both.'
             )
         for name in ("max_drop", "floor", "baseline"):
-            _check_number(name, getattr(self, name))
+            check_number(name, getattr(self, name))
         if self.max_drop is not None and self.max_drop < 0:
             raise ValueError(f"`max_drop` must be at least 0. Received: max_drop={self.max_drop}.")
         for name in ("epochs_per_round", "recalibration_steps"):
-            _check_count(name, getattr(self, name))
+            check_count(name, getattr(self, name))
         if self.mode not in ("auto", "min", "max"):
             raise ValueError(
                 f"`mode` must be one of ('auto', 'min', 'max'). Received: mode={self.mode!r}."
@@ -339,18 +340,3 @@ class ProgressivePruning(keras.callbacks.Callback):
             restore(self.model, self._good)
             self._graph = trace(self.model)
             self._plan = self._good_plan
-
-
-def _check_number(name: str, value: Any) -> None:
-    number = isinstance(value, int | float | np.number) and math.isfinite(value)
-    if value is not None and not number:
-        raise ValueError(
-            f"`{name}` must be a finite number. Received: {name}={value!r}. Leave it out for none."
-        )
-
-
-def _check_count(name: str, value: Any) -> None:
-    if not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(
-            f"`{name}` must be a whole number of at least 1. Received: {name}={value!r}."
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -36,11 +37,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in ("min_units", "round_to"):
-            value = getattr(self, name)
-            if not isinstance(value, int | np.integer) or value < 1:
-                raise ValueError(
-                    f"`{name}` must be a whole number of at least 1. Received: {name}={value!r}."
-                )
+            check_count(name, getattr(self, name))
         check_share("max_layer_fraction", self.max_layer_fraction, upto_one=True)
         if not callable(self.exclude):
             names = (self.exclude,) if isinstance(self.exclude, str) else tuple(self.exclude)
@@ -131,3 +128,21 @@ def check_share(name: str, value: Any, upto_one: bool = False) -> None:
     if not number or not (0 < value < 1 or (upto_one and value == 1)):
         bounds = "(0, 1]" if upto_one else "(0, 1)"
         raise ValueError(f"`{name}` must be a share in {bounds}. Received: {name}={value!r}.")
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raise a ValueError unless the value is a whole number of at least 1."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < 1:
+        raise ValueError(
+            f"`{name}` must be a whole number of at least 1. Received: {name}={value!r}."
+        )
+
+
+def check_number(name: str, value: Any) -> None:
+    """Raise a ValueError unless the value is a finite number, or None."""
+    number = isinstance(value, int | float | np.number) and math.isfinite(value)
+    if value is not None and not number:
+        raise ValueError(
+            f"`{name}` must be a finite number. Received: {name}={value!r}. Leave it out for none."
+        )
