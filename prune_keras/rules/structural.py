@@ -73,7 +73,9 @@ def reshape(visit, trace):
         return _unknown_size(visit, trace)
     ids = trace.rectangle(ids.reshape(visit.shape))
     shape = visit.shape
-    trace.setting(visit.operation, "target_shape", ids, lambda mask: kept_sizes(mask, shape))
+    for name in ("target_shape", "_resolved_target_shape"):  # the second one in older Keras
+        if hasattr(visit.operation, name):
+            trace.setting(visit.operation, name, ids, lambda mask: kept_sizes(mask, shape))
     return ids
 
 
