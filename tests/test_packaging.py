@@ -79,26 +79,22 @@ def metadata(wheel):
         return email.message_from_bytes(archive.read(name))
 
 
-@pytest.mark.slow
 def test_imports_from_a_wheel(installed, tmp_path):
     assert places(tmp_path, installed) == [
         installed / name.replace(".", os.sep) for name in FOLDERS
     ]
 
 
-@pytest.mark.slow
 def test_imports_from_an_editable_install(checkout, tmp_path):
     pip("install", "--editable", checkout, "--target", tmp_path)
     read_pth_files = f"import site; site.addsitedir({str(tmp_path)!r})"
     assert places(tmp_path, before=read_pth_files) == [checkout / f for f in FOLDERS.values()]
 
 
-@pytest.mark.slow
 def test_imports_from_a_checkout_in_front_of_a_wheel(installed):
     assert places(ROOT, installed) == [ROOT / folder for folder in FOLDERS.values()]
 
 
-@pytest.mark.slow
 def test_imports_from_a_checkout_alone(checkout):
     assert places(checkout) == [checkout / folder for folder in FOLDERS.values()]
 
