@@ -59,7 +59,7 @@ class Recipe:
             keras.config.set_floatx(before)
 
     def build(self):
-        keras.utils.clear_session()
+        keras.utils.clear_session(free_memory=False)
         choices = Choices(self.numbers)
         model = (sequential if choices.yes(5) else functional)(choices, self.noise)
         randomize(model)
@@ -92,7 +92,8 @@ def functional(choices: Choices, noise: bool):
         outputs.append(head(part, choices.of(part.pool)))
     if choices.yes(6):
         outputs.append(choices.of(part.pool[len(inputs) :]))
-    return keras.Model(reached(inputs, outputs), outputs)
+    inputs = reached(inputs, outputs)
+    return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs)
 
 
 def reached(inputs: list, outputs: list) -> list:
@@ -134,7 +135,7 @@ def head(part: Part, x):
             x = layers.Flatten(data_format=part.data_format)(x)
         elif pooled:
             x = part.layer(f"Global{pooled.title()}Pooling")(x)
-    units = part.choices.number(1, 3)
+    units = part.choices.number(2, 3)
     return layers.Dense(units, activation=part.choices.of((None, "softmax", "sigmoid")))(x)
 
 

@@ -304,14 +304,11 @@ def flat_and_back(part, x):
 
 def mixing(part, x):
     """A layer that ties channels, or has no rule: what it reads is fixed."""
-    return part.choices.of(
-        (
-            layers.Softmax(),
-            layers.Activation("softmax"),
-            layers.LayerNormalization(),
-            layers.Permute(tuple(range(1, len(x.shape)))[::-1]),
-        )
-    )(x)
+    permuted = layers.Permute(tuple(range(1, len(x.shape)))[::-1])
+    if x.shape[-1] == 1:
+        return permuted(x)
+    softmax = part.choices.of((layers.Softmax(), layers.Activation("softmax")))
+    return part.choices.of((permuted, softmax, layers.LayerNormalization()))(x)
 
 
 STEPS = (
