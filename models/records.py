@@ -81,7 +81,7 @@ def write_run(folder, rows, history, pruning):
     write_table(folder / "history.csv", history)
     pruned = [row for row in history if row["phase"] in ("start", "prune", "fine-tune")]
     series = {name: [row[name] for row in pruned] for name in DRAWN}
-    plots.history(series, folder / "history.png")
+    plots.history(series, folder / "history.png", first=int(pruned[0]["epoch"]))
     write_pruning(folder, pruning)
 
 

@@ -14,7 +14,10 @@ SHARES = ("params", "flops", "neurons")
 
 
 def history(
-    epochs: Mapping[str, Sequence[float]], path: str | Path, monitor: str = "val_accuracy"
+    epochs: Mapping[str, Sequence[float]],
+    path: str | Path,
+    monitor: str = "val_accuracy",
+    first: int = 1,
 ) -> Path:
     """Draw a metric, and what is left of parameters, FLOPs and neurons, over epochs.
 
@@ -23,6 +26,7 @@ def history(
             `monitor` and any of `"params"`, `"flops"`, `"neurons"` are drawn.
         path: picture to write; the ending gives the format.
         monitor: the metric. Defaults to `"val_accuracy"`.
+        first: number of the first value; 0 if it was measured before any epoch. Defaults to 1.
 
     Returns:
         The path.
@@ -37,12 +41,12 @@ def history(
         )
     figure = Figure(figsize=(7, 5), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
-    numbers = range(1, len(epochs[monitor]) + 1)
+    numbers = range(first, first + len(epochs[monitor]))
     above.plot(numbers, epochs[monitor], marker="o", color="black")
     above.set_ylabel(monitor)
     for name in (name for name in SHARES if name in epochs):
         below.plot(numbers, [v / epochs[name][0] for v in epochs[name]], marker="o", label=name)
-    below.set(xlabel="epoch", ylabel="share of the first epoch", ylim=(0, 1.05))
+    below.set(xlabel="epoch", ylabel=f"share of epoch {first}", ylim=(0, 1.05))
     below.legend()
     return _save(figure, path)
 
