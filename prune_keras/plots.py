@@ -44,10 +44,12 @@ def history(
     numbers = range(first, first + len(epochs[monitor]))
     above.plot(numbers, epochs[monitor], marker="o", color="black")
     above.set_ylabel(monitor)
-    for name in (name for name in SHARES if name in epochs):
+    shares = [name for name in SHARES if name in epochs]
+    for name in shares:
         below.plot(numbers, [v / epochs[name][0] for v in epochs[name]], marker="o", label=name)
     below.set(xlabel="epoch", ylabel=f"share of epoch {first}", ylim=(0, 1.05))
-    below.legend()
+    if shares:
+        below.legend()
     return _save(figure, path)
 
 
