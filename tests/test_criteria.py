@@ -1,0 +1,168 @@
+"""One contract for every criterion, and each against a reference in NumPy."""
+
+import keras
+import numpy as np
+import pytest
+
+from prune_keras import criteria, score
+
+ALL = pytest.mark.parametrize("name", sorted(criteria.CRITERIA))
+X = np.random.default_rng(0).normal(size=(7, 6, 6, 2)).astype("float32")
+Y = np.random.default_rng(1).integers(0, 3, 7)
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((6, 6, 2))
+    x = keras.layers.Conv2D(4, 3, name="conv")(inputs)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    x = keras.layers.ReLU(name="relu")(x)
+    x = keras.layers.Flatten()(x)
+    x = keras.layers.Dense(5, activation="relu", name="dense")(x)
+    model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax", name="out")(x))
+    model.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
+    model.get_layer("norm").moving_mean.assign([0.1, -0.2, 0.3, 0.0])
+    return model
+
+
+def activations(model, name):
+    values = keras.Model(model.input, model.get_layer(name).output)(X)
+    return keras.ops.convert_to_numpy(values)
+
+
+@ALL
+def test_finite_one_a_unit_and_the_same_again(model, name):
+    scores = score(model, name, data=(X, Y), seed=3)
+    again = score(model, name, data=(X, Y), seed=3)
+    assert {path: values.shape for path, values in scores.items()} == {"conv": (4,), "dense": (5,)}
+    for path, values in scores.items():
+        assert np.isfinite(values).all()
+        np.testing.assert_array_equal(values, again[path])
+
+
+@ALL
+def test_config_gives_the_same_criterion(name):
+    criterion = criteria.get(name)
+    assert criteria.get(criteria.serialize(criterion)) == criterion
+
+
+@pytest.mark.parametrize("name", sorted(set(criteria.CRITERIA) - {"random"}))
+def test_scores_follow_a_permutation_of_the_units(model, name):
+    before = score(model, name, data=(X, Y))["dense"]
+    order = np.array([3, 0, 4, 2, 1])
+    dense, out = model.get_layer("dense"), model.get_layer("out")
+    weights = model.get_weights()
+    kernel, bias = dense.get_weights()
+    dense.set_weights([kernel[:, order], bias[order]])
+    out.set_weights([out.get_weights()[0][order], out.get_weights()[1]])
+    after = score(model, name, data=(X, Y))["dense"]
+    model.set_weights(weights)
+    np.testing.assert_allclose(after, before[order], rtol=1e-4, atol=1e-8)
+
+
+def test_weights_against_numpy(model):
+    kernel = model.get_layer("conv").get_weights()[0]
+    np.testing.assert_allclose(score(model, "l1")["conv"], np.abs(kernel).sum((0, 1, 2)), rtol=1e-5)
+    length = np.sqrt(np.square(kernel).sum((0, 1, 2)))
+    np.testing.assert_allclose(score(model, "l2")["conv"], length, rtol=1e-5)
+
+
+def test_activations_are_read_behind_normalization_and_activation(model):
+    relu, dense = activations(model, "relu"), activations(model, "dense")
+    found = score(model, "apoz", data=X)
+    np.testing.assert_allclose(found["conv"], (relu > 0).mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(found["dense"], (dense > 0).mean(0), rtol=1e-5)
+    found = score(model, "mean_activation", data=X)
+    np.testing.assert_allclose(found["conv"], relu.mean((0, 1, 2)), rtol=1e-5)
+
+
+def test_taylor_is_the_slope_of_the_loss_by_a_gate(model):
+    """A gate at 1 +- h on one unit gives the derivative that the criterion sums over positions."""
+    tail = keras.Sequential([keras.Input((4, 4, 4)), *model.layers[4:]])
+    relu, expected = activations(model, "relu"), np.zeros(4)
+    for unit in range(4):
+        losses = []
+        for gate in (1 + 1e-2, 1 - 1e-2):
+            gated = relu.copy()
+            gated[..., unit] *= gate
+            chosen = keras.ops.convert_to_numpy(tail(gated))[np.arange(7), Y]
+            losses.append(-np.log(chosen))
+        expected[unit] = np.abs((losses[0] - losses[1]) / 2e-2 / 16).mean()
+    np.testing.assert_allclose(score(model, "taylor", data=(X, Y))["conv"], expected, rtol=2e-2)
+
+
+def test_batches_do_not_change_scores(model):
+    import tensorflow as tf
+
+    whole = score(model, "taylor", data=(X, Y))
+    parts = score(model, "taylor", data=tf.data.Dataset.from_tensor_slices((X, Y)).batch(3))
+    for path in whole:
+        np.testing.assert_allclose(parts[path], whole[path], rtol=1e-4)
+
+
+def test_a_layer_that_is_called_twice_sums_over_its_calls():
+    inputs = [keras.Input((3,)), keras.Input((3,))]
+    shared = keras.layers.Dense(4, activation="relu", name="shared")
+    joined = keras.layers.Concatenate()([shared(x) for x in inputs])
+    model = keras.Model(inputs, keras.layers.Dense(2)(joined))
+    left, right = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
+    outputs = [keras.ops.convert_to_numpy(shared(x)) for x in (left, right)]
+    expected = sum(np.abs(values).mean(0) for values in outputs)
+    np.testing.assert_allclose(
+        score(model, "mean_activation", data=[left, right])["shared"], expected, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", ["apoz", "taylor"])
+def test_mixed_precision_gives_nearly_the_same(name):
+    with_policy = {}
+    for policy in ("float32", "mixed_bfloat16"):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((6,))
+        x = keras.layers.Dense(8, activation="relu", name="a", dtype=policy)(inputs)
+        outputs = keras.layers.Dense(3, activation="softmax", dtype="float32")(x)
+        model = keras.Model(inputs, outputs)
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        data = (np.random.default_rng(0).normal(size=(20, 6)), np.arange(20) % 3)
+        with_policy[policy] = score(model, name, data=data)["a"]
+    np.testing.assert_allclose(*with_policy.values(), rtol=0.1, atol=2e-3)
+
+
+def test_random_layers_differ_and_a_seed_repeats_them():
+    model = keras.Sequential([keras.Input((4,)), *(keras.layers.Dense(6, name=n) for n in "abc")])
+    scores = score(model, criteria.Random(seed=1))
+    assert (scores["a"] != scores["b"]).all()
+    np.testing.assert_array_equal(scores["a"], score(model, "random", seed=1)["a"])
+
+
+def test_own_criteria():
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(3, name="a"), keras.layers.Dense(2)]
+    )
+    kernel = model.get_layer("a").get_weights()[0]
+    np.testing.assert_allclose(score(model, lambda k: k.max(axis=0))["a"], kernel.max(0))
+    with pytest.raises(ValueError, match=r"shape \(2,\) for the 3 units of 'a'"):
+        score(model, lambda k: np.zeros(2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"criterion": "l3"}, r"must be one of \['apoz', 'l1'.*criterion='l3'"),
+        ({"criterion": "apoz"}, "'apoz' looks at samples. Received: data=None"),
+        ({"criterion": "taylor", "data": X}, "'taylor' needs targets"),
+        ({"criterion": "apoz", "data": X[:0]}, "at least one sample"),
+        ({"criterion": "mean_activation", "data": X * np.nan}, "4 NaN or infinite scores.*'conv'"),
+        ({"criterion": "apoz", "data": [X, X]}, "1 input arrays.*Received: 2"),
+    ],
+)
+def test_bad_requests_say_what_was_received(model, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        score(model, **arguments)
+
+
+def test_taylor_needs_a_loss():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="not compiled. Call model.compile"):
+        score(model, "taylor", data=(np.zeros((2, 4)), np.zeros((2, 2))))
