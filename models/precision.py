@@ -4,6 +4,8 @@ import contextlib
 
 import keras
 
+# Normalization holds its mean and variance in the number type that it was built with.
+KEPT = (keras.layers.InputLayer, keras.layers.Normalization)
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -40,7 +42,8 @@ def policy(precision):
 def convert(model, precision):
     """Make a built model compute in `precision`; the last layer stays in float32.
 
-    The model is changed where it stands. Its weights keep their values.
+    The model is changed where it stands. Its weights keep their values. `Normalization` stays in
+    float32, too.
 
     Args:
         model: a functional or Sequential model, as loaded from a file.
@@ -57,7 +60,7 @@ def convert(model, precision):
     model.dtype_policy = chosen
     *hidden, last = _innermost(model)
     for layer in hidden:
-        if not isinstance(layer, keras.layers.InputLayer):
+        if not isinstance(layer, KEPT):
             layer.dtype_policy = chosen
     last.dtype_policy = keras.DTypePolicy("float32")
     return model

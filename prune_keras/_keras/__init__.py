@@ -17,6 +17,7 @@ from prune_keras._keras.graphs import (
     outside_users,
     run,
     sample_inputs,
+    tolerance,
     walk,
 )
 from prune_keras._keras.state import (
@@ -66,6 +67,7 @@ __all__ = [
     "set_value_on_exit",
     "shape_attributes",
     "sync",
+    "tolerance",
     "uncompiled",
     "walk",
     "with_argument",

@@ -134,6 +134,12 @@ def sample_inputs(model: Any) -> Any:
     return tree.map_structure(sample, function_of(model)._inputs_struct)
 
 
+def tolerance(model: Any) -> float:
+    """Return how far equal computations may be apart, relative to the largest output."""
+    half = {"bfloat16", "float16"} & {layer.compute_dtype for layer in all_layers(model)}
+    return 1e-2 if half else 1e-5
+
+
 def outside_users(model: Any) -> dict[str, str]:
     """Return layers of the model that a living model outside of it calls as well.
 
