@@ -94,11 +94,9 @@ def _compare(model: Any, read: Any) -> None:
                 f"A file must give back the weights it was written from. Received: {old.path} "
                 "differs after reading. Export to the other format."
             )
-    inputs = _keras.sample_inputs(model)
+    inputs, close = _keras.sample_inputs(model), _keras.tolerance(model)
     for old, new in zip(_outputs(model, inputs), _outputs(read, inputs), strict=True):
-        if not np.allclose(
-            old, new, rtol=1e-5, atol=1e-6 * (1 + np.abs(old).max()), equal_nan=True
-        ):
+        if not np.allclose(old, new, rtol=0, atol=close * np.abs(old).max(), equal_nan=True):
             raise ValueError(
                 "A file must give back the outputs of the model. Received: outputs of "
                 f"{model.name!r} that differ by {np.abs(old - new).max():.3g} after reading. "
