@@ -19,7 +19,8 @@ def batches(data: Any, batch_size: int = 128, steps: int | None = None) -> Itera
     Args:
         data: an array of inputs, a tuple `(inputs, targets)` or `(inputs, targets,
             sample_weights)`, where inputs and targets may be lists or dicts of arrays; or a
-            `keras.utils.PyDataset`, a `tf.data.Dataset` or another iterable that yields batches.
+            `keras.utils.PyDataset`, a `tf.data.Dataset`, a list of tuples, or another iterable that
+            yields batches.
         batch_size: samples a batch, for arrays. Each batch is spread over the whole array, so that
             the first ones do not hold one class only. Defaults to 128.
         steps: number of batches, at most. Defaults to None: all.
@@ -55,6 +56,8 @@ def _is_arrays(data: Any) -> bool:
             "`data` must be samples. Received: data=None. "
             "Pass inputs, (inputs, targets), or a dataset of batches."
         )
+    if isinstance(data, list) and any(isinstance(batch, tuple) for batch in data):
+        return False
     flat = tree.flatten(data) if isinstance(data, tuple | list | dict) else [data]
     return all(hasattr(array, "shape") and hasattr(array, "__getitem__") for array in flat)
 
@@ -73,9 +76,8 @@ def _array_batches(data: Any, batch_size: int) -> Iterator[Batch]:
 
 
 def _dataset_batches(data: Any) -> Iterator[Batch]:
-    if isinstance(data, keras.utils.PyDataset):
-        data = (data[i] for i in range(data.num_batches or 0))
-    for batch in data:
+    whole = isinstance(data, keras.utils.PyDataset)
+    for batch in (data[i] for i in range(data.num_batches or 0)) if whole else data:
         yield _complete(batch if isinstance(batch, tuple | list) else (batch,))
 
 

@@ -1,0 +1,67 @@
+"""Recalibration: batch normalization measured anew, against NumPy."""
+
+import keras
+import numpy as np
+import pytest
+
+from prune_keras.recalibration import recalibrate
+
+X = np.random.default_rng(0).normal(2, 3, (12, 5, 5, 2)).astype("float32")
+
+
+def network():
+    inputs = keras.Input((5, 5, 2))
+    x = keras.layers.BatchNormalization(name="first", momentum=0.5)(inputs)
+    x = keras.layers.Conv2D(3, 3, name="conv")(x)
+    x = keras.layers.BatchNormalization(name="second")(x)
+    x = keras.layers.Dropout(0.9)(keras.layers.Flatten()(x))
+    return keras.Model(inputs, keras.layers.Dense(2)(x))
+
+
+def statistics(model, name):
+    layer = model.get_layer(name)
+    return [keras.ops.convert_to_numpy(v) for v in (layer.moving_mean, layer.moving_variance)]
+
+
+def test_statistics_are_those_of_the_samples():
+    model = network()
+    assert recalibrate(model, X, steps=10) == 2
+    mean, variance = statistics(model, "first")
+    np.testing.assert_allclose(mean, X.mean((0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(variance, X.var((0, 1, 2)), rtol=1e-4)
+    normalized = (X - mean) / np.sqrt(variance + 1e-3)
+    inner = keras.ops.convert_to_numpy(model.get_layer("conv")(normalized))
+    mean, variance = statistics(model, "second")
+    np.testing.assert_allclose(mean, inner.mean((0, 1, 2)), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(variance, inner.var((0, 1, 2)), rtol=1e-3)
+
+
+def test_batches_are_pooled():
+    model = network()
+    recalibrate(model, [(X[:4] + 5,), (X[4:8] - 5,)], steps=2)
+    pooled = np.concatenate([X[:4] + 5, X[4:8] - 5])
+    mean, variance = statistics(model, "first")
+    np.testing.assert_allclose(mean, pooled.mean((0, 1, 2)), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(variance, pooled.var((0, 1, 2)), rtol=1e-4)
+
+
+def test_steps_limit_what_is_looked_at():
+    model = network()
+    recalibrate(model, [(X[:4],), (X[4:] * np.nan,)], steps=1)
+    np.testing.assert_allclose(statistics(model, "first")[0], X[:4].mean((0, 1, 2)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("frozen", ["first", "second"])
+def test_frozen_layers_and_weights_stay(frozen):
+    model = network()
+    model.get_layer(frozen).trainable = False
+    before = statistics(model, frozen)
+    kernel = model.get_layer("conv").get_weights()[0]
+    assert recalibrate(model, X) == 1
+    for old, new in zip(before, statistics(model, frozen), strict=True):
+        np.testing.assert_array_equal(old, new)
+    np.testing.assert_array_equal(kernel, model.get_layer("conv").get_weights()[0])
+
+
+def test_a_model_without_batch_normalization_needs_nothing():
+    assert recalibrate(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]), X) == 0
