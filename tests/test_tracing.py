@@ -1,0 +1,163 @@
+"""Tracing: which units end up in one neuron, which are fixed, and what reasons are given."""
+
+import keras
+import pytest
+from keras import layers
+
+import prune_keras
+
+
+def families(outputs, inputs):
+    graph = prune_keras.trace(keras.Model(inputs, outputs))
+    return {family.name: (family.paths, family.size) for family in graph.families}
+
+
+def reasons(outputs, inputs):
+    graph = prune_keras.trace(keras.Model(inputs, outputs))
+    return {fixed.path: fixed.reason for fixed in graph.fixed}
+
+
+@pytest.fixture
+def image():
+    return keras.Input((8, 8, 3))
+
+
+def head(x):
+    return layers.Dense(2, name="out")(layers.GlobalAveragePooling2D()(x))
+
+
+def conv(filters, name, **arguments):
+    return layers.Conv2D(filters, 3, padding="same", name=name, **arguments)
+
+
+def test_a_residual_stream_is_one_family(image):
+    x = conv(4, "a")(image)
+    x = layers.Add()([x, conv(4, "c")(conv(6, "b")(x))])
+    found = families(head(conv(5, "d")(x)), image)
+    assert found == {"a": (("a", "c"), 4), "b": (("b",), 6), "d": (("d",), 5)}
+
+
+def test_zero_padding_joins_its_channels_with_the_stream(image):
+    x = conv(4, "a")(image)
+    padded = keras.ops.pad(x[:, ::2, ::2, :], [[0, 0], [0, 0], [0, 0], [1, 3]])
+    x = layers.Add()([padded, conv(8, "b", strides=2)(x)])
+    assert families(head(x), image) == {"a": (("a", "b"), 4), "b": (("b",), 4)}
+
+
+def test_one_channel_broadcasts_without_being_united(image):
+    x = conv(6, "a")(image)
+    gate = conv(1, "gate", activation="sigmoid")(x)
+    found = families(head(layers.Multiply()([x, gate])), image)
+    assert found["a"] == (("a",), 6)
+    assert found["gate"] == (("gate",), 1)
+
+
+def test_dense_units_of_one_channel_become_one_neuron():
+    inputs = keras.Input((5,))
+    x = layers.Reshape((3, 3, 4))(layers.Dense(36, name="grow")(inputs))
+    found = families(head(conv(2, "c")(x)), inputs)
+    assert found["grow"] == (("grow",), 4)
+
+
+def test_channels_first():
+    inputs = keras.Input((3, 8, 8))
+    x = layers.Conv2D(4, 3, data_format="channels_first", name="a")(inputs)
+    x = layers.BatchNormalization(axis=1)(x)
+    x = layers.Flatten(data_format="channels_first")(x)
+    assert families(layers.Dense(2)(x), inputs) == {"a": (("a",), 4)}
+
+
+def test_slices_split_a_layer_into_families(image):
+    x = conv(6, "a")(image)
+    left, right = conv(4, "b")(x[..., :2]), conv(4, "c")(x[..., 2:])
+    found = families(head(layers.Concatenate()([left, right])), image)
+    assert found["a"] == (("a",), 2)
+    assert found["a#2"] == (("a",), 4)
+
+
+def test_a_step_over_channels_ties_each_period(image):
+    x = conv(6, "a")(image)
+    assert families(head(conv(2, "b")(x[..., ::2])), image)["a"] == (("a",), 3)
+
+
+def test_nested_models_are_traced_through(image):
+    inner = keras.Sequential([keras.Input((8, 8, 3)), conv(4, "a"), conv(5, "b")], name="base")
+    found = families(head(inner(image)), image)
+    assert found == {"base/a": (("base/a",), 4), "base/b": (("base/b",), 5)}
+
+
+def test_a_layer_called_twice_is_one_producer():
+    inputs = [keras.Input((4,)), keras.Input((4,))]
+    shared = layers.Dense(6, name="shared")
+    out = layers.Dense(1)(layers.Concatenate()([shared(x) for x in inputs]))
+    assert families(out, inputs) == {"shared": (("shared",), 6)}
+
+
+class Unknown(layers.Layer):
+    def call(self, x):
+        return x
+
+
+def test_what_has_no_rule_is_fixed_and_named(image):
+    x = Unknown(name="mystery")(conv(4, "a")(image))
+    graph = prune_keras.trace(keras.Model(image, head(conv(5, "b")(x))))
+    assert [family.name for family in graph.families] == ["b"]
+    assert str(graph.fixed[0]) == (
+        "a: 4 units are fixed: no rule for the operation mystery (Unknown)"
+    )
+
+
+def test_a_subclass_that_changes_call_is_not_guessed():
+    class Odd(layers.Dense):
+        def call(self, inputs, training=None):
+            return super().call(inputs)[:, ::-1]
+
+    inputs = keras.Input((4,))
+    found = reasons(layers.Dense(1)(Odd(3, name="odd")(layers.Dense(5, name="a")(inputs))), inputs)
+    assert "no rule for the operation odd (Odd)" in found["a"]
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda x: layers.Softmax(name="s")(x), "s is a softmax over them"),
+        (lambda x: layers.Activation("softmax", name="s")(x), "activation softmax"),
+        (lambda x: layers.Conv2D(4, 3, groups=2, name="g")(x), "g is a grouped convolution"),
+        (lambda x: x[..., ::-1], "picks them backwards"),
+        (lambda x: layers.Rescaling([1.0, 2.0, 3.0, 4.0], name="r")(x), "r holds a scale"),
+        (
+            lambda x: layers.Normalization(mean=[0.0] * 4, variance=[1.0] * 4, name="n")(x),
+            "n holds a mean",
+        ),
+        (
+            lambda x: layers.Dropout(0.5, noise_shape=(None, 1, 1, 4), name="d")(x),
+            "noise_shape of d",
+        ),
+        (
+            lambda x: layers.Add()(
+                [x, layers.Conv2D(4, 1, activation=lambda y: y + 1, name="f")(x)]
+            ),
+            "not known to act on each unit",
+        ),
+    ],
+)
+def test_reasons_of_what_is_fixed(image, make, reason):
+    assert reason in reasons(head(make(conv(4, "a")(image))), image)["a"]
+
+
+def test_outputs_and_what_is_joined_with_inputs_stay(image):
+    x = layers.Add(name="sum")([image, conv(3, "a")(image)])
+    found = reasons([head(x), conv(4, "b")(x)], image)
+    assert found["a"] == "they are joined with an input of the model"
+    assert found["b"] == found["out"] == "they are an output of the model"
+
+
+def test_tracing_leaves_no_trace(image):
+    model = keras.Model(image, head(conv(4, "a")(image)))
+    calls = [len(layer._inbound_nodes) for layer in model.layers]
+    config, weights = model.to_json(), model.get_weights()
+    prune_keras.trace(model, input_shape=(8, 8, 3))
+    assert [len(layer._inbound_nodes) for layer in model.layers] == calls
+    assert model.to_json() == config
+    for old, new in zip(weights, model.get_weights(), strict=True):
+        assert (old == new).all()
