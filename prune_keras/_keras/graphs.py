@@ -84,7 +84,7 @@ def walk(
 
 def run(call: Call, training: bool = False) -> Any:
     """Run the operation of a call on real tensors."""
-    if "training" in getattr(call.operation, "call_signature_parameters", ()):
+    if getattr(call.operation, "_call_has_training_arg", False):
         return call.operation(*call.args, **{**call.kwargs, "training": training})
     return call.operation(*call.args, **call.kwargs)
 

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers
+from keras.src.ops import core
 from keras.src.ops import numpy as raw
 
 from prune_keras.labels import Labels, varies
@@ -41,6 +42,7 @@ def activation_mixes(activation: Any) -> str | None:
     layers.SpatialDropout1D,
     layers.SpatialDropout2D,
     layers.SpatialDropout3D,
+    core.Cast,
 )
 def pointwise(visit, trace):
     return trace.pointwise(visit)
