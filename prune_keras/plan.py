@@ -61,7 +61,8 @@ class Plan:
         """Compose with a plan for the model that this plan leaves.
 
         Args:
-            following: a plan whose `widths` are this plan's `new_widths`.
+            following: a plan whose `widths` are this plan's `new_widths`; layers that it does not
+                name keep what they have, since one that is left with one unit may be fixed.
 
         Returns:
             One plan for the model that this plan was made for.
@@ -69,14 +70,15 @@ class Plan:
         Raises:
             ValueError: if the second plan was made for another model.
         """
-        if following.widths != self.new_widths:
+        named = {path: self.new_widths.get(path) for path in following.widths}
+        if following.widths != named:
             raise ValueError(
                 "A following plan must be made for the widths that this plan leaves. Received: "
-                f"{_difference(following.widths, self.new_widths)}. "
+                f"{_difference(following.widths, named)}. "
                 "Make it from the thinner model: select(trace(thin), ...)."
             )
-        kept = {path: self.kept[path][following.kept[path]] for path in self.kept}
-        return Plan(kept, self.widths)
+        kept = {path: self.kept[path][indices] for path, indices in following.kept.items()}
+        return Plan({**self.kept, **kept}, self.widths)
 
     def to_dict(self) -> dict:
         """Return the plan as lists and numbers."""

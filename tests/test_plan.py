@@ -53,6 +53,16 @@ def test_kept_and_widths_must_name_the_same_layers():
         Plan({"a": [0]}, {"b": 1})
 
 
+def test_layers_that_a_following_plan_does_not_name_keep_what_they_have():
+    first = Plan({"a": [1, 3], "b": [2]}, {"a": 4, "b": 3})
+    assert first.then(Plan({"a": [1]}, {"a": 2})) == Plan({"a": [3], "b": [2]}, first.widths)
+
+
+def test_a_following_plan_must_not_name_others():
+    with pytest.raises(ValueError, match="2 units for 'c', while it has None"):
+        FIRST.then(Plan({"c": [0]}, {"c": 2}))
+
+
 def test_a_following_plan_must_fit():
     with pytest.raises(ValueError, match="4 units for 'a', while it has 3"):
         FIRST.then(Plan({"a": [0], "b": [0]}, {"a": 4, "b": 2}))

@@ -88,6 +88,8 @@ def _input_shapes(layer: Any, args: tuple, shapes: dict[int, tuple]) -> list[tup
     built = layer._build_shapes_dict
     if built is not None and len(built) == 1:
         found.append((layer, "_build_shapes_dict", {next(iter(built)): taken}))
+    if getattr(layer, "_build_input_shape", None) is not None:
+        found.append((layer, "_build_input_shape", taken))
     spec = layer.input_spec if function_of(layer) is None else None
     if isinstance(spec, keras.layers.InputSpec) and spec.axes:
         changed = copy.copy(spec)

@@ -111,6 +111,7 @@ def clone_structure(model: Any) -> Any:
         twin = keras.models.clone_model(model, clone_function=_clone_operation, recursive=True)
     for old, new in zip(all_layers(model), all_layers(twin), strict=True):
         new._trainable = old._trainable
+        new.name = old.name  # Keras names the clone of an unnamed input after its tensor
     return twin
 
 
