@@ -120,7 +120,7 @@ class Plan:
             )
 
 
-def _difference(received: Mapping[str, int], expected: Mapping[str, int]) -> str:
+def _difference(received: Mapping[str, int], expected: Mapping[str, int | None]) -> str:
     for path in [*expected, *received]:
         if received.get(path) != expected.get(path):
             return f"{received.get(path)} units for {path!r}, while it has {expected.get(path)}"
