@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from keras import layers, ops
 from steps import STEPS, Part
 
+from prune_keras import _keras
+
 SPATIAL = {0: (), 1: (6,), 2: (5, 4), 3: (4, 3, 3)}
 
 
@@ -222,3 +224,12 @@ def outputs_of(model, x: list) -> list[np.ndarray]:
 
 def weights_of(model) -> list[np.ndarray]:
     return [np.array(ops.convert_to_numpy(v.value)) for v in model.variables]
+
+
+def train_step(model, seed: int = 2) -> None:
+    """Train on one random batch, in the structures that the model takes."""
+    rng = np.random.default_rng(seed)
+    x = samples(model, count=3, seed=seed)
+    y = [rng.normal(size=(3, *t.shape[1:])).astype(t.dtype) for t in model.outputs]
+    y = keras.tree.pack_sequence_as(_keras.output_structure(model), y)
+    model.train_on_batch(x if len(x) > 1 else x[0], y)
