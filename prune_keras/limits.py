@@ -85,8 +85,8 @@ class Ranking:
 
 
 def meets(cost: Cost, budget: Mapping[str, float]) -> bool:
-    """Tell whether a cost is within a budget, metric by metric."""
-    return all(getattr(cost, metric) <= most for metric, most in budget.items())
+    """Tell whether a cost is within a budget, metric by metric, but for rounding errors."""
+    return all(getattr(cost, metric) <= most * (1 + 1e-12) for metric, most in budget.items())
 
 
 def budget_of(target: Mapping[str, float] | None, cost: Cost) -> dict[str, float]:

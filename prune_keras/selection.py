@@ -117,7 +117,7 @@ def choose(
     if ranking.scope == "layerwise" and turn is not None:
         removed = _first_turn(graph, blocks, limits, original)
     else:
-        allowed = _allowance(graph, blocks, ranking.scope, fraction)
+        blocks, allowed = _offered(graph, blocks, ranking.scope, fraction)
         removed = _removable(graph, blocks, limits, original, allowed)
     return _plan(graph, removed[: _needed(graph, removed, budget)])
 
@@ -156,8 +156,11 @@ def _blocks(combined, ranking: Ranking, round_to: int, fraction, turn: int) -> I
         first = len(scores) % round_to or round_to
         cuts = range(first, len(scores), round_to)
         place = (family - turn) % len(combined)
+        value = -np.inf
         for positions in np.split(ascending, cuts):
-            key: tuple[float, ...] = (float(values[positions].mean()),)
+            # Rounding must not let a block go before a lower one of its family.
+            value = max(value, float(values[positions].mean()))
+            key: tuple[float, ...] = (value,)
             if ranking.scope == "uniform":
                 key = (float(ranks[positions].max()),)
             if ranking.scope == "layerwise":
@@ -167,17 +170,22 @@ def _blocks(combined, ranking: Ranking, round_to: int, fraction, turn: int) -> I
 
 
 def _ordered(blocks: Iterable[Block]) -> list[Block]:
-    """Sort by key; ties go by family and position, the earlier one first."""
-    return sorted(blocks, key=lambda b: (*b.key, b.family, min(b.positions)))
+    """Sort by key; ties stay in the order of families, and of blocks in a family."""
+    return sorted(blocks, key=lambda block: block.key)
 
 
-def _allowance(graph: Graph, blocks, scope: str, fraction: float | None) -> int:
-    """Return how many neurons the fraction lets go."""
+def _offered(
+    graph: Graph, blocks: list[Block], scope: str, fraction: float | None
+) -> tuple[list[Block], int]:
+    """Return the blocks that a fraction lets go, and how many neurons of them at most.
+
+    With `"uniform"` a layer that keeps all its units makes no other one lose more.
+    """
     if fraction is None or scope == "layerwise":
-        return graph.neurons
+        return blocks, graph.neurons
     if scope == "uniform":
-        return sum(len(b.positions) for b in blocks if b.key[0] <= fraction + 1e-9)
-    return int(fraction * graph.neurons + 1e-9)
+        return [b for b in blocks if b.key[0] <= fraction + 1e-9], graph.neurons
+    return blocks, int(fraction * graph.neurons + 1e-9)
 
 
 def _removable(graph: Graph, blocks, limits: Limits, original, allowed: int) -> list[Block]:

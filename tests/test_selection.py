@@ -101,6 +101,34 @@ def test_round_to_keeps_multiples(graph):
     assert widths == {"a": 2, "b": 2}
 
 
+@pytest.mark.parametrize("debias", ["none", "mean", "l2", "zscore", "rank"])
+@pytest.mark.parametrize("score", [0.1, 0.3, 0.7])
+def test_equal_scores_go_by_position_in_multiples_too(score, debias):
+    # The mean of three numbers 0.1 is a little more than that of four.
+    inputs = keras.Input((2,))
+    x = keras.layers.Dense(7, name="a")(inputs)
+    graph = trace(keras.Model(inputs, keras.layers.Dense(1)(x)))
+    plan = select(graph, {"a": np.full(7, score)}, fraction=0.6, debias=debias, round_to=4)
+    assert kept(plan) == {"a": [3, 4, 5, 6]}
+
+
+def test_uniform_takes_no_more_from_others_where_a_layer_keeps_all(graph):
+    scores = {"a": A, "b": B}
+    widths = select(graph, scores, fraction=0.5, scope="uniform", exclude="a").new_widths
+    assert widths == {"a": 4, "b": 3}
+    widths = select(graph, scores, fraction=0.5, scope="uniform", min_units=4).new_widths
+    assert widths == {"a": 4, "b": 4}
+
+
+@pytest.mark.parametrize("share", [0.29, 0.57, 0.58])
+def test_rounding_errors_cost_no_neuron(share):
+    inputs = keras.Input((2,))
+    x = keras.layers.Dense(100, name="a")(inputs)
+    graph = trace(keras.Model(inputs, keras.layers.Dense(1)(x)))
+    plan = select(graph, {"a": np.arange(100.0)}, {"neurons": share})
+    assert plan.new_widths == {"a": round(100 * share)}
+
+
 def test_caps_count_from_the_original(graph):
     limits, original = Limits(max_layer_fraction=0.5), {"a": 8, "b": 6}
     plan = choose(graph, {"a": A, "b": B}, Ranking(), limits, {}, 0.9, original=original)

@@ -52,6 +52,15 @@ def test_one_channel_broadcasts_without_being_united(image):
     assert found["gate"] == (("gate",), 1)
 
 
+def test_what_is_broadcast_over_channels_keeps_its_own_on_another_axis():
+    inputs, others = keras.Input((3,)), keras.Input((4, 5))
+    rows = layers.Reshape((4, 1))(layers.Dense(4, name="rows")(inputs))
+    added = layers.Add()([rows, layers.Dense(6, name="columns")(others)])
+    graph = prune_keras.trace(keras.Model([inputs, others], layers.Dense(2)(added)))
+    assert [(f.path, f.units) for f in graph.fixed][:2] == [("rows", 4), ("columns", 6)]
+    assert "broadcasts them against each other" in graph.fixed[0].reason
+
+
 def test_dense_units_of_one_channel_become_one_neuron():
     inputs = keras.Input((5,))
     x = layers.Reshape((3, 3, 4))(layers.Dense(36, name="grow")(inputs))

@@ -10,7 +10,7 @@ from keras import layers
 from keras.src.ops import core
 from keras.src.ops import numpy as raw
 
-from prune_keras.labels import Labels, varies
+from prune_keras.labels import Labels, varies, varying_axes
 from prune_keras.rules import register_rule
 
 ELEMENTWISE_ACTIVATIONS = frozenset(
@@ -123,6 +123,10 @@ def merge(visit, trace):
         for labels in tensors:
             trace.fix(labels.ids, f"{visit.path} broadcasts them against each other")
         return trace.nothing(rank, f"{visit.path} broadcasts them against each other")
+    for labels in tensors:
+        if _broadcasts(labels, tensors) and varying_axes(labels.ids):
+            for ids in (labels.ids, whole[0].ids):
+                trace.fix(ids, f"{visit.path} broadcasts them against each other")
     for other in whole[1:]:
         trace.partition.unite(whole[0].ids, other.ids)
     sizes = np.broadcast_shapes(*(t.ids.shape for t in whole))
