@@ -104,7 +104,7 @@ def flat_inputs(model_inputs: list, x: Any) -> list:
         x: one tensor, or a list or dict of tensors.
 
     Raises:
-        ValueError: if their number differs.
+        ValueError: if their number differs, or an entry is NaN or infinite.
     """
     if isinstance(x, dict) and {t.name for t in model_inputs} <= set(x):
         x = [x[tensor.name] for tensor in model_inputs]
@@ -114,8 +114,23 @@ def flat_inputs(model_inputs: list, x: Any) -> list:
             f"`data` must hold {len(model_inputs)} input arrays a sample, one an input of the "
             f"model. Received: {len(flat)}."
         )
-    tensors = zip(flat, model_inputs, strict=True)
-    return [keras.ops.convert_to_tensor(value, dtype=tensor.dtype) for value, tensor in tensors]
+    pairs = zip(flat, model_inputs, strict=True)
+    tensors = [keras.ops.convert_to_tensor(value, dtype=tensor.dtype) for value, tensor in pairs]
+    for tensor, value in zip(model_inputs, tensors, strict=True):
+        _check_finite(tensor, value)
+    return tensors
+
+
+def _check_finite(tensor: Any, value: Any) -> None:
+    """Raise a ValueError for NaN, which a relu may turn into zero unseen."""
+    if "float" not in tensor.dtype:
+        return
+    finite = keras.ops.all(keras.ops.isfinite(value))
+    if not bool(keras.ops.convert_to_numpy(finite)):
+        raise ValueError(
+            "`data` must be finite. Received: NaN or infinity in a batch for the input "
+            f"{tensor.name!r}. Remove these samples, or replace the values."
+        )
 
 
 def size_of(x: Any) -> int:
@@ -139,12 +154,6 @@ def check_data(data: Any, model_inputs: list, steps: int) -> None:
     for x, _, _ in batches(data, steps=steps):
         for value, tensor in zip(flat_inputs(model_inputs, x), model_inputs, strict=True):
             _check_shape(value, tensor)
-            finite = keras.ops.all(keras.ops.isfinite(keras.ops.cast(value, "float32")))
-            if not bool(keras.ops.convert_to_numpy(finite)):
-                raise ValueError(
-                    "`data` must be finite. Received: NaN or infinity among the inputs. "
-                    "Remove these samples, or replace the values."
-                )
 
 
 def _check_shape(value: Any, tensor: Any) -> None:

@@ -153,7 +153,8 @@ def test_own_criteria():
         ({"criterion": "apoz"}, "'apoz' looks at samples. Received: data=None"),
         ({"criterion": "taylor", "data": X}, "'taylor' needs targets"),
         ({"criterion": "apoz", "data": X[:0]}, "at least one sample"),
-        ({"criterion": "mean_activation", "data": X * np.nan}, "4 NaN or infinite scores.*'conv'"),
+        ({"criterion": "apoz", "data": X * np.nan}, "must be finite. Received: NaN or infinity"),
+        ({"criterion": lambda kernel: kernel[0] * np.nan}, "4 NaN or infinite scores.*'conv'"),
         ({"criterion": "apoz", "data": [X, X]}, "1 input arrays.*Received: 2"),
     ],
 )
