@@ -211,7 +211,7 @@ def concatenation(part, x):
 
 
 def slicing(part, x):
-    """Take channels from `a` to `b`, or every second position."""
+    """Take channels from one to another, by steps or backwards, or every second position."""
     if part.single:
         return None
     key = [slice(None)] * len(x.shape)
@@ -222,6 +222,8 @@ def slicing(part, x):
     axis = part.axis(x)
     start = part.choices.number(0, x.shape[axis] - 1)
     key[axis] = slice(start, part.choices.number(start + 1, x.shape[axis]))
+    if part.choices.yes(3):
+        key[axis] = slice(None, None, part.choices.of((2, -1)))
     if axis == len(x.shape) - 1 and part.choices.yes():
         return x[..., key[axis]]
     return x[tuple(key)]
