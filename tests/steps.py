@@ -8,15 +8,20 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-ACTIVATIONS = (
-    "relu celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu linear "
-    "log_sigmoid mish relu6 selu sigmoid silu soft_shrink softplus softsign sparse_plus "
-    "sparse_sigmoid squareplus tanh tanh_shrink"
-).split()
+ACTIVATIONS = [
+    name
+    for name in (
+        "relu celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu "
+        "linear log_sigmoid mish relu6 selu sigmoid silu soft_shrink softplus softsign "
+        "sparse_plus sparse_sigmoid squareplus tanh tanh_shrink"
+    ).split()
+    if hasattr(keras.activations, name)  # older Keras has fewer
+]
 BOUNDED = ("relu", "tanh", "sigmoid", "elu", "softsign", None)
 MERGES = ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")
 SMALL = 5
 LARGEST = 160
+BACKWARDS = keras.backend.backend() != "torch"  # has no slices with negative steps
 
 
 class Part:
@@ -223,7 +228,7 @@ def slicing(part, x):
     start = part.choices.number(0, x.shape[axis] - 1)
     key[axis] = slice(start, part.choices.number(start + 1, x.shape[axis]))
     if part.choices.yes(3):
-        key[axis] = slice(None, None, part.choices.of((2, -1)))
+        key[axis] = slice(None, None, part.choices.of((2, -1) if BACKWARDS else (2,)))
     if axis == len(x.shape) - 1 and part.choices.yes():
         return x[..., key[axis]]
     return x[tuple(key)]

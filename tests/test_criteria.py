@@ -93,8 +93,7 @@ def test_taylor_is_the_slope_of_the_loss_by_a_gate(model):
 
 
 def test_batches_do_not_change_scores(model):
-    import tensorflow as tf
-
+    tf = pytest.importorskip("tensorflow")
     whole = score(model, "taylor", data=(X, Y))
     parts = score(model, "taylor", data=tf.data.Dataset.from_tensor_slices((X, Y)).batch(3))
     for path in whole:

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import tree
 
-from prune_keras._keras.graphs import all_layers, models_in
+from prune_keras._keras.graphs import all_layers, models_in, operations_in
 
 
 def plain_optimizers(optimizer: Any) -> list:
@@ -111,7 +111,9 @@ def clone_structure(model: Any) -> Any:
         twin = keras.models.clone_model(model, clone_function=_clone_operation, recursive=True)
     for old, new in zip(all_layers(model), all_layers(twin), strict=True):
         new._trainable = old._trainable
-        new.name = old.name  # Keras names the clone of an unnamed input after its tensor
+    for old, new in zip(operations_in(model), operations_in(twin), strict=True):
+        # Keras names the clone of an unnamed input after its tensor, and numbers raw operations.
+        new.name = old.name
     return twin
 
 
