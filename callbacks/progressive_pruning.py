@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
 
 from prune_keras import _keras, criteria
-from prune_keras.accounting import Cost
+from prune_keras.callbacks.interruption import Interruption
 from prune_keras.callbacks.judging import Judge
-from prune_keras.callbacks.rounds import Round, line
+from prune_keras.callbacks.neighbours import check_neighbours
+from prune_keras.callbacks.progress import Progress
+from prune_keras.callbacks.rounds import Round, line, write
 from prune_keras.data import check_data
 from prune_keras.graph import Graph
 from prune_keras.limits import (
@@ -31,14 +35,7 @@ from prune_keras.recalibration import recalibrate
 from prune_keras.report import Report
 from prune_keras.scoring import score_graph
 from prune_keras.selection import check_reachable, choose
-from prune_keras.surgery import (
-    State,
-    capture,
-    check_alone,
-    check_optimizer,
-    restore,
-    thinned,
-)
+from prune_keras.surgery import check_alone, check_optimizer
 from prune_keras.tracing import trace
 
 
@@ -49,7 +46,15 @@ class ProgressivePruning(keras.callbacks.Callback):
     recalibrates batch normalization if there is `data`, and fine-tunes. Rounds go on until the
     target is met. With `max_drop` or `floor`, a round that ends below the bound is undone and the
     fraction halved; pruning stops when it falls below `min_fraction`, and at the end of `fit` the
-    model stands at the last good round. Each epoch's logs gain `neurons`, `params` and `flops`.
+    model stands at the last good round, or at the last good epoch after it. Each epoch's logs gain
+    `neurons`, `params` and `flops`.
+
+    A round is judged as an epoch ends, and undone or followed by the next cut as the next epoch
+    begins, so that every callback, before or after this one, meets the model that was measured.
+    Nothing is cut where no fine-tuning would follow. Undoing brings back structure, weights,
+    statistics, and the optimizer's state and iteration count; learning rates that a callback set
+    stay. A loss that is NaN or infinite, and Ctrl-C, end `fit` at the last good round. In a second
+    `fit` of the same model the callback goes on from where the first one ended.
 
     Args:
         target: share that may remain, at most, of one or more of `{"params", "flops",
@@ -57,6 +62,8 @@ class ProgressivePruning(keras.callbacks.Callback):
         fraction: share of the neurons still there to remove in a round, in (0, 1). Defaults
             to 0.1.
         epochs_per_round: epochs of fine-tuning after a cut. Defaults to 1.
+        max_epochs_per_round: a round that is not back within the bound by then goes on until it
+            is, at most for this many epochs. Defaults to None: `epochs_per_round`.
         criterion: one of `{"l1", "l2", "random", "apoz", "mean_activation", "taylor"}`, or what
             `prune_keras.criteria.get` takes. Defaults to `"l2"`.
         debias: one of `{"none", "mean", "l2", "zscore", "rank"}`, or a function. Defaults to
@@ -82,16 +89,19 @@ class ProgressivePruning(keras.callbacks.Callback):
         exclude: layers that keep all units: path, pattern, several of them, or a function of the
             path. Defaults to none.
         round_to: a family keeps a multiple of this many neurons. Defaults to 1.
-        seed: seed of `criterion="random"`.
+        seed: seed of `criterion="random"`. Defaults to None: different in each run.
+        log_dir: folder for `rounds.json`, written anew after each round; made if it is not there.
+            Defaults to None: no file.
         verbose: 1 prints a line a round, 0 nothing. Defaults to 1.
 
     Attributes:
         report: a `Report` of what is gone, counted in the original; after `fit` has begun.
-        rounds: a list of `Round`.
+        rounds: a list of `Round`, over all fits of the same model.
 
     Raises:
         ValueError: at construction or before the first batch, if an argument is out of range, the
-            model cannot be pruned, or the target cannot be reached.
+            model or its optimizer cannot be pruned, the target cannot be reached, there is nothing
+            to judge by, or another callback keeps weights of the older shape.
 
     Example:
 
@@ -115,6 +125,7 @@ class ProgressivePruning(keras.callbacks.Callback):
         target: Mapping[str, float] | None = None,
         fraction: float = 0.1,
         epochs_per_round: int = 1,
+        max_epochs_per_round: int | None = None,
         criterion: Any = "l2",
         debias: Any = "mean",
         combine: str = "mean",
@@ -132,6 +143,7 @@ class ProgressivePruning(keras.callbacks.Callback):
         exclude: Any = (),
         round_to: int = 1,
         seed: int | None = None,
+        log_dir: str | Path | None = None,
         verbose: int = 1,
     ) -> None:
         super().__init__()
@@ -141,6 +153,7 @@ class ProgressivePruning(keras.callbacks.Callback):
         self.target = dict(target) if target else None
         self.fraction = fraction
         self.epochs_per_round = epochs_per_round
+        self.max_epochs_per_round = max_epochs_per_round
         self.criterion = criteria.get(criterion)
         self.ranking = Ranking(scope, debias, combine)
         self.limits = Limits(min_units, max_layer_fraction, exclude, round_to)
@@ -153,8 +166,10 @@ class ProgressivePruning(keras.callbacks.Callback):
         self.data = data
         self.recalibration_steps = recalibration_steps
         self.seed = seed
+        self.log_dir = None if log_dir is None else Path(log_dir)
         self.verbose = verbose
         self.rounds: list[Round] = []
+        self._progress: Progress | None = None
         self._check_arguments()
 
     def _check_arguments(self) -> None:
@@ -169,6 +184,14 @@ class ProgressivePruning(keras.callbacks.Callback):
             raise ValueError(f"`max_drop` must be at least 0. Received: max_drop={self.max_drop}.")
         for name in ("epochs_per_round", "recalibration_steps"):
             check_count(name, getattr(self, name))
+        most = self.max_epochs_per_round
+        if most is not None and (check_count("max_epochs_per_round", most) or most) < (
+            self.epochs_per_round
+        ):
+            raise ValueError(
+                "`max_epochs_per_round` must be at least epochs_per_round. Received: "
+                f"max_epochs_per_round={most}, epochs_per_round={self.epochs_per_round}."
+            )
         if self.mode not in ("auto", "min", "max"):
             raise ValueError(
                 f"`mode` must be one of ('auto', 'min', 'max'). Received: mode={self.mode!r}."
@@ -181,58 +204,102 @@ class ProgressivePruning(keras.callbacks.Callback):
 
     @property
     def report(self) -> Report:
-        """What is gone so far, counted in the model that `fit` began with."""
-        return Report(
-            self.model.name, self._plan, self._before, self._graph.cost, self._graph.fixed
-        )
+        """What is gone so far, counted in the model that pruning began with."""
+        done = self._progress
+        if done is None:
+            raise ValueError("There is a report only after fit has begun. Received: no fit yet.")
+        graph = done.graph
+        return Report(done.model.name, done.plan, done.original, graph.cost, graph.fixed)
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         graph = trace(self.model)
+        self._fit = _keras.running_fit(self.model)
+        self._check_surroundings(graph)
+        if self._progress is None or not self._progress.is_of(self.model, graph):
+            self._start_over(graph)
+        else:
+            self._progress.mark()
+        self._open: Round | None = None
+        self._undoing = False
+        self._metric = self._good_metric
+        self._interruption = Interruption(self.model, self._abandon)
+        self._interruption.begin()
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._undo()
+        if self._open is None and self._may_cut(epoch):
+            self._begin_round(epoch)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = {} if logs is None else logs
+        logs.update({k: v for k, v in vars(self._progress.graph.cost).items() if v is not None})
+        if not math.isfinite(logs.get("loss", 0.0)):
+            self._give_up(epoch, logs["loss"])
+            return
+        measured = self._is_measured(epoch)
+        self._metric = self._measure(logs) if measured else None
+        if self._open is not None:
+            self._open = replace(self._open, epochs=self._open.epochs + 1)
+            if self._is_over(measured):
+                self._end_round(self._metric, self._judge.accepts(self._metric))
+        elif self._judge.waits:
+            self._start(self._metric) if measured else None
+        elif self._judge.accepts(self._metric):
+            self._mark()
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._interruption.end()
+        if self._open is not None:
+            self._metric = None
+            self._end_round(None, kept=not self._judge.judges)
+        elif not self._judge.accepts(self._metric):
+            self._undoing = True
+        if self._undoing:
+            self._undo()
+            _keras.finalize(self.model)
+
+    def _check_surroundings(self, graph: Graph) -> None:
+        """Refuse, before the first batch, what pruning would break or could not work with."""
+        check_neighbours(self, self._fit.callbacks)
         check_alone(self.model)
         _keras.build_optimizer(self.model)
         check_optimizer(self.model, graph)
         if self.data is not None:
             inputs = _keras.function_of(self.model).inputs
             check_data(self.data, inputs, self.recalibration_steps)
+        judges = self.max_drop is not None or self.floor is not None
+        if judges and self._fit.runs and self._validates and self._fit.validation is None:
+            raise ValueError(
+                "There must be validation data to judge rounds by. Received: "
+                f"monitor={self.monitor!r}, while fit has no validation_data. "
+                "Pass validation_data or validation_split to fit, or monitor='loss'."
+            )
+        if self.log_dir is not None:
+            self.log_dir.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def _validates(self) -> bool:
+        """Whether the metric is one of validation."""
+        return self.monitor.startswith("val_")
+
+    def _is_measured(self, epoch: int) -> bool:
+        return not self._validates or self._fit.validates(epoch)
+
+    def _start_over(self, graph: Graph) -> None:
         check_reachable(graph, self.limits, budget_of(self.target, graph.cost))
         self._judge = Judge(self.monitor, self.mode, self.floor, self.max_drop, self.baseline)
         if self.mode != "auto":
             self._check_start()
-        self._graph: Graph = graph
-        self._before: Cost = graph.cost
-        self._plan = Plan.everything(graph.widths)
+        self._good_metric = self.baseline
         self._step = self.fraction
-        self._open: tuple | None = None
-        self._epochs_left = 0
         self._finished = False
-        self.rounds = []
-        self._good: State | None = capture(self.model, graph) if self._judge.judges else None
-        self._good_plan, self._last_metric = self._plan, self.baseline
         self._refused: Plan | None = None
+        self.rounds = []
+        self._progress = Progress(self.model, graph)
 
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        enough = epoch + self.epochs_per_round <= self.params.get("epochs", epoch + 1)
-        if self._open is None and not self._finished and not self._judge.waits and enough:
-            self._begin_round(epoch)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        logs = {} if logs is None else logs
-        logs.update({k: v for k, v in vars(self._graph.cost).items() if v is not None})
-        self._last_metric = self._measure(logs)
-        if self._open is not None:
-            self._epochs_left -= 1
-            if self._epochs_left == 0:
-                self._end_round()
-        elif self._judge.waits:
-            self._start(self._last_metric)
-        elif self._judge.judges and self._judge.accepts(self._last_metric):
-            self._good = capture(self.model, self._graph)
-
-    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        if self._open is not None:
-            self._end_round(complete=False)
-        elif self._judge.judges and not self._judge.accepts(self._last_metric):
-            self._go_back()
+    def _mark(self) -> None:
+        self._progress.mark()
+        self._good_metric = self._metric
 
     def _measure(self, logs: dict[str, Any]) -> float | None:
         """Read the metric; a model that cannot be judged is put back as it was."""
@@ -244,7 +311,8 @@ class ProgressivePruning(keras.callbacks.Callback):
                 self._judge = replace(self._judge, mode=mode)
                 self._check_start()
         except ValueError:
-            self._go_back()
+            self._interruption.end()
+            self._progress.go_back()
             raise
         return metric
 
@@ -257,7 +325,7 @@ class ProgressivePruning(keras.callbacks.Callback):
             )
         self._judge = self._judge.started(metric)
         self._check_start()
-        self._good = capture(self.model, self._graph)
+        self._mark()
 
     def _check_start(self) -> None:
         start = self._judge.start
@@ -267,25 +335,51 @@ class ProgressivePruning(keras.callbacks.Callback):
                 f"for floor={self.floor}. Train it further, or lower the floor."
             )
 
+    def _may_cut(self, epoch: int) -> bool:
+        """Tell whether a round that begins now can come to its end."""
+        epochs = self.params.get("epochs", epoch + 1)
+        ends = range(epoch + self.epochs_per_round - 1, epochs)
+        judged = any(self._is_measured(end) for end in ends)
+        can_end = judged if self._judge.judges else len(ends) > 0
+        return can_end and not self._finished and not self._judge.waits
+
     def _begin_round(self, epoch: int) -> None:
         begun = time.perf_counter()
         plan = self._choose()
         if plan.removed == 0 or plan == self._refused:
             self._finished = True
             return
-        before = self._graph.cost
-        restore(self.model, thinned(self.model, self._graph, plan))
-        self._graph = trace(self.model)
-        self._plan = self._plan.then(plan)
+        before = self._progress.graph.cost
+        self._progress.cut(plan)
         if self.data is not None:
             recalibrate(self.model, self.data, self.recalibration_steps)
-        self._open = (epoch, plan, before, time.perf_counter() - begun)
-        self._epochs_left = self.epochs_per_round
+        self._cut_at = time.perf_counter()
+        self._open = Round(
+            number=len(self.rounds) + 1,
+            epoch=epoch,
+            epochs=0,
+            fraction=self._step,
+            plan=plan,
+            before=before,
+            after=self._progress.graph.cost,
+            metric_before=self._good_metric,
+            metric_cut=self._measure_cut(),
+            metric=None,
+            kept=False,
+            seconds=self._cut_at - begun,
+            fine_tuning_seconds=0.0,
+        )
+
+    def _measure_cut(self) -> float | None:
+        if not self._validates:
+            return None
+        return self._fit.evaluate(self.model).get(self.monitor.removeprefix("val_"))
 
     def _choose(self) -> Plan:
         """Choose what to cut: the fraction, or the least that can go where that is more."""
         seed = None if self.seed is None else self.seed + len(self.rounds)
-        scores = score_graph(self.model, self._graph, self.criterion, self.data, seed)
+        graph = self._progress.graph
+        scores = score_graph(self.model, graph, self.criterion, self.data, seed)
         share, plan = self._step, self._chosen(scores, self._step)
         while plan.removed == 0 and share < 1:
             share *= 2
@@ -294,49 +388,72 @@ class ProgressivePruning(keras.callbacks.Callback):
 
     def _chosen(self, scores: Mapping[str, Any], fraction: float) -> Plan:
         return choose(
-            self._graph,
+            self._progress.graph,
             scores,
             self.ranking,
             self.limits,
-            budget_of(self.target, self._before),
+            budget_of(self.target, self._progress.original),
             fraction,
             turn=len(self.rounds),
-            original=self._plan.widths,
+            original=self._progress.plan.widths,
         )
 
-    def _end_round(self, complete: bool = True) -> None:
-        epoch, plan, before, seconds = self._open or (0, self._plan, self._before, 0.0)
-        metric, judge = self._last_metric if complete else None, self._judge
-        kept = judge.accepts(metric)
-        after = self._graph.cost
-        number = len(self.rounds) + 1
-        done = Round(number, epoch, self._step, plan, before, after, metric, kept, seconds)
-        self.rounds.append(done)
+    def _is_over(self, measured: bool) -> bool:
+        """Tell whether the open round has come to its end."""
+        epochs, judged = self._open.epochs, self._judge.judges
+        if epochs < self.epochs_per_round or (judged and not measured):
+            return False
+        most = self.max_epochs_per_round or self.epochs_per_round
+        return epochs >= most or self._judge.accepts(self._metric)
+
+    def _end_round(self, metric: float | None, kept: bool) -> None:
+        seconds = time.perf_counter() - self._cut_at
+        done = replace(self._open, metric=metric, kept=kept, fine_tuning_seconds=seconds)
         self._open = None
-        if kept:
-            self._keep()
-        else:
-            self._undo(plan)
+        self.rounds.append(done)
+        self._keep() if kept else self._refuse(done)
+        if self.log_dir is not None:
+            write(self.rounds, self.log_dir / "rounds.json")
         if self.verbose:
-            print("\n" + line(done, self._before, judge))
+            print("\n" + line(done, self._progress.original, self._judge))
 
     def _keep(self) -> None:
-        self._good_plan = self._plan
-        if self._judge.judges:
-            self._good = capture(self.model, self._graph)
-        if self.target and meets(self._graph.cost, budget_of(self.target, self._before)):
+        self._mark()
+        budget = budget_of(self.target, self._progress.original)
+        if self.target and meets(self._progress.graph.cost, budget):
             self._finished = True
 
-    def _undo(self, plan: Plan) -> None:
-        self._go_back()
-        self._refused = plan
+    def _refuse(self, done: Round) -> None:
+        self._undoing = True
+        self._refused = done.plan
         self._step /= 2
         if self._step < self.min_fraction:
             self._finished = True
 
-    def _go_back(self) -> None:
-        """Bring back the last good round: structure, weights, and the optimizer's state."""
-        if self._good is not None:
-            restore(self.model, self._good)
-            self._graph = trace(self.model)
-            self._plan = self._good_plan
+    def _undo(self) -> None:
+        """Go back to the last good state, if the present one was judged to be worse."""
+        if self._undoing:
+            self._undoing = False
+            self._progress.go_back()
+            self._metric = self._good_metric
+
+    def _give_up(self, epoch: int, loss: float) -> None:
+        """End the fit at the last good round because the loss is no number."""
+        if self._open is not None:
+            self._end_round(None, kept=False)
+        self._undoing = True
+        self.model.stop_training = True
+        warnings.warn(
+            f"The loss is {loss} in epoch {epoch + 1}: training stops, and the model goes back to "
+            "its last good state. Lower the learning rate or the fraction, and fit again to go on.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+    def _abandon(self) -> None:
+        """Go back to the last good round because the fit is interrupted."""
+        self._open, self._undoing = None, False
+        self._progress.go_back()
+        cost = self._progress.graph.cost
+        left = f"{cost.neurons} neurons, {cost.params} parameters"
+        print(f"\nInterrupted: the model is back at its last good state, {left}.")

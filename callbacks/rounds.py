@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from prune_keras.accounting import Cost
@@ -17,28 +21,49 @@ class Round:
     Args:
         number: 1 for the first.
         epoch: the epoch at whose begin the cut was made, counted from 0.
+        epochs: epochs of fine-tuning.
         fraction: share of the neurons that was to be removed.
         plan: what was kept, counted in the model as it was before the round.
         before, after: costs before and after the cut.
-        metric: the monitored metric after fine-tuning; None if it is not in the logs.
+        metric_before: the monitored metric before the cut; None if it was not measured yet.
+        metric_cut: the metric right after the cut; None if `fit` has no validation data, or
+            they can be read only once, or the metric is not one of validation.
+        metric: the metric after fine-tuning; None if it is not in the logs.
         kept: False if the round was rolled back.
         seconds: time that the cut took, scoring and recalibration included.
+        fine_tuning_seconds: time from then to the end of the round.
     """
 
     number: int
     epoch: int
+    epochs: int
     fraction: float
     plan: Plan
     before: Cost
     after: Cost
+    metric_before: float | None
+    metric_cut: float | None
     metric: float | None
     kept: bool
     seconds: float
+    fine_tuning_seconds: float
 
     def to_dict(self) -> dict[str, Any]:
         """Return the round as lists and numbers."""
         stored = {**vars(self), "plan": self.plan.to_dict()}
         return {**stored, "before": vars(self.before), "after": vars(self.after)}
+
+
+def write(rounds: Sequence[Round], file: Path) -> None:
+    """Write rounds as JSON, NaN as null; a reader never sees half of a file."""
+    stored = [{k: _finite(v) for k, v in done.to_dict().items()} for done in rounds]
+    partial = file.with_name(f"{file.name}.partial")
+    partial.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+    partial.replace(file)
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def line(done: Round, original: Cost, judge: Judge) -> str:

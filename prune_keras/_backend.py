@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -73,3 +74,16 @@ def gradients(function: Callable[[Any], Any], arguments: Any) -> Any:
     arguments = {key: value.detach().requires_grad_() for key, value in arguments.items()}
     found = torch.autograd.grad(function(arguments), list(arguments.values()))
     return dict(zip(arguments, found, strict=True))
+
+
+def eagerly() -> contextlib.AbstractContextManager:
+    """Return a context in which operations run at once, even where a function is being traced."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.init_scope()
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.ensure_compile_time_eval()
+    return contextlib.nullcontext()

@@ -34,7 +34,7 @@ class State:
     """Values of variables, and attributes of the objects around them.
 
     Args:
-        variables: (variable, value) pairs; a value is a tensor, or `Slices` of the present one.
+        variables: (variable, value) pairs; a value is an array, or `Slices` of the present one.
         attributes: (owner, name, value) triples.
     """
 
@@ -113,19 +113,26 @@ def thinned(model: Any, graph: Graph, plan: Plan) -> State:
     """Return the state of the model once it is as thin as the plan says."""
     kept = kept_neurons(graph, plan)
     slots = _keras.optimizer_slots(model)
-    variables = [
-        (variable, slices)
-        for weight in graph.weights
-        if (slices := _slices(weight, kept)).axes
-        for variable in [weight.variable, *_matching(slots, weight.variable)]
-    ]
+    variables: list[tuple[Any, Slices]] = []
+    for weight in graph.weights:
+        slices = _slices(weight, kept)
+        if slices.axes:
+            variables.append((weight.variable, slices))
+            variables += _slot_slices(slots.get(id(weight.variable), ()), weight, slices)
     return State(tuple(variables), tuple(_thin_attributes(model, graph, kept)))
 
 
 def capture(model: Any, graph: Graph) -> State:
-    """Return a copy of the model's present state, its optimizer's included."""
+    """Return a copy of the model's present state, its optimizer's included, in main memory.
+
+    Learning rates are left out: they belong to whoever sets them, `ReduceLROnPlateau` say.
+    """
+    _keras.sync(model)
+    rates = {id(rate) for rate in _keras.learning_rates(model)}
     held = [*model.variables, *getattr(model.optimizer, "variables", ())]
-    variables = tuple((v, ops.copy(ops.convert_to_tensor(v.value))) for v in _unique(held))
+    kept = [variable for variable in _unique(held) if id(variable) not in rates]
+    # Some backends hand out their own memory, which the next training step writes to.
+    variables = tuple((v, np.array(ops.convert_to_numpy(v.value))) for v in kept)
     current = ((o, n, getattr(o, n)) for o, n, _ in _thin_attributes(model, graph, _all(graph)))
     return State(variables, tuple(current))
 
@@ -133,12 +140,13 @@ def capture(model: Any, graph: Graph) -> State:
 def restore(model: Any, state: State) -> None:
     """Bring the model into a state that `capture` or `thinned` returned."""
     _keras.sync(model)
-    for variable, value in state.variables:
-        if isinstance(value, Slices):
-            _cut(variable, value)
-        else:
-            # A training step may reuse the memory of what it is given, and going back is repeated.
-            _keras.set_value(variable, ops.copy(value))
+    with _keras.same_keys(model), _keras.strategy_scope(model):
+        for variable, value in state.variables:
+            if isinstance(value, Slices):
+                _cut(variable, value)
+            else:
+                # Some backends train on in the very memory they are given.
+                _keras.set_value(variable, np.array(value))
     _assign_attributes(state.attributes)
     _keras.refresh(model)
 
@@ -157,7 +165,12 @@ def check_optimizer(model: Any, graph: Graph) -> None:
     """Raise a ValueError if the optimizer holds state that cannot be sliced with its variable."""
     slots = _keras.optimizer_slots(model)
     for weight in graph.weights:
-        _matching(slots, weight.variable)
+        _slot_slices(slots.get(id(weight.variable), ()), weight, Slices(()))
+    for variable in _keras.unknown_slots(model):
+        raise ValueError(
+            "The optimizer's state must belong to weights, one variable a weight, to be cut with "
+            f"them. Received: {variable.path} of shape {tuple(variable.shape)}. {_OTHER_OPTIMIZER}"
+        )
 
 
 def kept_neurons(graph: Graph, plan: Plan) -> np.ndarray:
@@ -215,18 +228,25 @@ def _cut(variable: Any, slices: Slices) -> None:
         _keras.set_value(variable, ops.take(value, indices, axis=axis))
 
 
-def _matching(slots: dict, variable: Any) -> Iterable[Any]:
-    """Return the optimizer's variables that are sliced as this one is."""
-    matching = []
-    for name, slot in slots.get(id(variable), ()):
-        if tuple(slot.shape) != tuple(variable.shape):
+_OTHER_OPTIMIZER = "Compile with another optimizer, such as Adam or SGD."
+
+
+def _slot_slices(
+    slots: Iterable[_keras.Slot], weight: Weight, slices: Slices
+) -> list[tuple[Any, Slices]]:
+    """Return what is kept of the optimizer's variables for a weight."""
+    found = []
+    for slot in slots:
+        if slot.axes is None:
             raise ValueError(
                 "The optimizer's state must have the shapes of the weights to be cut with them. "
-                f"Received: {name} of shape {tuple(slot.shape)} for {variable.path} of shape "
-                f"{tuple(variable.shape)}. Compile with another optimizer, such as Adam or SGD."
+                f"Received: {slot.name} of shape {tuple(slot.variable.shape)} for "
+                f"{weight.variable.path} of shape {tuple(weight.variable.shape)}. "
+                f"{_OTHER_OPTIMIZER}"
             )
-        matching.append(slot)
-    return matching
+        along = [(slot.axes.index(axis), i) for axis, i in slices.axes if axis in slot.axes]
+        found.append((slot.variable, Slices(tuple(along))))
+    return found
 
 
 def _thin_attributes(model: Any, graph: Graph, kept: np.ndarray) -> list[tuple[Any, str, Any]]:

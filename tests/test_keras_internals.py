@@ -51,7 +51,8 @@ def test_optimizers_hold_slots_in_lists_beside_their_variables(model):
     _keras.build_optimizer(model)
     slots = _keras.optimizer_slots(model)
     for variable in model.trainable_variables:
-        assert [tuple(slot.shape) for _, slot in slots[id(variable)]] == [tuple(variable.shape)] * 2
+        shapes = [tuple(slot.variable.shape) for slot in slots[id(variable)]]
+        assert shapes == [tuple(variable.shape)] * 2
 
 
 def test_clones_have_no_weights_before_the_scope_ends(model):

@@ -1,110 +1,28 @@
-"""ProgressivePruning, driven by hand with a list of metrics, and in small fits.
-
-By hand, an epoch of training is a nudge to every variable of the model and of its optimizer.
-"""
+"""ProgressivePruning, driven by hand with a list of metrics, and in small fits."""
 
 import keras
 import numpy as np
 import pytest
+from fits import (
+    IMAGES,
+    LABELS,
+    SAMPLES,
+    assert_same,
+    begin,
+    callback,
+    compiled,
+    conv_model,
+    dense_model,
+    drive,
+    fit,
+    judged,
+    neurons,
+    nudge,
+    state_of,
+)
 
 import prune_keras
 from prune_keras import criteria, limits
-from prune_keras.callbacks import ProgressivePruning
-
-SAMPLES = np.random.default_rng(0).normal(size=(24, 6)).astype("float32")
-LABELS = np.random.default_rng(1).integers(0, 3, 24)
-IMAGES = np.random.default_rng(2).normal(size=(24, 6, 6, 2)).astype("float32")
-
-
-def compiled(model, optimizer="adam"):
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model
-
-
-def dense_model(widths=(16, 8), optimizer="adam"):
-    hidden = [
-        keras.layers.Dense(width, activation="relu", name=f"hidden{number}")
-        for number, width in enumerate(widths)
-    ]
-    last = keras.layers.Dense(3, activation="softmax", name="classes")
-    return compiled(keras.Sequential([keras.Input((6,)), *hidden, last]), optimizer)
-
-
-def conv_model(optimizer="adam", trainable=True):
-    pixels = keras.Input((6, 6, 2))
-    x = keras.layers.Conv2D(8, 3, name="conv", use_bias=False)(pixels)
-    x = keras.layers.BatchNormalization(name="norm", trainable=trainable)(x)
-    x = keras.layers.ReLU()(x)
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    x = keras.layers.Dropout(0.2)(x)
-    x = keras.layers.Dense(6, activation="relu", name="hidden")(x)
-    probabilities = keras.layers.Dense(3, activation="softmax", name="classes")(x)
-    return compiled(keras.Model(pixels, probabilities), optimizer)
-
-
-def callback(**arguments):
-    chosen = {"target": {"neurons": 0.5}, "fraction": 0.25, "verbose": 0}
-    return ProgressivePruning(**chosen | arguments)
-
-
-def judged(**arguments):
-    """A callback whose rounds are judged: at most 0.1 below 0.9, with no other target."""
-    chosen = {"target": None, "max_drop": 0.1, "baseline": 0.9, "min_fraction": 0.05}
-    return callback(**chosen | arguments)
-
-
-def fit(model, *callbacks, epochs=3, **arguments):
-    x = IMAGES if len(model.input_shape) == 4 else SAMPLES
-    options = {"validation_data": (x, LABELS), "batch_size": 12, "verbose": 0} | arguments
-    return model.fit(x, LABELS, epochs=epochs, callbacks=list(callbacks), **options)
-
-
-def begin(pruning, model, epochs):
-    pruning.set_params({"epochs": epochs, "steps": 2, "verbose": 0})
-    pruning.set_model(model)
-    pruning.on_train_begin()
-
-
-def nudge(model):
-    for variable in [*model.trainable_variables, *model.optimizer.variables]:
-        if "float" in keras.backend.standardize_dtype(variable.dtype):
-            variable.assign_add(keras.ops.full(variable.shape, 0.01, variable.dtype))
-    model.optimizer.iterations.assign_add(2)
-
-
-def drive(pruning, model, metrics, epochs=None, monitor="val_accuracy"):
-    """Go through epochs that end with these metrics; return the states within each epoch.
-
-    Each state is taken at the epoch's end, before the callback judges.
-    """
-    begin(pruning, model, epochs or len(metrics))
-    states = []
-    for epoch, metric in enumerate(metrics):
-        pruning.on_epoch_begin(epoch)
-        nudge(model)
-        states.append(state_of(model))
-        pruning.on_epoch_end(epoch, {monitor: metric})
-    pruning.on_train_end()
-    return states
-
-
-def state_of(model):
-    """Return everything that a cut may touch: structure, weights, statistics, slots, counts."""
-    state = {v.path: keras.ops.convert_to_numpy(v.value) for v in model.variables}
-    state |= {v.path: keras.ops.convert_to_numpy(v.value) for v in model.optimizer.variables}
-    state |= {f"config of {layer.name}": layer.get_config() for layer in model.layers}
-    return state | {f"shape of {layer.name}": layer.output.shape for layer in model.layers}
-
-
-def assert_same(state, other):
-    assert state.keys() == other.keys()
-    for name, value in state.items():
-        np.testing.assert_equal(other[name], value, err_msg=name)
-
-
-def neurons(model):
-    return prune_keras.cost(model).neurons
-
 
 # Rounds
 
@@ -185,6 +103,8 @@ def test_logs_gain_what_the_trained_model_costs():
     trained, logs = prune_keras.cost(model), {"val_accuracy": 0.0}
     pruning.on_epoch_end(0, logs)
     assert logs == {"val_accuracy": 0.0} | vars(trained)
+    assert neurons(model) == trained.neurons == 18  # what a callback after this one may store
+    pruning.on_train_end()
     assert neurons(model) == 24
 
 
@@ -383,17 +303,6 @@ def test_the_report_counts_from_the_original():
     assert all(done.seconds > 0 and done.metric is None for done in pruning.rounds)
 
 
-def test_the_same_callback_serves_a_second_fit():
-    model, pruning = dense_model(), callback(fraction=0.5)
-    fit(model, pruning, epochs=1)
-    fit(model, pruning, epochs=1)
-    assert [done.before.neurons for done in pruning.rounds] == [12]
-    assert (pruning.report.before.neurons, pruning.report.after.neurons) == (12, 6)
-    other = dense_model()
-    history = fit(other, pruning, epochs=1)
-    assert history.history["neurons"] == [12]
-
-
 # Every scope, every criterion, statistics
 
 
@@ -537,15 +446,6 @@ def test_what_does_not_fit_the_model_is_refused_before_the_first_batch(arguments
     assert_same(before, state_of(model))
 
 
-def test_an_optimizer_whose_state_cannot_be_cut_is_refused_before_the_first_batch():
-    model = dense_model(optimizer=keras.optimizers.Adafactor())
-    before = model.get_weights()
-    with pytest.raises(ValueError, match="The optimizer's state must have the shapes"):
-        fit(model, callback())
-    for expected, received in zip(before, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(received, expected)
-
-
 def test_a_model_that_is_not_compiled_is_refused():
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8), keras.layers.Dense(3)])
     with pytest.raises(ValueError, match="compile"):
@@ -563,9 +463,17 @@ def test_layers_of_another_model_are_refused():
 
 @pytest.mark.parametrize("baseline", [None, 0.9])
 def test_a_metric_that_is_not_in_the_logs_is_refused(baseline):
+    model, pruning = dense_model(), callback(max_drop=0.1, baseline=baseline, monitor="accuracies")
+    with pytest.raises(ValueError, match="monitor='accuracies', while the logs hold .*'loss'"):
+        fit(model, pruning)
+    assert neurons(model) == 24
+
+
+def test_a_fit_without_validation_data_is_refused_before_the_first_batch():
     model = dense_model()
-    with pytest.raises(ValueError, match="monitor='val_accuracy', while the logs hold .*'loss'"):
-        fit(model, callback(max_drop=0.1, baseline=baseline), validation_data=None)
+    seen = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda *_: pytest.fail("a batch"))
+    with pytest.raises(ValueError, match="There must be validation data to judge rounds by"):
+        fit(model, callback(max_drop=0.1), seen, validation_data=None)
     assert neurons(model) == 24
 
 

@@ -5,6 +5,7 @@ pruning: it walks a functional graph, gives variables new values of another shap
 objects around them (optimizer, compiled functions, clones) follow.
 """
 
+from prune_keras._keras.fitting import Fit, is_fitting, running_fit
 from prune_keras._keras.graphs import (
     Call,
     all_layers,
@@ -20,6 +21,17 @@ from prune_keras._keras.graphs import (
     tolerance,
     walk,
 )
+from prune_keras._keras.optimizing import (
+    Slot,
+    build_optimizer,
+    finalize,
+    learning_rates,
+    optimizer_slots,
+    plain_optimizers,
+    same_keys,
+    strategy_scope,
+    unknown_slots,
+)
 from prune_keras._keras.state import (
     set_attribute,
     set_value,
@@ -28,13 +40,10 @@ from prune_keras._keras.state import (
     with_argument,
 )
 from prune_keras._keras.training import (
-    build_optimizer,
     clone_structure,
     compile_like,
     direction,
     metrics_of,
-    optimizer_slots,
-    plain_optimizers,
     quiet,
     refresh,
     sync,
@@ -43,13 +52,18 @@ from prune_keras._keras.training import (
 
 __all__ = [
     "Call",
+    "Fit",
+    "Slot",
     "all_layers",
     "build_optimizer",
     "clone_structure",
     "compile_like",
     "direction",
+    "finalize",
     "function_of",
+    "is_fitting",
     "is_layer",
+    "learning_rates",
     "metrics_of",
     "models_in",
     "nodes_of",
@@ -61,14 +75,18 @@ __all__ = [
     "quiet",
     "refresh",
     "run",
+    "running_fit",
+    "same_keys",
     "sample_inputs",
     "set_attribute",
     "set_value",
     "set_value_on_exit",
     "shape_attributes",
+    "strategy_scope",
     "sync",
     "tolerance",
     "uncompiled",
+    "unknown_slots",
     "walk",
     "with_argument",
 ]

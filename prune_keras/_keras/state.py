@@ -19,7 +19,7 @@ def set_value(variable: keras.Variable, value: Any) -> None:
     if tuple(variable.shape) == tuple(value.shape):
         variable.assign(value)
         return
-    variable._initialize(value)
+    variable._initialize(keras.ops.convert_to_tensor(value, dtype=variable.dtype))
     variable._shape = variable._validate_shape(tuple(value.shape))
 
 

@@ -1,4 +1,4 @@
-"""Private Keras, training: optimizers, compiled functions, clones, and directions of metrics."""
+"""Private Keras, training: compiled functions, clones, and directions of metrics."""
 
 from __future__ import annotations
 
@@ -12,36 +12,8 @@ from keras import tree
 from prune_keras._keras.graphs import all_layers, models_in, operations_in
 
 
-def plain_optimizers(optimizer: Any) -> list:
-    """Return the optimizer and the one it wraps, outermost first."""
-    if optimizer is None:
-        return []
-    return [optimizer, *plain_optimizers(getattr(optimizer, "inner_optimizer", None))]
-
-
-def optimizer_slots(model: Any) -> dict[int, list[tuple[str, keras.Variable]]]:
-    """Return the optimizer's variables that belong to each model variable, by the latter's id."""
-    slots: dict[int, list] = {}
-    for optimizer in plain_optimizers(getattr(model, "optimizer", None)):
-        known = list(getattr(optimizer, "_trainable_variables", []))
-        for name, held in vars(optimizer).items():
-            aligned = isinstance(held, list) and name != "_trainable_variables"
-            if not known or not aligned or len(held) != len(known):
-                continue
-            for variable, slot in zip(known, held, strict=True):
-                if isinstance(slot, keras.Variable) and slot is not variable:
-                    slots.setdefault(id(variable), []).append((f"{optimizer.name}.{name}", slot))
-    return slots
-
-
 def refresh(model: Any) -> None:
-    """Make optimizer and compiled functions follow variables that got new values."""
-    for optimizer in plain_optimizers(getattr(model, "optimizer", None)):
-        known = getattr(optimizer, "_trainable_variables", None)
-        if known:
-            optimizer._trainable_variables_indices = {
-                optimizer._var_key(variable): i for i, variable in enumerate(known)
-            }
+    """Make compiled functions follow variables that got new values."""
     for layer in all_layers(model):
         if hasattr(layer, "_torch_params"):
             layer._track_variables()
@@ -58,15 +30,6 @@ def sync(model: Any) -> None:
     """Bring back into the model what a running JAX `fit` holds outside of it."""
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()
-
-
-def build_optimizer(model: Any) -> None:
-    """Make the optimizer's state now, where `fit` would make it with the first batch."""
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None and not optimizer.built:
-        strategy = getattr(model, "distribute_strategy", None)
-        with strategy.scope() if strategy is not None else contextlib.nullcontext():
-            optimizer.build(model.trainable_variables)
 
 
 def direction(model: Any, monitor: str) -> str:

@@ -1,0 +1,59 @@
+"""Neighbours: callbacks beside `ProgressivePruning` that a change of shapes would break."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+
+_RELOADED = (
+    "Use keras.callbacks.ModelCheckpoint('model.keras'), which stores the structure too, and load "
+    "that file to go on."
+)
+_INSTEAD = {
+    "EarlyStopping(restore_best_weights=True)": (
+        "Pass restore_best_weights=False; with max_drop or floor, the model ends at its last good "
+        "round."
+    ),
+    "ModelCheckpoint(save_weights_only=True)": (
+        "Pass save_weights_only=False, which stores the structure too."
+    ),
+    "SwapEMAWeights": (
+        "Leave it out: with use_ema=True, Keras gives the model its averages when fit ends."
+    ),
+    "BackupAndRestore": _RELOADED,
+    "OrbaxCheckpoint": _RELOADED,
+    "ProgressivePruning": "Pass one, with all that it is to do.",
+}
+
+
+def check_neighbours(callback: Any, callbacks: Iterable[Any]) -> None:
+    """Raise a ValueError for a callback that keeps weights for a model of the older shape.
+
+    Args:
+        callback: the one that cuts.
+        callbacks: all callbacks of the same `fit`.
+    """
+    for other in callbacks:
+        name = None if other is callback else _refused(other, type(callback))
+        if name is not None:
+            raise ValueError(
+                "Callbacks beside ProgressivePruning must not keep weights without the structure "
+                f"they belong to, which a cut changes. Received: {name}. {_INSTEAD[name]}"
+            )
+
+
+def _refused(other: Any, pruning: type) -> str | None:
+    """Return the name under which a callback is refused, or None."""
+    if isinstance(other, pruning):
+        return "ProgressivePruning"
+    if isinstance(other, keras.callbacks.EarlyStopping) and other.restore_best_weights:
+        return "EarlyStopping(restore_best_weights=True)"
+    if isinstance(other, keras.callbacks.ModelCheckpoint) and other.save_weights_only:
+        return "ModelCheckpoint(save_weights_only=True)"
+    for name in ("SwapEMAWeights", "BackupAndRestore", "OrbaxCheckpoint"):
+        kind = getattr(keras.callbacks, name, None)  # older Keras has fewer
+        if kind is not None and isinstance(other, kind):
+            return name
+    return None

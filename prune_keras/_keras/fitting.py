@@ -1,0 +1,82 @@
+"""Private Keras, fitting: what a running `fit` was given, which Keras does not tell a callback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import keras
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What the `fit` that runs was given.
+
+    Args:
+        callbacks: all callbacks, in their order; empty if no `fit` of Keras runs.
+        validation: arguments of `evaluate` for its validation data; None if there are none.
+        validation_freq: number of epochs from one validation to the next, or the numbers of the
+            epochs with one, the first epoch being 1.
+    """
+
+    callbacks: tuple[Any, ...] = ()
+    validation: dict[str, Any] | None = None
+    validation_freq: Any = 1
+
+    @property
+    def runs(self) -> bool:
+        """Whether a `fit` of Keras runs."""
+        return bool(self.callbacks)
+
+    def validates(self, epoch: int) -> bool:
+        """Tell whether an epoch, counted from 0, ends with a validation."""
+        if isinstance(self.validation_freq, int):
+            return (epoch + 1) % self.validation_freq == 0
+        return epoch + 1 in self.validation_freq
+
+    def evaluate(self, model: Any) -> dict[str, float]:
+        """Evaluate on the validation data now; nothing if it cannot be read a second time."""
+        if self.validation is None or hasattr(self.validation["x"], "__next__"):
+            return {}
+        logs = model.evaluate(**self.validation, verbose=0, return_dict=True)
+        model.reset_metrics()
+        return logs
+
+
+def running_fit(model: Any) -> Fit:
+    """Return what the `fit` of this model was given that called the caller."""
+    for frame in _fit_frames(model, sys._getframe()):
+        given = frame.f_locals
+        if isinstance(given.get("callbacks"), keras.callbacks.CallbackList):
+            validation = given["validation_data"] is not None
+            return Fit(
+                tuple(given["callbacks"].callbacks),
+                _validation(given) if validation else None,
+                given["validation_freq"],
+            )
+    return Fit()
+
+
+def is_fitting(model: Any, frame: FrameType | None) -> bool:
+    """Tell whether a stack of calls stands in a `fit` of this model."""
+    return any(_fit_frames(model, frame))
+
+
+def _validation(given: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "x": given["val_x"],
+        "y": given["val_y"],
+        "sample_weight": given["val_sample_weight"],
+        "batch_size": given["validation_batch_size"] or given["batch_size"],
+        "steps": given["validation_steps"],
+    }
+
+
+def _fit_frames(model: Any, frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model:
+            yield frame
+        frame = frame.f_back

@@ -1,0 +1,133 @@
+"""Private Keras, optimizers: which of their variables belong to which weight, and by which key."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A variable of an optimizer that belongs to a weight.
+
+    Args:
+        name: what it is called, for messages.
+        variable: the optimizer's variable.
+        axes: the weight's axis along each axis of the variable; None if that is not known.
+    """
+
+    name: str
+    variable: keras.Variable
+    axes: tuple[int, ...] | None
+
+
+def plain_optimizers(optimizer: Any) -> list:
+    """Return the optimizer and those it wraps, outermost first."""
+    if optimizer is None:
+        return []
+    inner = [getattr(optimizer, "inner_optimizer", None), *getattr(optimizer, "optimizers", ())]
+    return [optimizer, *(found for wrapped in inner for found in plain_optimizers(wrapped))]
+
+
+def optimizer_of(model: Any) -> Any:
+    return getattr(model, "optimizer", None)
+
+
+def optimizer_slots(model: Any) -> dict[int, list[Slot]]:
+    """Return the optimizer's variables that belong to each model variable, by the latter's id."""
+    slots: dict[int, list[Slot]] = {}
+    for optimizer in plain_optimizers(optimizer_of(model)):
+        known = list(getattr(optimizer, "_trainable_variables", []))
+        for name, held in vars(optimizer).items():
+            if not isinstance(held, list) or len(held) != len(known) or name.endswith("variables"):
+                continue
+            for weight, variable in zip(known, held, strict=True):
+                if isinstance(variable, keras.Variable):
+                    axes = _axes(optimizer, name, weight, variable)
+                    slot = Slot(f"{optimizer.name}.{name}", variable, axes)
+                    slots.setdefault(id(weight), []).append(slot)
+    return slots
+
+
+def _axes(optimizer: Any, name: str, weight: Any, variable: Any) -> tuple[int, ...] | None:
+    """Return the weight's axis along each axis of a slot, or None where that cannot be told."""
+    rank = len(weight.shape)
+    if isinstance(optimizer, keras.optimizers.Adafactor) and rank > 1:
+        # Rows and columns of squared gradients, each averaged over one of the last two axes.
+        factored = {"_r": tuple(range(rank - 1)), "_c": (*range(rank - 2), rank - 1)}
+        if name in factored:
+            return factored[name]
+    if len(variable.shape) == 0:
+        return ()
+    return tuple(range(rank)) if tuple(variable.shape) == tuple(weight.shape) else None
+
+
+def unknown_slots(model: Any) -> list[keras.Variable]:
+    """Return variables of the optimizer, scalars aside, that belong to no weight in a known way."""
+    known = {id(slot.variable) for slots in optimizer_slots(model).values() for slot in slots}
+    held = getattr(optimizer_of(model), "variables", ())
+    return [variable for variable in held if len(variable.shape) and id(variable) not in known]
+
+
+def learning_rates(model: Any) -> list[keras.Variable]:
+    """Return the variables that hold learning rates."""
+    held = [getattr(o, "_learning_rate", None) for o in plain_optimizers(optimizer_of(model))]
+    return [rate for rate in held if isinstance(rate, keras.Variable)]
+
+
+@contextlib.contextmanager
+def same_keys(model: Any) -> Iterator[None]:
+    """Let optimizers find their weights again, after these got new backend variables within.
+
+    On TensorFlow an optimizer knows a weight by the backend's variable, in its index as in what
+    is excluded from weight decay.
+    """
+    known = [
+        (optimizer, weight, optimizer._var_key(weight))
+        for optimizer in plain_optimizers(optimizer_of(model))
+        for weight in model.trainable_variables + model.non_trainable_variables
+    ]
+    yield
+    renamed: dict[int, dict] = {}
+    for optimizer, weight, old in known:
+        new = optimizer._var_key(weight)
+        if new != old:
+            renamed.setdefault(id(optimizer), {})[old] = new
+    for optimizer in plain_optimizers(optimizer_of(model)):
+        _rename_keys(optimizer, renamed.get(id(optimizer), {}))
+
+
+def _rename_keys(optimizer: Any, names: dict) -> None:
+    for held in list(vars(optimizer).values()):
+        if isinstance(held, dict) and not names.keys().isdisjoint(held):
+            renamed = {names.get(key, key): value for key, value in held.items()}
+            held.clear()
+            held.update(renamed)
+        elif isinstance(held, set) and not names.keys().isdisjoint(held):
+            renamed = {names.get(key, key) for key in held}
+            held.clear()
+            held.update(renamed)
+
+
+def strategy_scope(model: Any) -> contextlib.AbstractContextManager:
+    """Return the scope in which variables of the model are made."""
+    strategy = getattr(model, "distribute_strategy", None)
+    return strategy.scope() if strategy is not None else contextlib.nullcontext()
+
+
+def build_optimizer(model: Any) -> None:
+    """Make the optimizer's state now, where `fit` would make it with the first batch."""
+    optimizer = optimizer_of(model)
+    if optimizer is not None and not optimizer.built:
+        with strategy_scope(model):
+            optimizer.build(model.trainable_variables)
+
+
+def finalize(model: Any) -> None:
+    """Give the weights their averages, as `fit` does when it ends, if the optimizer keeps them."""
+    if isinstance(optimizer_of(model), keras.optimizers.Optimizer):
+        optimizer_of(model).finalize_variable_values(model.trainable_weights)
