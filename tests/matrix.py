@@ -1,0 +1,61 @@
+"""What ProgressivePruning works with and what it refuses: the cases of the tests as a table.
+
+Each `test_matrix_*.py` lists its cases in `CASES` and runs every one of them.
+`python tests/matrix.py` writes docs/callbacks.md from them; a test tells when that is to be done.
+"""
+
+import dataclasses
+import importlib
+import sys
+from pathlib import Path
+
+GROUPS = ("callbacks", "optimizers", "training")
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "callbacks.md"
+BEGIN, END = "<!-- table -->", "<!-- end of table -->"
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One way to use the callback.
+
+    Args:
+        name: what the user does, as the table says it.
+        note: what holds then; for what is refused, the words of the error, which the test looks
+            for.
+        refused: whether it is refused before the first batch.
+    """
+
+    name: str
+    note: str
+    refused: bool = False
+
+    def __str__(self):
+        return self.name
+
+
+def table():
+    """Return the table in Markdown, one section a group."""
+    sections = []
+    for group in GROUPS:
+        module = importlib.import_module(f"test_matrix_{group}")
+        rows = [_row(case) for case in module.CASES]
+        heading = f"### {module.TITLE}"
+        sections.append("\n".join([heading, "", "| what | | |", "|---|---|---|", *rows]))
+    return "\n\n".join(sections)
+
+
+def _row(case):
+    note = f"“{case.note}”" if case.refused else case.note
+    return f"| {case.name} | {'refused' if case.refused else 'works'} | {note} |"
+
+
+def document():
+    """Return the page of the documentation with the table as it is now."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{rest.split(END)[1]}"
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    DOCUMENT.write_text(document(), encoding="utf-8")
