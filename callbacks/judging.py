@@ -58,9 +58,28 @@ class Judge:
             return False
         return metric >= self.bound if self.mode == "max" else metric <= self.bound
 
-    def started(self, metric: float) -> Judge:
-        """Return the judge that knows the metric before the first cut."""
+    def started(self, metric: float | None) -> Judge:
+        """Return the judge that knows the metric before the first cut, which must be good enough.
+
+        Raises:
+            ValueError: if it is no number, or below the floor.
+        """
+        if metric is None or not math.isfinite(metric):
+            raise ValueError(
+                f"The metric must be a number before pruning. Received: {self.monitor}={metric}. "
+                "Train the model, or pass baseline=."
+            )
+        if not replace(self, max_drop=None).accepts(metric):
+            raise ValueError(
+                f"The model must hold the floor before pruning. Received: {self.monitor}={metric} "
+                f"for floor={self.floor}. Train it further, or lower the floor."
+            )
         return replace(self, start=metric)
+
+    def directed(self, mode: str) -> Judge:
+        """Return the judge that knows whether more or less is better."""
+        judge = replace(self, mode=mode)
+        return judge if self.start is None else judge.started(self.start)
 
     def read(self, logs: dict[str, Any] | None) -> float | None:
         """Return the metric from the logs; a metric that is judged must be there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from prune_keras.graph import Graph
@@ -11,42 +12,45 @@ from prune_keras.tracing import trace
 
 
 class Progress:
-    """A model on its way to a thinner one.
+    """How far a model has come on its way to a thinner one.
 
     Args:
-        model: a built functional or Sequential model; it is cut in place.
+        model: a built functional or Sequential model, at its start.
         graph: its trace.
+        metric: the monitored metric at the start, if it is known.
 
     Attributes:
         graph: the trace of the model as it is now.
         original: the cost of the model at the start.
         plan: what is left, counted in the model at the start.
+        metric: the monitored metric of the good state; None if it is not known.
     """
 
-    def __init__(self, model: Any, graph: Graph) -> None:
-        self.model = model
+    def __init__(self, model: Any, graph: Graph, metric: float | None = None) -> None:
+        self._model = weakref.ref(model)
         self.graph = graph
         self.original = graph.cost
         self.plan = Plan.everything(graph.widths)
-        self.mark()
+        self.mark(model, metric)
 
     def is_of(self, model: Any, graph: Graph) -> bool:
         """Tell whether a model is this one, with the widths that it was left with."""
-        return model is self.model and graph.widths == self.graph.widths
+        return self._model() is model and graph.widths == self.graph.widths
 
-    def cut(self, plan: Plan) -> None:
+    def cut(self, model: Any, plan: Plan) -> None:
         """Cut the model in place, with its optimizer's state."""
-        restore(self.model, thinned(self.model, self.graph, plan))
-        self.graph = trace(self.model)
+        restore(model, thinned(model, self.graph, plan))
+        self.graph = trace(model)
         self.plan = self.plan.then(plan)
 
-    def mark(self) -> None:
-        """Take the present state as the one to go back to."""
-        self._good = capture(self.model, self.graph), self.plan
+    def mark(self, model: Any, metric: float | None) -> None:
+        """Take the present state as the good one."""
+        self.metric = metric
+        self._good = capture(model, self.graph), self.plan
 
-    def go_back(self) -> None:
-        """Bring back the marked state: structure, weights, statistics, the optimizer's state."""
+    def go_back(self, model: Any) -> None:
+        """Bring back the good state: structure, weights, statistics, the optimizer's state."""
         state, plan = self._good
-        restore(self.model, state)
-        self.graph = trace(self.model)
+        restore(model, state)
+        self.graph = trace(model)
         self.plan = plan

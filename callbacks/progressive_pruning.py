@@ -6,39 +6,34 @@ import math
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from prune_keras import _keras, criteria
+from prune_keras.callbacks.cutting import Cutter
 from prune_keras.callbacks.interruption import Interruption
 from prune_keras.callbacks.judging import Judge
 from prune_keras.callbacks.neighbours import check_neighbours
 from prune_keras.callbacks.progress import Progress
 from prune_keras.callbacks.rounds import Round, line, write
-from prune_keras.data import check_data
-from prune_keras.graph import Graph
 from prune_keras.limits import (
     Limits,
     Ranking,
-    budget_of,
     check_count,
     check_number,
     check_request,
     check_share,
-    meets,
 )
 from prune_keras.plan import Plan
-from prune_keras.recalibration import recalibrate
 from prune_keras.report import Report
-from prune_keras.scoring import score_graph
-from prune_keras.selection import check_reachable, choose
 from prune_keras.surgery import check_alone, check_optimizer
 from prune_keras.tracing import trace
 
 
+@dataclass(eq=False, repr=False)
 class ProgressivePruning(keras.callbacks.Callback):
     """Make the model that is being fitted physically thinner, round by round.
 
@@ -120,108 +115,78 @@ class ProgressivePruning(keras.callbacks.Callback):
     ([12, 9, 8], 8)
     """
 
-    def __init__(
-        self,
-        target: Mapping[str, float] | None = None,
-        fraction: float = 0.1,
-        epochs_per_round: int = 1,
-        max_epochs_per_round: int | None = None,
-        criterion: Any = "l2",
-        debias: Any = "mean",
-        combine: str = "mean",
-        scope: str = "global",
-        monitor: str = "val_accuracy",
-        mode: str = "auto",
-        max_drop: float | None = None,
-        floor: float | None = None,
-        baseline: float | None = None,
-        min_fraction: float = 0.01,
-        data: Any = None,
-        recalibration_steps: int = 10,
-        min_units: int = 1,
-        max_layer_fraction: float = 1.0,
-        exclude: Any = (),
-        round_to: int = 1,
-        seed: int | None = None,
-        log_dir: str | Path | None = None,
-        verbose: int = 1,
-    ) -> None:
-        super().__init__()
-        check_request(target, fraction)
-        check_share("fraction", fraction)
-        check_share("min_fraction", min_fraction)
-        self.target = dict(target) if target else None
-        self.fraction = fraction
-        self.epochs_per_round = epochs_per_round
-        self.max_epochs_per_round = max_epochs_per_round
-        self.criterion = criteria.get(criterion)
-        self.ranking = Ranking(scope, debias, combine)
-        self.limits = Limits(min_units, max_layer_fraction, exclude, round_to)
-        self.monitor = monitor
-        self.mode = mode
-        self.max_drop = max_drop
-        self.floor = floor
-        self.baseline = baseline
-        self.min_fraction = min_fraction
-        self.data = data
-        self.recalibration_steps = recalibration_steps
-        self.seed = seed
-        self.log_dir = None if log_dir is None else Path(log_dir)
-        self.verbose = verbose
-        self.rounds: list[Round] = []
-        self._progress: Progress | None = None
-        self._check_arguments()
+    target: Mapping[str, float] | None = None
+    fraction: float = 0.1
+    epochs_per_round: int = 1
+    max_epochs_per_round: int | None = None
+    criterion: Any = "l2"
+    debias: Any = "mean"
+    combine: str = "mean"
+    scope: str = "global"
+    monitor: str = "val_accuracy"
+    mode: str = "auto"
+    max_drop: float | None = None
+    floor: float | None = None
+    baseline: float | None = None
+    min_fraction: float = 0.01
+    data: Any = None
+    recalibration_steps: int = 10
+    min_units: int = 1
+    max_layer_fraction: float = 1.0
+    exclude: Any = ()
+    round_to: int = 1
+    seed: int | None = None
+    log_dir: str | Path | None = None
+    verbose: int = 1
 
-    def _check_arguments(self) -> None:
-        if self.target is None and self.max_drop is None and self.floor is None:
-            raise ValueError(
-                "Pruning must know where to stop. Received: target=None, max_drop=None, "
-                'floor=None. Give target={"flops": 0.5}, max_drop=0.01, or both.'
-            )
-        for name in ("max_drop", "floor", "baseline"):
-            check_number(name, getattr(self, name))
-        if self.max_drop is not None and self.max_drop < 0:
-            raise ValueError(f"`max_drop` must be at least 0. Received: max_drop={self.max_drop}.")
-        for name in ("epochs_per_round", "recalibration_steps"):
-            check_count(name, getattr(self, name))
-        most = self.max_epochs_per_round
-        if most is not None and (check_count("max_epochs_per_round", most) or most) < (
-            self.epochs_per_round
-        ):
-            raise ValueError(
-                "`max_epochs_per_round` must be at least epochs_per_round. Received: "
-                f"max_epochs_per_round={most}, epochs_per_round={self.epochs_per_round}."
-            )
-        if self.mode not in ("auto", "min", "max"):
-            raise ValueError(
-                f"`mode` must be one of ('auto', 'min', 'max'). Received: mode={self.mode!r}."
-            )
-        if criteria.needs_data(self.criterion) and self.data is None:
-            raise ValueError(
-                f"The criterion {self.criterion.__name__!r} looks at samples. Received: data=None. "
-                "Pass data=inputs, (inputs, targets), or a dataset of batches."
-            )
+    def __post_init__(self) -> None:
+        super().__init__()
+        _check_arguments(self)
+        self._cutter = Cutter(
+            dict(self.target) if self.target else None,
+            criteria.get(self.criterion),
+            Ranking(self.scope, self.debias, self.combine),
+            Limits(self.min_units, self.max_layer_fraction, self.exclude, self.round_to),
+            self.data,
+            self.recalibration_steps,
+            self.seed,
+        )
+        self._cutter.check_needs()
+        self.rounds: list[Round] = []
+        self._begun: Progress | None = None
 
     @property
     def report(self) -> Report:
         """What is gone so far, counted in the model that pruning began with."""
         done = self._progress
-        if done is None:
-            raise ValueError("There is a report only after fit has begun. Received: no fit yet.")
-        graph = done.graph
-        return Report(done.model.name, done.plan, done.original, graph.cost, graph.fixed)
+        return Report(self.model.name, done.plan, done.original, done.graph.cost, done.graph.fixed)
+
+    @property
+    def _progress(self) -> Progress:
+        if self._begun is None:
+            raise ValueError(
+                "There is a report once fit has begun. Received: a callback that no fit has used. "
+                "Pass it to fit first."
+            )
+        return self._begun
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         graph = trace(self.model)
         self._fit = _keras.running_fit(self.model)
-        self._check_surroundings(graph)
-        if self._progress is None or not self._progress.is_of(self.model, graph):
-            self._start_over(graph)
+        check_neighbours(self, self._fit.callbacks)
+        check_alone(self.model)
+        _keras.build_optimizer(self.model)
+        check_optimizer(self.model, graph)
+        self._cutter.check_data(self.model)
+        self._check_validation()
+        if self._begun is not None and self._begun.is_of(self.model, graph):
+            self._begun.mark(self.model, self._begun.metric)
         else:
-            self._progress.mark()
+            self._start_over(graph)
         self._open: Round | None = None
         self._undoing = False
-        self._metric = self._good_metric
+        self._metric = self._progress.metric
+        self._write_rounds()
         self._interruption = Interruption(self.model, self._abandon)
         self._interruption.begin()
 
@@ -240,33 +205,35 @@ class ProgressivePruning(keras.callbacks.Callback):
         self._metric = self._measure(logs) if measured else None
         if self._open is not None:
             self._open = replace(self._open, epochs=self._open.epochs + 1)
-            if self._is_over(measured):
-                self._end_round(self._metric, self._judge.accepts(self._metric))
-        elif self._judge.waits:
-            self._start(self._metric) if measured else None
+            if self._is_over(self._open, measured):
+                self._end_round(self._open, self._metric, self._judge.accepts(self._metric))
+        elif measured and self._judge.waits:
+            self._judge = self._judge.started(self._metric)
+            self._progress.mark(self.model, self._metric)
         elif self._judge.accepts(self._metric):
-            self._mark()
+            self._progress.mark(self.model, self._metric)
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         self._interruption.end()
         if self._open is not None:
-            self._metric = None
-            self._end_round(None, kept=not self._judge.judges)
+            self._end_round(self._open, None, kept=not self._judge.judges)
         elif not self._judge.accepts(self._metric):
             self._undoing = True
         if self._undoing:
             self._undo()
             _keras.finalize(self.model)
 
-    def _check_surroundings(self, graph: Graph) -> None:
-        """Refuse, before the first batch, what pruning would break or could not work with."""
-        check_neighbours(self, self._fit.callbacks)
-        check_alone(self.model)
-        _keras.build_optimizer(self.model)
-        check_optimizer(self.model, graph)
-        if self.data is not None:
-            inputs = _keras.function_of(self.model).inputs
-            check_data(self.data, inputs, self.recalibration_steps)
+    def _start_over(self, graph: Any) -> None:
+        self._cutter.check_reachable(graph)
+        judge = Judge(self.monitor, self.mode, self.floor, self.max_drop, self.baseline)
+        self._judge = judge if self.mode == "auto" else judge.directed(self.mode)
+        self._step = self.fraction
+        self._finished = False
+        self._refused: Plan | None = None
+        self.rounds = []
+        self._begun = Progress(self.model, graph, self.baseline)
+
+    def _check_validation(self) -> None:
         judges = self.max_drop is not None or self.floor is not None
         if judges and self._fit.runs and self._validates and self._fit.validation is None:
             raise ValueError(
@@ -274,8 +241,6 @@ class ProgressivePruning(keras.callbacks.Callback):
                 f"monitor={self.monitor!r}, while fit has no validation_data. "
                 "Pass validation_data or validation_split to fit, or monitor='loss'."
             )
-        if self.log_dir is not None:
-            self.log_dir.mkdir(parents=True, exist_ok=True)
 
     @property
     def _validates(self) -> bool:
@@ -285,55 +250,18 @@ class ProgressivePruning(keras.callbacks.Callback):
     def _is_measured(self, epoch: int) -> bool:
         return not self._validates or self._fit.validates(epoch)
 
-    def _start_over(self, graph: Graph) -> None:
-        check_reachable(graph, self.limits, budget_of(self.target, graph.cost))
-        self._judge = Judge(self.monitor, self.mode, self.floor, self.max_drop, self.baseline)
-        if self.mode != "auto":
-            self._check_start()
-        self._good_metric = self.baseline
-        self._step = self.fraction
-        self._finished = False
-        self._refused: Plan | None = None
-        self.rounds = []
-        self._progress = Progress(self.model, graph)
-
-    def _mark(self) -> None:
-        self._progress.mark()
-        self._good_metric = self._metric
-
     def _measure(self, logs: dict[str, Any]) -> float | None:
         """Read the metric; a model that cannot be judged is put back as it was."""
         try:
             metric = self._judge.read(logs)
             if self._judge.judges and self._judge.mode == "auto":
                 # Keras makes a model's metrics with the first batch, not before.
-                mode = _keras.direction(self.model, self.monitor)
-                self._judge = replace(self._judge, mode=mode)
-                self._check_start()
+                self._judge = self._judge.directed(_keras.direction(self.model, self.monitor))
         except ValueError:
             self._interruption.end()
-            self._progress.go_back()
+            self._progress.go_back(self.model)
             raise
         return metric
-
-    def _start(self, metric: float | None) -> None:
-        """Take the first epoch's metric as the start that `max_drop` counts from."""
-        if metric is None or not math.isfinite(metric):
-            raise ValueError(
-                f"The metric must be a number before pruning. Received: {self.monitor}={metric}. "
-                "Train the model, or pass baseline=."
-            )
-        self._judge = self._judge.started(metric)
-        self._check_start()
-        self._mark()
-
-    def _check_start(self) -> None:
-        start = self._judge.start
-        if start is not None and not self._judge.accepts(start):
-            raise ValueError(
-                f"The model must hold the floor before pruning. Received: {self.monitor}={start} "
-                f"for floor={self.floor}. Train it further, or lower the floor."
-            )
 
     def _may_cut(self, epoch: int) -> bool:
         """Tell whether a round that begins now can come to its end."""
@@ -345,102 +273,64 @@ class ProgressivePruning(keras.callbacks.Callback):
 
     def _begin_round(self, epoch: int) -> None:
         begun = time.perf_counter()
-        plan = self._choose()
+        number = len(self.rounds) + 1
+        plan = self._cutter.choose(self.model, self._progress, self._step, number - 1)
         if plan.removed == 0 or plan == self._refused:
             self._finished = True
             return
-        before = self._progress.graph.cost
-        self._progress.cut(plan)
-        if self.data is not None:
-            recalibrate(self.model, self.data, self.recalibration_steps)
+        before, metric = self._progress.graph.cost, self._progress.metric
+        self._cutter.cut(self.model, self._progress, plan)
+        after, seconds = self._progress.graph.cost, time.perf_counter() - begun
+        opened = Round(number, epoch, self._step, plan, before, after, metric, seconds)
+        self._open = replace(opened, metric_cut=self._measure_cut())
         self._cut_at = time.perf_counter()
-        self._open = Round(
-            number=len(self.rounds) + 1,
-            epoch=epoch,
-            epochs=0,
-            fraction=self._step,
-            plan=plan,
-            before=before,
-            after=self._progress.graph.cost,
-            metric_before=self._good_metric,
-            metric_cut=self._measure_cut(),
-            metric=None,
-            kept=False,
-            seconds=self._cut_at - begun,
-            fine_tuning_seconds=0.0,
-        )
 
     def _measure_cut(self) -> float | None:
         if not self._validates:
             return None
         return self._fit.evaluate(self.model).get(self.monitor.removeprefix("val_"))
 
-    def _choose(self) -> Plan:
-        """Choose what to cut: the fraction, or the least that can go where that is more."""
-        seed = None if self.seed is None else self.seed + len(self.rounds)
-        graph = self._progress.graph
-        scores = score_graph(self.model, graph, self.criterion, self.data, seed)
-        share, plan = self._step, self._chosen(scores, self._step)
-        while plan.removed == 0 and share < 1:
-            share *= 2
-            plan = self._chosen(scores, share)
-        return plan
-
-    def _chosen(self, scores: Mapping[str, Any], fraction: float) -> Plan:
-        return choose(
-            self._progress.graph,
-            scores,
-            self.ranking,
-            self.limits,
-            budget_of(self.target, self._progress.original),
-            fraction,
-            turn=len(self.rounds),
-            original=self._progress.plan.widths,
-        )
-
-    def _is_over(self, measured: bool) -> bool:
-        """Tell whether the open round has come to its end."""
-        epochs, judged = self._open.epochs, self._judge.judges
-        if epochs < self.epochs_per_round or (judged and not measured):
+    def _is_over(self, opened: Round, measured: bool) -> bool:
+        """Tell whether the round has come to its end."""
+        if opened.epochs < self.epochs_per_round or (self._judge.judges and not measured):
             return False
         most = self.max_epochs_per_round or self.epochs_per_round
-        return epochs >= most or self._judge.accepts(self._metric)
+        return opened.epochs >= most or self._judge.accepts(self._metric)
 
-    def _end_round(self, metric: float | None, kept: bool) -> None:
+    def _end_round(self, opened: Round, metric: float | None, kept: bool) -> None:
         seconds = time.perf_counter() - self._cut_at
-        done = replace(self._open, metric=metric, kept=kept, fine_tuning_seconds=seconds)
+        done = replace(opened, metric=metric, kept=kept, fine_tuning_seconds=seconds)
         self._open = None
         self.rounds.append(done)
-        self._keep() if kept else self._refuse(done)
-        if self.log_dir is not None:
-            write(self.rounds, self.log_dir / "rounds.json")
+        if kept:
+            self._progress.mark(self.model, metric)
+            self._finished = self._cutter.is_done(self._progress)
+        else:
+            self._refuse(done.plan)
+        self._write_rounds()
         if self.verbose:
             print("\n" + line(done, self._progress.original, self._judge))
 
-    def _keep(self) -> None:
-        self._mark()
-        budget = budget_of(self.target, self._progress.original)
-        if self.target and meets(self._progress.graph.cost, budget):
-            self._finished = True
+    def _write_rounds(self) -> None:
+        if self.log_dir is not None:
+            write(self.rounds, Path(self.log_dir))
 
-    def _refuse(self, done: Round) -> None:
+    def _refuse(self, plan: Plan) -> None:
         self._undoing = True
-        self._refused = done.plan
+        self._refused = plan
         self._step /= 2
-        if self._step < self.min_fraction:
-            self._finished = True
+        self._finished = self._step < self.min_fraction
 
     def _undo(self) -> None:
         """Go back to the last good state, if the present one was judged to be worse."""
         if self._undoing:
             self._undoing = False
-            self._progress.go_back()
-            self._metric = self._good_metric
+            self._progress.go_back(self.model)
 
     def _give_up(self, epoch: int, loss: float) -> None:
-        """End the fit at the last good round because the loss is no number."""
+        """End the fit at the last good state because the loss is no number."""
         if self._open is not None:
-            self._end_round(None, kept=False)
+            self._end_round(self._open, None, kept=False)
         self._undoing = True
         self.model.stop_training = True
         warnings.warn(
@@ -451,9 +341,41 @@ class ProgressivePruning(keras.callbacks.Callback):
         )
 
     def _abandon(self) -> None:
-        """Go back to the last good round because the fit is interrupted."""
+        """Go back to the last good state because the fit is interrupted."""
         self._open, self._undoing = None, False
-        self._progress.go_back()
+        self._progress.go_back(self.model)
         cost = self._progress.graph.cost
         left = f"{cost.neurons} neurons, {cost.params} parameters"
         print(f"\nInterrupted: the model is back at its last good state, {left}.")
+
+
+def _check_arguments(given: ProgressivePruning) -> None:
+    check_request(given.target, given.fraction)
+    check_share("fraction", given.fraction)
+    check_share("min_fraction", given.min_fraction)
+    if given.target is None and given.max_drop is None and given.floor is None:
+        raise ValueError(
+            "Pruning must know where to stop. Received: target=None, max_drop=None, "
+            'floor=None. Give target={"flops": 0.5}, max_drop=0.01, or both.'
+        )
+    for name in ("max_drop", "floor", "baseline"):
+        check_number(name, getattr(given, name))
+    if given.max_drop is not None and given.max_drop < 0:
+        raise ValueError(f"`max_drop` must be at least 0. Received: max_drop={given.max_drop}.")
+    if given.mode not in ("auto", "min", "max"):
+        raise ValueError(
+            f"`mode` must be one of ('auto', 'min', 'max'). Received: mode={given.mode!r}."
+        )
+    check_count("epochs_per_round", given.epochs_per_round)
+    check_count("recalibration_steps", given.recalibration_steps)
+    if given.max_epochs_per_round is not None:
+        _check_most(given.max_epochs_per_round, given.epochs_per_round)
+
+
+def _check_most(most: int, least: int) -> None:
+    check_count("max_epochs_per_round", most)
+    if most < least:
+        raise ValueError(
+            "`max_epochs_per_round` must be at least epochs_per_round. Received: "
+            f"max_epochs_per_round={most}, epochs_per_round={least}."
+        )

@@ -21,32 +21,32 @@ class Round:
     Args:
         number: 1 for the first.
         epoch: the epoch at whose begin the cut was made, counted from 0.
-        epochs: epochs of fine-tuning.
         fraction: share of the neurons that was to be removed.
         plan: what was kept, counted in the model as it was before the round.
         before, after: costs before and after the cut.
         metric_before: the monitored metric before the cut; None if it was not measured yet.
+        seconds: time that the cut took, scoring and recalibration included.
+        epochs: epochs of fine-tuning.
         metric_cut: the metric right after the cut; None if `fit` has no validation data, or
             they can be read only once, or the metric is not one of validation.
         metric: the metric after fine-tuning; None if it is not in the logs.
         kept: False if the round was rolled back.
-        seconds: time that the cut took, scoring and recalibration included.
-        fine_tuning_seconds: time from then to the end of the round.
+        fine_tuning_seconds: time from the cut to the end of the round.
     """
 
     number: int
     epoch: int
-    epochs: int
     fraction: float
     plan: Plan
     before: Cost
     after: Cost
     metric_before: float | None
-    metric_cut: float | None
-    metric: float | None
-    kept: bool
     seconds: float
-    fine_tuning_seconds: float
+    epochs: int = 0
+    metric_cut: float | None = None
+    metric: float | None = None
+    kept: bool = False
+    fine_tuning_seconds: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the round as lists and numbers."""
@@ -54,8 +54,10 @@ class Round:
         return {**stored, "before": vars(self.before), "after": vars(self.after)}
 
 
-def write(rounds: Sequence[Round], file: Path) -> None:
-    """Write rounds as JSON, NaN as null; a reader never sees half of a file."""
+def write(rounds: Sequence[Round], folder: Path) -> None:
+    """Write rounds to `rounds.json`, NaN as null; a reader never sees half of a file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "rounds.json"
     stored = [{k: _finite(v) for k, v in done.to_dict().items()} for done in rounds]
     partial = file.with_name(f"{file.name}.partial")
     partial.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")

@@ -103,14 +103,14 @@ def same_keys(model: Any) -> Iterator[None]:
 
 def _rename_keys(optimizer: Any, names: dict) -> None:
     for held in list(vars(optimizer).values()):
-        if isinstance(held, dict) and not names.keys().isdisjoint(held):
-            renamed = {names.get(key, key): value for key, value in held.items()}
-            held.clear()
-            held.update(renamed)
-        elif isinstance(held, set) and not names.keys().isdisjoint(held):
+        if not isinstance(held, dict | set) or names.keys().isdisjoint(held):
+            continue
+        if isinstance(held, dict):
+            renamed: Any = {names.get(key, key): value for key, value in held.items()}
+        else:
             renamed = {names.get(key, key) for key in held}
-            held.clear()
-            held.update(renamed)
+        held.clear()
+        held.update(renamed)
 
 
 def strategy_scope(model: Any) -> contextlib.AbstractContextManager:
