@@ -152,6 +152,7 @@ class ProgressivePruning(keras.callbacks.Callback):
             self.seed,
         )
         self._cutter.check_needs()
+        self._judge: Judge = self._new_judge()
         self.rounds: list[Round] = []
         self._begun: Progress | None = None
 
@@ -225,13 +226,16 @@ class ProgressivePruning(keras.callbacks.Callback):
 
     def _start_over(self, graph: Any) -> None:
         self._cutter.check_reachable(graph)
-        judge = Judge(self.monitor, self.mode, self.floor, self.max_drop, self.baseline)
-        self._judge = judge if self.mode == "auto" else judge.directed(self.mode)
+        self._judge = self._new_judge()
         self._step = self.fraction
         self._finished = False
         self._refused: Plan | None = None
         self.rounds = []
         self._begun = Progress(self.model, graph, self.baseline)
+
+    def _new_judge(self) -> Judge:
+        judge = Judge(self.monitor, self.mode, self.floor, self.max_drop, self.baseline)
+        return judge if self.mode == "auto" else judge.directed(self.mode)
 
     def _check_validation(self) -> None:
         judges = self.max_drop is not None or self.floor is not None

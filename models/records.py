@@ -97,9 +97,7 @@ def write_pruning(folder, pruning):
 
 def describe(round_):
     """Return a round of pruning as plain numbers, without its plan."""
-    fields = ("number", "epoch", "metric", "kept", "seconds")
-    costs = {name: dataclasses.asdict(getattr(round_, name)) for name in ("before", "after")}
-    return {name: getattr(round_, name) for name in fields} | costs
+    return {name: value for name, value in round_.to_dict().items() if name != "plan"}
 
 
 def width_rows(report):

@@ -114,6 +114,12 @@ def cifar10(
     target: Targets = None,
     max_drop: MaxDrop = None,
     fraction: Fraction = 0.1,
+    epochs_per_round: Annotated[
+        int, typer.Option(help="Epochs of fine-tuning after each cut, at least.")
+    ] = 1,
+    max_epochs_per_round: Annotated[
+        int | None, typer.Option(help="Epochs that a round may take to come back within max-drop.")
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Epochs with pruning, then fine-tuning.")
     ] = None,
@@ -141,6 +147,7 @@ def cifar10(
 
     pruning = {"criterion": criterion, "debias": debias, "scope": scope, "fraction": fraction}
     pruning |= {"target": parse_targets(target), "max_drop": max_drop}
+    pruning |= {"epochs_per_round": epochs_per_round, "max_epochs_per_round": max_epochs_per_round}
     result = run.run(
         output,
         model=model,
