@@ -77,6 +77,19 @@ def medians(measurements):
     return {key: statistics.median(m[key] for m in measurements) for key in measurements[0]}
 
 
+def resident():
+    """Return the bytes of memory that the process holds now."""
+    return _status("VmRSS")
+
+
+def write_table(path, rows):
+    """Write dictionaries with the same keys as CSV."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        table = [[_text(value) for value in row.values()] for row in rows]
+        csv.writer(file).writerows([list(rows[0]), *table])
+
+
 def finish(name, rows, **settings):
     """Print rows as a table; write them as CSV beside the settings they were measured with."""
     RESULTS.mkdir(parents=True, exist_ok=True)

@@ -87,3 +87,42 @@ def eagerly() -> contextlib.AbstractContextManager:
 
         return jax.ensure_compile_time_eval()
     return contextlib.nullcontext()
+
+
+def dispose(function: Any) -> None:
+    """Free what a compiled function of Keras holds; it must not be called any more.
+
+    TensorFlow's graphs are reference cycles that Python cannot collect. It takes them apart itself
+    where a function is not called inside of another one; Keras' training step is. It also keeps
+    custom gradients, and through them their graph, under a name forever.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    from tensorflow.python.framework import func_graph, ops
+
+    for traced in _traced_functions(function):
+        for graph in [concrete.graph for concrete in traced._list_all_concrete_functions()]:
+            for name in _custom_gradients(graph):
+                ops.gradient_registry._registry.pop(name, None)
+            func_graph.dismantle_func_graph(graph)
+
+
+def _custom_gradients(graph: Any) -> list[str]:
+    """Return the names of gradients that operations of a graph registered for themselves."""
+    definitions = [operation.node_def.attr for operation in graph.get_operations()]
+    names = [d["_gradient_op_type"].s.decode() for d in definitions if "_gradient_op_type" in d]
+    return [name for name in names if name.startswith("CustomGradient-")]
+
+
+def _traced_functions(function: Any) -> list[Any]:
+    """Return the `tf.function`s that Keras, or this package, made a function of."""
+    if hasattr(function, "_list_all_concrete_functions"):
+        inner = _traced_functions(function.python_function)
+        return [function, *inner] if _is_ours(function.python_function) else []
+    cells = getattr(function, "__closure__", None) or () if _is_ours(function) else ()
+    return [traced for cell in cells for traced in _traced_functions(cell.cell_contents)]
+
+
+def _is_ours(function: Any) -> bool:
+    module = getattr(function, "__module__", None) or ""
+    return module.startswith(("keras.", "prune_keras."))

@@ -38,6 +38,7 @@ def recalibrate(model: Any, data: Any, steps: int = 10) -> int:
             before = totals.get(path, (0.0, 0.0))
             totals[path] = (before[0] + mean, before[1] + square)
         count += 1
+    _backend.dispose(step)
     by_key = {_name(layer): layer for layer in layers}
     for key, (mean, square) in totals.items():
         _assign(by_key[key], mean / count, square / count)

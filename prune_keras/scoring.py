@@ -103,6 +103,7 @@ def _score_with_data(model: Any, producers: list, criterion: Any, data: Any) -> 
         sums = step(x, _as_tensors(y), _as_tensors(weights)) if backward else step(x)
         totals = sums if totals is None else {p: totals[p] + sums[p] for p in sums}
         samples += size_of(x)
+    _backend.dispose(step)
     return {p: _as_numpy(total) / samples for p, total in (totals or {}).items()}
 
 

@@ -16,7 +16,8 @@ class Fit:
     """What the `fit` that runs was given.
 
     Args:
-        callbacks: all callbacks, in their order; empty if no `fit` of Keras runs.
+        callbacks: all callbacks, in their order, those in lists of Keras too; empty if no `fit`
+            of Keras runs.
         validation: arguments of `evaluate` for its validation data; None if there are none.
         validation_freq: number of epochs from one validation to the next, or the numbers of the
             epochs with one, the first epoch being 1.
@@ -53,7 +54,7 @@ def running_fit(model: Any) -> Fit:
         if isinstance(given.get("callbacks"), keras.callbacks.CallbackList):
             validation = given["validation_data"] is not None
             return Fit(
-                tuple(given["callbacks"].callbacks),
+                tuple(_flat(given["callbacks"])),
                 _validation(given) if validation else None,
                 given["validation_freq"],
             )
@@ -63,6 +64,14 @@ def running_fit(model: Any) -> Fit:
 def is_fitting(model: Any, frame: FrameType | None) -> bool:
     """Tell whether a stack of calls stands in a `fit` of this model."""
     return any(_fit_frames(model, frame))
+
+
+def _flat(callbacks: Any) -> Iterator[Any]:
+    for callback in callbacks.callbacks:
+        if isinstance(callback, keras.callbacks.CallbackList):
+            yield from _flat(callback)
+        else:
+            yield callback
 
 
 def _validation(given: dict[str, Any]) -> dict[str, Any]:

@@ -141,41 +141,35 @@ def tolerance(model: Any) -> float:
 
 
 def outside_users(model: Any) -> dict[str, str]:
-    """Return layers of the model that a living model outside of it calls as well.
+    """Return layers of the model that a living model outside of it has as well.
 
     Returns:
         Name of the layer -> name of the other model.
     """
-    inside = {id(op) for nested in models_in(model) for op in function_of(nested).operations}
-    inside |= {id(nested) for nested in models_in(model)}
-    suspects = _foreign_nodes(model, inside)
-    if suspects and _living_users(suspects, inside):
+    users = _living_users(model)
+    if users:
         gc.collect()  # a deleted model is a cycle, which lives on until it is collected
-        return _living_users(suspects, inside)
-    return {}
-
-
-def _living_users(suspects: dict[int, str], inside: set[int]) -> dict[str, str]:
-    users: dict[str, str] = {}
-    for other in [x for x in gc.get_objects() if issubclass(type(x), Functional)]:
-        if id(other) in inside or not hasattr(other, "_nodes_by_depth"):
-            continue
-        for node in nodes_of(other):
-            if id(node) in suspects:
-                users[suspects[id(node)]] = other.name
+        users = _living_users(model)
     return users
 
 
-def _foreign_nodes(model: Any, inside: set[int]) -> dict[int, str]:
-    """Return calls, by id, that join an operation of the model with one outside of it."""
-    found: dict[int, str] = {}
-    for nested in models_in(model):
-        for op in function_of(nested).operations:
-            for node in op._outbound_nodes:
-                if id(node.operation) not in inside:
-                    found[id(node)] = op.name
-            for node in op._inbound_nodes:
-                sources = [tensor._keras_history.operation for tensor in node.input_tensors]
-                if any(source is not None and id(source) not in inside for source in sources):
-                    found[id(node)] = op.name
-    return found
+def _living_users(model: Any) -> dict[str, str]:
+    # An input may be shared: it holds nothing that a cut changes.
+    owned = [x for x in all_layers(model) if not isinstance(x, keras.layers.InputLayer)]
+    names = {id(layer): layer.name for layer in owned if layer is not model}
+    living = [x for x in gc.get_objects() if issubclass(type(x), keras.Model)]
+    inside = {id(x) for x in [*models_in(model), *_graphs_of_sequential(living)]}
+    return {
+        names[id(layer)]: other.name
+        for other in living
+        if id(other) not in inside and hasattr(other, "_layers")
+        for layer in all_layers(other)
+        if id(layer) in names
+    }
+
+
+def _graphs_of_sequential(models: list) -> list:
+    """Return the graph of each Sequential model, and the older ones that it never lets go."""
+    sequential = [model for model in models if isinstance(model, keras.Sequential)]
+    tracked = [held for model in sequential for held in model._tracker.config["layers"][1]]
+    return [held for held in tracked if isinstance(held, Functional)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from typing import Any
 
@@ -19,8 +20,21 @@ def set_value(variable: keras.Variable, value: Any) -> None:
     if tuple(variable.shape) == tuple(value.shape):
         variable.assign(value)
         return
-    variable._initialize(keras.ops.convert_to_tensor(value, dtype=variable.dtype))
+    with _scope_of(variable):
+        variable._initialize(keras.ops.convert_to_tensor(value, dtype=variable.dtype))
     variable._shape = variable._validate_shape(tuple(value.shape))
+
+
+def _scope_of(variable: keras.Variable) -> contextlib.ExitStack:
+    """Return the scope in which the backend's variable gets the name that it has now.
+
+    On TensorFlow, what is excluded from weight decay by name is looked for in it.
+    """
+    name = getattr(variable.value, "name", None)
+    scope = contextlib.ExitStack()
+    for part in name.split("/")[:-1] if isinstance(name, str) else ():
+        scope.enter_context(keras.name_scope(part))
+    return scope
 
 
 def set_value_on_exit(variable: keras.Variable, value: Any) -> None:

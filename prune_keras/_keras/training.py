@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import tree
 
+from prune_keras import _backend
 from prune_keras._keras.graphs import all_layers, models_in, operations_in
 
 
@@ -21,6 +22,7 @@ def refresh(model: Any) -> None:
     for nested in models_in(model):
         for name in ("train_function", "test_function", "predict_function"):
             if getattr(nested, name, None) is not None:
+                _backend.dispose(getattr(nested, name))
                 setattr(nested, name, None)
     if trained:
         model.make_train_function()

@@ -1,0 +1,397 @@
+"""Every callback that Keras ships, before ProgressivePruning in the list and after it."""
+
+import csv
+import json
+import re
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from fits import (
+    LABELS,
+    SAMPLES,
+    assert_same,
+    callback,
+    dense_model,
+    fit,
+    judged,
+    neurons,
+    state_of,
+)
+from matrix import Case
+
+TITLE = "Callbacks of Keras beside it"
+CASES = []
+PLACES = ("before", "after")
+# A round that is kept, one that is rolled back, and the same again; the last as fit ends.
+SCORES = (0.9, 0.1, 0.9, 0.1)
+KEPT = [True, False, True, False]
+
+
+def works(name, note):
+    """Add a case; its test runs with the callback before ProgressivePruning and after it."""
+    CASES.append(Case(name, note))
+    return pytest.mark.parametrize("place", PLACES)
+
+
+def in_order(place, pruning, *others):
+    return [*others, pruning] if place == "before" else [pruning, *others]
+
+
+def eager(model):
+    """Spare a model the tracing that follows each cut; its steps stay the same."""
+    model.run_eagerly = True
+    return model
+
+
+def beside(place, *others, model=None, **arguments):
+    """Fit over rounds that end as SCORES says, with other callbacks beside the one that cuts."""
+    model = eager(dense_model()) if model is None else model
+    score = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: logs.update(score=SCORES[epoch])
+    )
+    pruning = judged(monitor="score", mode="max")
+    listed = in_order(place, pruning, *others)
+    history = fit(model, score, *listed, **{"epochs": len(SCORES)} | arguments).history
+    assert [done.kept for done in pruning.rounds] == KEPT[: len(history["loss"])]
+    return model, history
+
+
+class States(keras.callbacks.Callback):
+    """Remembers the model's state at the end of each epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.states = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.states.append(state_of(self.model))
+
+
+def assert_measured(file, history, epoch):
+    """The file holds the model of which the history tells the metrics of that epoch."""
+    loaded = eager(keras.models.load_model(file))
+    found = loaded.evaluate(SAMPLES, LABELS, batch_size=12, verbose=0, return_dict=True)
+    np.testing.assert_allclose(found["loss"], history["val_loss"][epoch], rtol=1e-5)
+    np.testing.assert_allclose(found["accuracy"], history["val_accuracy"][epoch], rtol=1e-5)
+    assert neurons(loaded) == history["neurons"][epoch]
+
+
+def best_so_far(values):
+    return [epoch for epoch, value in enumerate(values) if value <= min(values[: epoch + 1])]
+
+
+SUFFIXES = pytest.mark.parametrize("suffix", [".keras", ".h5"])
+
+
+@SUFFIXES
+@works(
+    "`ModelCheckpoint(save_best_only=True)`",
+    "stores the thinner model that was measured, as `.keras` or `.h5`",
+)
+def test_a_checkpoint_holds_the_model_that_was_measured(place, suffix, tmp_path):
+    path = tmp_path / ("{epoch}" + suffix)
+    _, history = beside(place, keras.callbacks.ModelCheckpoint(path, save_best_only=True))
+    best = best_so_far(history["val_loss"])
+    assert {file.name for file in tmp_path.iterdir()} == {f"{e + 1}{suffix}" for e in best}
+    for epoch in best:
+        assert_measured(tmp_path / f"{epoch + 1}{suffix}", history, epoch)
+
+
+@SUFFIXES
+@works(
+    "`ModelCheckpoint` that prefers a round which is rolled back",
+    "keeps what it stored, the widths of that round included",
+)
+def test_a_checkpoint_holds_a_round_that_is_rolled_back(place, suffix, tmp_path):
+    model, file = eager(dense_model()), tmp_path / f"best{suffix}"
+    checkpoint = keras.callbacks.ModelCheckpoint(file, save_best_only=True)
+    pruning = judged(baseline=2.0)
+    history = fit(model, *in_order(place, pruning, checkpoint)).history
+    assert [done.kept for done in pruning.rounds] == [False] * 3
+    assert_measured(file, history, int(np.argmin(history["val_loss"])))
+    assert neurons(keras.models.load_model(file)) < neurons(model) == 24
+
+
+@works("`ModelCheckpoint(save_freq=1)`", "stores the model as it is after each batch")
+def test_checkpoints_within_epochs_hold_the_model_of_that_batch(place, tmp_path):
+    path = tmp_path / "{epoch}-{batch}.keras"
+    _, history = beside(place, keras.callbacks.ModelCheckpoint(path, save_freq=1))
+    for epoch, width in enumerate(history["neurons"]):
+        first = keras.models.load_model(tmp_path / f"{epoch + 1}-1.keras")
+        assert neurons(first) == width
+        assert_measured(tmp_path / f"{epoch + 1}-2.keras", history, epoch)
+
+
+@works(
+    "`EarlyStopping`",
+    "ends `fit` as it does without pruning; the model stands at its last good round",
+)
+def test_early_stopping_leaves_the_last_good_round(place):
+    stopping = keras.callbacks.EarlyStopping(monitor="score", mode="max", patience=1)
+    seen = States()
+    model, history = beside(place, stopping, seen)
+    assert len(history["loss"]) == 2
+    assert neurons(model) == 18
+    assert_same(seen.states[0], state_of(model))
+
+
+@works("`ReduceLROnPlateau`", "rates that it lowered stay so where a round is rolled back")
+def test_lowered_rates_survive_a_roll_back(place):
+    lower = keras.callbacks.ReduceLROnPlateau(monitor="score", mode="max", factor=0.5, patience=1)
+    model, history = beside(place, lower, model=eager(dense_model(optimizer="sgd")))
+    np.testing.assert_allclose(history["learning_rate"], [0.01, 0.01, 0.005, 0.0025])
+    np.testing.assert_allclose(float(model.optimizer.learning_rate), 0.00125)
+
+
+@works("`LearningRateScheduler`", "every epoch is trained at the rate that it sets")
+def test_scheduled_rates_are_those_that_train(place):
+    class Rates(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            rates.append(float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)))
+
+    rates, chosen = [], [0.1, 0.01, 0.001, 0.0001]
+    schedule = keras.callbacks.LearningRateScheduler(lambda epoch, rate: chosen[epoch])
+    _, history = beside(place, schedule, Rates())
+    np.testing.assert_allclose(rates, np.repeat(chosen, 2), rtol=1e-6)
+    np.testing.assert_allclose(history["learning_rate"], chosen, rtol=1e-6)
+
+
+@works(
+    "`TerminateOnNaN`",
+    "ends the epoch at once, with a warning; the model stands at its last good round",
+)
+def test_nan_ends_the_epoch_and_leaves_the_last_good_round(place):
+    model, batches = eager(dense_model(optimizer=keras.optimizers.SGD(0.01))), []
+    diverge = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, _: model.optimizer.learning_rate.assign(
+            0.01 if epoch < 2 else float("nan")
+        ),
+        on_train_batch_end=lambda batch, logs=None: batches.append(batch),
+    )
+    pruning, seen = callback(), States()
+    listed = in_order(place, pruning, keras.callbacks.TerminateOnNaN(), seen)
+    with pytest.warns(RuntimeWarning, match="The loss is nan in epoch 3"):
+        fit(model, diverge, *listed, epochs=6, batch_size=6)
+    assert batches == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
+    assert [done.kept for done in pruning.rounds] == [True, True, False]
+    good, now = seen.states[1], state_of(model)
+    rate = model.optimizer.learning_rate.path
+    good[rate] = now[rate]
+    assert_same(good, now)
+
+
+@works("`CSVLogger`", "a row an epoch; listed after it, with `neurons`, `params` and `flops`")
+def test_rows_are_written_as_the_history_tells_them(place, tmp_path):
+    file = tmp_path / "log.csv"
+    _, history = beside(place, keras.callbacks.CSVLogger(file))
+    with file.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
+    costs = {"neurons", "params", "flops"} if place == "after" else set()
+    columns = {"epoch", "accuracy", "loss", "score", "val_accuracy", "val_loss"} | costs
+    assert set(rows[0]) == columns
+    for name in columns - {"epoch"}:
+        np.testing.assert_allclose([float(row[name]) for row in rows], history[name], rtol=1e-6)
+
+
+def events(tensorflow, folder):
+    """Return what TensorBoard's files hold: tag -> list of (step, tensor)."""
+    found = {}
+    for file in folder.rglob("events.*"):
+        for event in tensorflow.compat.v1.train.summary_iterator(str(file)):
+            for value in event.summary.value:
+                found.setdefault(value.tag, []).append((event.step, value.tensor))
+    return found
+
+
+@works(
+    "`TensorBoard(histogram_freq=1, write_graph=True)`",
+    "histograms of the weights that are there; listed after it, curves of `neurons` too",
+)
+def test_events_tell_of_the_weights_that_are_there(place, tmp_path):
+    pytest.importorskip("tensorboard")
+    tensorflow, sizes = pytest.importorskip("tensorflow"), []
+
+    def note_size(batch, logs=None):
+        sizes.append(np.prod(model.get_layer("hidden0").kernel.shape))
+
+    model = dense_model()
+    board = keras.callbacks.TensorBoard(tmp_path, histogram_freq=1, write_graph=True)
+    note = keras.callbacks.LambdaCallback(on_train_batch_end=note_size)
+    _, history = beside(place, board, note, model=model)
+    found = events(tensorflow, tmp_path)
+    assert ("epoch_neurons" in found) == (place == "after")
+    assert [step for step, _ in found["epoch_loss"]] == [0, 1, 2, 3] * 2  # training, validation
+    assert "keras" in found  # the graph of layers
+    path = model.get_layer("hidden0").kernel.path
+    buckets = [tensorflow.make_ndarray(tensor) for _, tensor in found[f"{path}/histogram"]]
+    assert [each[:, 2].sum() for each in buckets] == sizes[1::2]  # of two batches
+    assert len(set(sizes)) > 1
+
+
+@works("`RemoteMonitor`", "what it sends can be read as JSON")
+def test_a_monitor_sends_every_epoch(place, monkeypatch):
+    sent = []
+
+    def post(url, data, headers):
+        sent.append(json.loads(data["data"]))
+
+    errors = SimpleNamespace(RequestException=OSError)
+    stand_in = SimpleNamespace(post=post, exceptions=errors)
+    monkeypatch.setattr("keras.src.callbacks.remote_monitor.requests", stand_in)
+    _, history = beside(place, keras.callbacks.RemoteMonitor())
+    assert [each["epoch"] for each in sent] == [0, 1, 2, 3]
+    assert [each["val_loss"] for each in sent] == history["val_loss"]
+    if place == "after":
+        assert [each["neurons"] for each in sent] == history["neurons"]
+
+
+@works("`LambdaCallback`", "its functions are called as without pruning")
+def test_functions_are_called_as_without_pruning(place):
+    calls = []
+
+    def noting(name):
+        # Keras passes the logs of some by name.
+        return lambda *given, **_: calls.append((name, *(g for g in given if isinstance(g, int))))
+
+    names = ("train_begin", "epoch_begin", "train_batch_begin", "train_batch_end", "epoch_end")
+    hooks = {f"on_{name}": noting(name) for name in (*names, "train_end")}
+    beside(place, keras.callbacks.LambdaCallback(**hooks))
+    batches = [(f"train_batch_{end}", number) for number in (0, 1) for end in ("begin", "end")]
+    epochs = [[("epoch_begin", n), *batches, ("epoch_end", n)] for n in range(len(SCORES))]
+    assert calls == [("train_begin",), *sum(epochs, []), ("train_end",)]
+
+
+@works("`ProgbarLogger`", "the bar runs; listed after it, with `neurons`, `params` and `flops`")
+def test_the_bar_runs(place, capsys):
+    _, history = beside(place, keras.callbacks.ProgbarLogger(), verbose=1)
+    shown = capsys.readouterr().out
+    assert [f"Epoch {epoch}/4" in shown for epoch in range(1, 6)] == [True] * 4 + [False]
+    found = re.findall(r"neurons: (\d+)", shown)
+    assert [int(count) for count in found] == (history["neurons"] if place == "after" else [])
+
+
+@works(
+    "`History`",
+    "an entry an epoch; the one that `fit` returns tells `neurons`, `params` and `flops`, your own "
+    "if it is listed after it",
+)
+def test_a_history_has_every_epoch(place):
+    own = keras.callbacks.History()
+    score = keras.callbacks.LambdaCallback(on_epoch_end=lambda e, logs: logs.update(score=0.9))
+    pruning = judged(monitor="score", mode="max")
+    fit(eager(dense_model()), score, *in_order(place, pruning, own), epochs=2)
+    assert own.epoch == [0, 1]
+    assert len(own.history["val_loss"]) == 2
+    assert own.history.get("neurons") == ([18, 14] if place == "after" else None)
+    _, history = beside(place)
+    assert history["neurons"] == [18, 14, 16, 14]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@works("`CallbackList`", "given to `fit` as its `callbacks`, or among them")
+def test_a_list_of_callbacks_is_given_to_fit(place, nested):
+    model, seen, pruning = eager(dense_model()), States(), callback()
+    if nested:
+        own = keras.callbacks.CallbackList([seen])
+        fit(model, *in_order(place, pruning, own), epochs=2)
+    else:
+        listed = in_order(place, pruning, seen)
+        params = {"model": model, "epochs": 2, "steps": 1, "verbose": 0}
+        own = keras.callbacks.CallbackList(listed, add_history=True, **params)
+        model.fit(SAMPLES, LABELS, epochs=2, callbacks=own, verbose=0)
+    assert [done.kept for done in pruning.rounds] == [True, True]
+    assert len(seen.states) == 2
+    assert_same(seen.states[1], state_of(model))
+
+
+@works(
+    "A `Callback` of your own",
+    "meets, at the end of an epoch, the model that was trained and measured in it",
+)
+def test_a_callback_meets_the_model_that_was_measured(place):
+    class Measure(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            twin = keras.models.clone_model(self.model)
+            twin.compile(loss=self.model.loss)
+            twin.set_weights(self.model.get_weights())
+            loss = twin.evaluate(SAMPLES, LABELS, verbose=0, return_dict=True)["loss"]
+            found.append((loss, neurons(self.model)))
+
+    found = []
+    _, history = beside(place, Measure())
+    expected = zip(history["val_loss"], history["neurons"], strict=True)
+    np.testing.assert_allclose(found, list(expected), rtol=1e-5)
+
+
+def orbax_checkpoint(folder):
+    """Return one without the package that its constructor asks for."""
+    kind = getattr(keras.callbacks, "OrbaxCheckpoint", None)
+    if kind is None:
+        pytest.skip("this Keras has none")
+    return object.__new__(kind)
+
+
+RELOAD = (
+    "Use keras.callbacks.ModelCheckpoint('model.keras'), which stores the structure too, and load "
+    "that file to go on."
+)
+REFUSED = {
+    Case(
+        "`EarlyStopping(restore_best_weights=True)`",
+        "Received: EarlyStopping(restore_best_weights=True). Pass restore_best_weights=False; with "
+        "max_drop or floor, the model ends at its last good round.",
+        refused=True,
+    ): lambda folder: keras.callbacks.EarlyStopping(restore_best_weights=True),
+    Case(
+        "`ModelCheckpoint(save_weights_only=True)`",
+        "Received: ModelCheckpoint(save_weights_only=True). Pass save_weights_only=False, which "
+        "stores the structure too.",
+        refused=True,
+    ): lambda folder: keras.callbacks.ModelCheckpoint(
+        folder / "model.weights.h5", save_weights_only=True
+    ),
+    Case(
+        "`SwapEMAWeights`",
+        "Received: SwapEMAWeights. Leave it out: with use_ema=True, Keras gives the model its "
+        "averages when fit ends.",
+        refused=True,
+    ): lambda folder: keras.callbacks.SwapEMAWeights(),
+    Case(
+        "`BackupAndRestore`", f"Received: BackupAndRestore. {RELOAD}", refused=True
+    ): lambda folder: keras.callbacks.BackupAndRestore(folder / "backup"),
+    Case(
+        "`OrbaxCheckpoint`", f"Received: OrbaxCheckpoint. {RELOAD}", refused=True
+    ): orbax_checkpoint,
+    Case(
+        "A second `ProgressivePruning`",
+        "Received: ProgressivePruning. Pass one, with all that it is to do.",
+        refused=True,
+    ): lambda folder: callback(),
+}
+CASES += REFUSED
+
+
+@pytest.mark.parametrize("place", [*PLACES, "within a CallbackList"])
+@pytest.mark.parametrize("case", REFUSED, ids=str)
+def test_what_keeps_weights_of_the_older_shape_is_refused(case, place, tmp_path):
+    model, other = dense_model(), REFUSED[case](tmp_path)
+    model.optimizer.build(model.trainable_variables)
+    before = state_of(model)
+    seen = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda *_, **__: pytest.fail("a batch")
+    )
+    if place not in PLACES:
+        other = keras.callbacks.CallbackList([other])
+    with pytest.raises(ValueError, match=re.escape(case.note)):
+        fit(model, *in_order(place, callback(), other, seen))
+    assert_same(before, state_of(model))
+
+
+def test_every_callback_of_keras_has_a_case():
+    named = {word for case in CASES for word in re.findall(r"\w+", case.name)}
+    shipped = {name for name, kind in vars(keras.callbacks).items() if isinstance(kind, type)}
+    assert "ModelCheckpoint" in shipped
+    assert shipped <= named, f"without a case: {sorted(shipped - named)}"
