@@ -87,7 +87,9 @@ def draw(rounds, path):
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(2, 1, figsize=(8, 5), sharex=True, layout="constrained")
-    for axis, name, unit in zip(axes, ("MB", "seconds"), ("MB resident", "seconds a round")):
+    for axis, name, unit in zip(
+        axes, ("MB", "seconds"), ("MB resident", "seconds a round"), strict=True
+    ):
         axis.plot([r["round"] for r in rounds], [r[name] for r in rounds], linewidth=0.8)
         axis.set_ylabel(unit)
         axis.set_ylim(bottom=0)
