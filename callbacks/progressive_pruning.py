@@ -159,8 +159,9 @@ class ProgressivePruning(keras.callbacks.Callback):
     @property
     def report(self) -> Report:
         """What is gone so far, counted in the model that pruning began with."""
-        done = self._progress
-        return Report(self.model.name, done.plan, done.original, done.graph.cost, done.graph.fixed)
+        done, graph = self._progress, self._progress.graph
+        name = self.model.name
+        return Report(name, done.plan, done.original, graph.cost, graph.fixed, graph.notes)
 
     @property
     def _progress(self) -> Progress:

@@ -117,6 +117,7 @@ class Graph:
         producers: path -> `Producer`, in the order of the graph.
         families: all families of prunable neurons, in the order of the graph.
         fixed: what cannot be pruned, with reasons.
+        notes: what removing neurons changes beside removing them.
         weights: every variable that carries channels along an axis.
         settings: attributes that count channels.
         tensors: symbolic tensors of the graph.
@@ -128,6 +129,7 @@ class Graph:
     producers: dict[str, Producer]
     families: tuple[Family, ...]
     fixed: tuple[Fixed, ...]
+    notes: tuple[str, ...]
     weights: tuple[Weight, ...]
     settings: tuple[Setting, ...]
     tensors: tuple[Tensor, ...]

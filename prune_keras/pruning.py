@@ -87,4 +87,4 @@ def prune(
     )
     thin = shrink(model, plan)
     after = trace(thin, input_shape).cost
-    return thin, Report(model.name, plan, graph.cost, after, graph.fixed)
+    return thin, Report(model.name, plan, graph.cost, after, graph.fixed, graph.notes)

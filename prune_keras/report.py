@@ -24,6 +24,7 @@ class Report:
         before: cost of the original.
         after: cost of the thin model.
         fixed: what could not be pruned, and why.
+        notes: what removing neurons changed beside removing them.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Report:
     before: Cost
     after: Cost
     fixed: tuple[Fixed, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def widths(self) -> dict[str, tuple[int, int]]:
@@ -46,6 +48,8 @@ class Report:
             console.print(_width_table(self))
             for fixed in self.fixed:
                 console.print(f"fixed: {fixed}", soft_wrap=True)
+            for note in self.notes:
+                console.print(f"note: {note}", soft_wrap=True)
         return captured.get()
 
     def __str__(self) -> str:
@@ -58,6 +62,7 @@ class Report:
             "before": asdict(self.before),
             "after": asdict(self.after),
             "fixed": [asdict(fixed) for fixed in self.fixed],
+            "notes": list(self.notes),
             "plan": self.plan.to_dict(),
         }
 

@@ -52,6 +52,7 @@ class Record:
     """Everything that rules reported during one trace."""
 
     fixings: list[Fixing] = field(default_factory=list)
+    notes: list[Fixing] = field(default_factory=list)
     made: dict[int, MadeUnits] = field(default_factory=dict)
     used: dict[int, UsedWeight] = field(default_factory=dict)
     settings: dict[tuple[int, str], tuple] = field(default_factory=dict)
@@ -78,6 +79,7 @@ def resolve(model: Any, record: Record, partition: Partition) -> Graph:
         producers=producers,
         families=_named(groups, producers),
         fixed=tuple(_fixed(producers.values(), reasons)),
+        notes=tuple(note.reason for note in record.notes if prunable[roots[note.ids]].any()),
         weights=weights,
         settings=tuple(Setting(o, n, roots[ids], v) for o, n, ids, v in record.settings.values()),
         tensors=tuple(Tensor(t, labels.shape, roots[labels.ids]) for t, labels in tensors),

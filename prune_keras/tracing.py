@@ -65,6 +65,10 @@ class Tracer:
         self.record.fixings.append(Fixing(np.unique(ids), reason))
         return ids
 
+    def note(self, ids: np.ndarray, text: str) -> None:
+        """Say what removing channels of these ids changes beside removing them."""
+        self.record.notes.append(Fixing(np.unique(ids), text))
+
     def nothing(self, rank: int, reason: str) -> np.ndarray:
         """Return ids for a tensor of which nothing can be removed."""
         return self.fix(self.partition.new(1).reshape((1,) * rank), reason)

@@ -3,8 +3,9 @@
 The original model runs on numbers through Keras' own layers. Beside each tensor stands a mask,
 moved by the same structural operations, that says which entries are left: 1 kept, 0 removed. It
 starts at the layers that a plan names, and what a Dense layer or convolution reads is multiplied
-by it. Zeros that a raw padding adds to an axis of channels are kept or removed with whatever they
-are added to; until that is known, their entries are numbers from 2 on.
+by it. What divides by a statistic over channels is computed on those that are left. Zeros that a
+raw padding adds to an axis of channels are kept or removed with whatever they are added to; until
+that is known, their entries are numbers from 2 on.
 """
 
 import keras
@@ -14,7 +15,20 @@ from keras.src.ops import numpy as raw
 
 from prune_keras import _keras
 
-CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
+CONVOLUTIONS = (
+    *(layers.Conv1D, layers.Conv2D, layers.Conv3D),
+    *(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose),
+    *(layers.SeparableConv1D, layers.SeparableConv2D),
+)
+TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
+SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
+DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+OVER_CHANNELS = tuple(
+    getattr(layers, name)
+    for name in ("LayerNormalization", "UnitNormalization", "RMSNormalization")
+    if hasattr(layers, name)  # older Keras has fewer
+)
+REDUCING = (*OVER_CHANNELS, layers.GroupNormalization)
 POINTWISE = (
     layers.ActivityRegularization,
     layers.AlphaDropout,
@@ -78,10 +92,12 @@ class Silenced:
         reads = iter(self._reads)
 
         def call(visited):
-            if isinstance(visited.operation, (layers.Dense, *CONVOLUTIONS)):
+            if _reads(visited.operation):
                 given = visited.args[0]
                 mask = ops.convert_to_tensor(self._final(next(reads)), dtype=given.dtype)
                 return visited.operation(given * mask)
+            if isinstance(visited.operation, REDUCING):
+                return self._over_kept(visited.operation, visited.args[0], next(reads))
             return _keras.run(visited)
 
         found = _keras.walk(self.model, [ops.convert_to_tensor(each) for each in x], call)
@@ -89,14 +105,12 @@ class Silenced:
 
     def zero_reads(self) -> None:
         """Set to zero, in the model itself, every weight that reads a removed channel."""
-        for layer in _keras.all_layers(self.model):
-            if isinstance(layer, (layers.Dense, *CONVOLUTIONS)):
-                axis = 0 if isinstance(layer, layers.Dense) else -2
-                kept = self.kept[id(layer._kernel)][axis % len(layer._kernel.shape)]
-                shape = [1] * len(layer._kernel.shape)
-                shape[axis] = -1
-                value = ops.convert_to_numpy(layer._kernel.value)
-                layer._kernel.assign(value * kept.reshape(shape))
+        for layer in filter(_reads, _keras.all_layers(self.model)):
+            kernel, axis, _ = _kernel_of(layer)
+            kept = self.kept[id(kernel)][axis]
+            shape = [1] * len(kernel.shape)
+            shape[axis] = -1
+            kernel.assign(ops.convert_to_numpy(kernel.value) * kept.reshape(shape))
 
     def sliced(self, variable, value=None) -> np.ndarray:
         """Return what is left of a variable, or of a value of the same shape."""
@@ -110,8 +124,18 @@ class Silenced:
         operation = call.operation
         masks = [m for m in keras.tree.flatten((call.args, call.kwargs)) if _is_mask(m)]
         shape = (1, *call.node.outputs[0].shape[1:])
-        if isinstance(operation, (layers.Dense, *CONVOLUTIONS)):
+        if _reads(operation):
             return self._weighted(call, masks[0], shape)
+        if isinstance(operation, (*DEPTHWISE, *CONVOLUTIONS)):
+            return self._by_channel(operation, masks[0], shape)
+        if isinstance(operation, REDUCING):
+            self._reads.append(masks[0])
+            return self._reduced(operation, masks[0])
+        if isinstance(operation, layers.PReLU):
+            for axis in range(len(operation.alpha.shape)):
+                if operation.alpha.shape[axis] > 1 and _varies(self._resolved(masks[0]), axis + 1):
+                    self._lies_along(operation.alpha, axis, self._vector(masks[0], axis + 1))
+            return masks[0]
         if isinstance(operation, MERGES):
             return self._merged(masks, shape)
         if isinstance(operation, layers.BatchNormalization):
@@ -144,20 +168,72 @@ class Silenced:
     def _weighted(self, call, mask, shape):
         layer = call.operation
         path = self._paths.setdefault(id(layer), call.path)
-        dense = isinstance(layer, layers.Dense)
-        first = not dense and layer.data_format == "channels_first"
-        axis = 1 if first else mask.ndim - 1
+        axis = _channels(layer, mask)
+        kernel, reading, making = _kernel_of(layer)
         self._reads.append(mask)
-        rank = len(layer._kernel.shape)
         units = np.zeros(shape[axis])
         units[self.plan.kept.get(path, slice(None))] = 1
-        reading = 0 if dense else rank - 2
-        if getattr(layer, "groups", 1) == 1:
-            self._lies_along(layer._kernel, reading, self._vector(mask, axis))
-        self._lies_along(layer._kernel, rank - 1, units)
+        given = self._vector(mask, axis)
+        if isinstance(layer, SEPARABLE):
+            self._lies_along(layer.depthwise_kernel, len(kernel.shape) - 2, given)
+            given = np.repeat(given, layer.depth_multiplier)
+        groups = getattr(layer, "groups", 1)
+        self._lies_along(kernel, reading, self._group(given, groups))
+        self._group(units, groups)
+        self._lies_along(kernel, making, units)
         if layer.use_bias:
             self._lies_along(layer.bias, 0, units)
         return _spread(units, axis, shape)
+
+    def _by_channel(self, layer, mask, shape):
+        """Filters of one channel each go with it."""
+        axis = _channels(layer, mask)
+        given = self._vector(mask, axis)
+        filters = np.repeat(given, shape[axis] // len(given))
+        if isinstance(layer, DEPTHWISE):
+            self._lies_along(layer.kernel, len(layer.kernel.shape) - 2, given)
+        else:
+            self._lies_along(layer.kernel, len(layer.kernel.shape) - 1, filters)
+        if layer.use_bias:
+            self._lies_along(layer.bias, 0, filters)
+        return _spread(filters, axis, shape)
+
+    def _group(self, mask, groups: int):
+        """Return the mask of a group's channels; it must be the same in all groups."""
+        rows = mask.reshape(groups, -1)
+        self._unite(rows, np.broadcast_to(rows[:1], rows.shape))
+        return rows[0]
+
+    def _reduced(self, layer, mask):
+        axes = layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
+        for position, axis in enumerate(axes):
+            known = self._resolved(mask)
+            if not _varies(known, axis % mask.ndim):
+                continue
+            along = self._vector(mask, axis % mask.ndim)
+            for variable in layer.weights:
+                self._lies_along(variable, position, along)
+            if isinstance(layer, layers.GroupNormalization) and layer.groups < len(along):
+                self._group(along, layer.groups)
+        return mask
+
+    def _over_kept(self, layer, given, mask):
+        """Run a layer on what is left of its input; what is gone becomes zero."""
+        mask = self._final(mask)
+        others = [tuple(i for i in range(mask.ndim) if i != axis) for axis in range(1, mask.ndim)]
+        places = [np.flatnonzero(mask.any(axis=other)) for other in others]
+        value = np.array(ops.convert_to_numpy(given))
+        where = np.ix_(range(len(value)), *places)
+        config = layer.get_config()
+        if config.get("groups") == mask.shape[_channels(layer, mask)]:
+            config["groups"] = value[where].shape[_channels(layer, mask)]
+        thin = type(layer).from_config(config)
+        thin.build(value[where].shape)
+        for variable, old in zip(thin.weights, layer.weights, strict=True):
+            variable.assign(self.sliced(old))
+        found = np.zeros_like(value)
+        found[where] = ops.convert_to_numpy(thin(ops.convert_to_tensor(value[where])))
+        return ops.convert_to_tensor(found)
 
     def _lies_along(self, variable, axis: int, mask) -> None:
         self._unite(self._along.setdefault((id(variable), axis), mask), mask)
@@ -234,6 +310,34 @@ class Silenced:
     def _final(self, mask) -> np.ndarray:
         """Return booleans; what stayed open is kept."""
         return self._resolved(mask) > 0
+
+
+def _reads(operation) -> bool:
+    """Tell whether an operation mixes the channels that it reads, with weights."""
+    if isinstance(operation, (layers.Conv1D, layers.Conv2D, layers.Conv3D)):
+        channel = operation._kernel.shape[-2] == 1 and operation.groups > 1
+        return not channel
+    return isinstance(operation, (layers.Dense, *CONVOLUTIONS))
+
+
+def _kernel_of(layer) -> tuple:
+    """Return the variable that reads channels, and the axes of what is read and what is made."""
+    if isinstance(layer, layers.Dense):
+        return layer._kernel, 0, 1
+    if isinstance(layer, SEPARABLE):
+        rank = len(layer.pointwise_kernel.shape)
+        return layer.pointwise_kernel, rank - 2, rank - 1
+    transposed = isinstance(layer, TRANSPOSED)
+    kernel = layer.kernel if transposed else layer._kernel
+    last = len(kernel.shape) - 1
+    return kernel, last - (not transposed), last - transposed
+
+
+def _channels(layer, mask) -> int:
+    """Return the channel axis of what a layer takes."""
+    if isinstance(layer, REDUCING):
+        return layer.axis % mask.ndim if isinstance(layer.axis, int) else mask.ndim - 1
+    return 1 if getattr(layer, "data_format", None) == "channels_first" else mask.ndim - 1
 
 
 def _is_mask(value) -> bool:

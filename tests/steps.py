@@ -60,11 +60,16 @@ class Part:
         arguments = {"kernel_size": 1, "padding": "same", **arguments}
         return self.convolution(x, channels, **arguments)(x)
 
-    def convolution(self, x, channels: int, **arguments):
+    def convolution(self, x, channels: int, kind: str = "Conv", **arguments):
         if self.data_format == "channels_first" and x.shape[-1] // 2 <= channels + 2:
             # Keras on TensorFlow adds the bias along the last axis where that is as long.
             arguments["use_bias"] = False
-        return self.layer("Conv", x, filters=channels, **arguments)
+        if kind == "ConvTranspose":
+            name = f"Conv{len(x.shape) - 2}DTranspose"
+            return getattr(layers, name)(channels, data_format=self.data_format, **arguments)
+        if kind != "DepthwiseConv":
+            arguments["filters"] = channels
+        return self.layer(kind, x, **arguments)
 
     def like(self, x):
         """Return another tensor of the same shape: one of the pool, or a new layer's."""
@@ -95,6 +100,56 @@ def convolution(part, x):
         activation=part.choices.of(BOUNDED),
         use_bias=part.choices.yes(),
     )
+
+
+def transposed_convolution(part, x):
+    if len(x.shape) == 2 or np.prod(x.shape[1:]) > LARGEST:
+        return None
+    filters = part.choices.number(2, SMALL)
+    arguments = {"kernel_size": part.choices.number(1, 3), "strides": part.choices.number(1, 2)}
+    return part.convolution(x, filters, "ConvTranspose", padding="same", **arguments)(x)
+
+
+def depthwise_convolution(part, x):
+    if len(x.shape) not in (3, 4):
+        return None
+    kind = part.choices.of(("DepthwiseConv", "SeparableConv"))
+    arguments = {"kernel_size": part.choices.number(1, 2), "padding": "same"}
+    arguments |= {"depth_multiplier": part.choices.number(1, 2)}
+    arguments |= {"activation": part.choices.of(BOUNDED)}
+    if kind == "SeparableConv":
+        return part.convolution(x, part.choices.number(2, SMALL), kind, **arguments)(x)
+    return part.convolution(x, x.shape[part.axis(x)] * 2, kind, **arguments)(x)
+
+
+def grouped_convolution(part, x):
+    """Convolve in two groups, or each channel by itself."""
+    if len(x.shape) == 2 or not _last(part):
+        return None
+    y = x if x.shape[-1] % 2 == 0 else part.weighted(x, 4)
+    groups = part.choices.of((2, y.shape[-1]))
+    filters = groups * part.choices.number(1, 2)
+    return part.convolution(y, filters, groups=groups, kernel_size=1, activation="tanh")(y)
+
+
+def normalization_over_channels(part, x):
+    if not part.noise:
+        return None  # a step differs where statistics do
+    kinds = ["LayerNormalization", "UnitNormalization", "RMSNormalization", "GroupNormalization"]
+    axis = part.axis(x)
+    known = [name for name in kinds if hasattr(layers, name)]
+    if axis != len(x.shape) - 1 and "RMSNormalization" in known:
+        known.remove("RMSNormalization")  # Keras scales along the last axis only
+    kind = part.choices.of(known)
+    if kind == "GroupNormalization":
+        groups = part.choices.of([g for g in (1, 2, x.shape[axis]) if x.shape[axis] % g == 0])
+        return layers.GroupNormalization(groups, axis=axis)(x)
+    return getattr(layers, kind)(axis=axis)(x)
+
+
+def prelu(part, x):
+    shared = part.spatial(x) if part.choices.yes() else None
+    return layers.PReLU(shared_axes=shared)(x)
 
 
 def dense_on_last_axis(part, x):
@@ -315,11 +370,16 @@ def mixing(part, x):
     if x.shape[-1] == 1:
         return permuted(x)
     softmax = part.choices.of((layers.Softmax(), layers.Activation("softmax")))
-    return part.choices.of((permuted, softmax, layers.LayerNormalization()))(x)
+    return part.choices.of((permuted, softmax))(x)
 
 
 STEPS = (
     *(2 * (convolution, batch_normalization, activation, merge, residual, concatenation)),
+    transposed_convolution,
+    depthwise_convolution,
+    grouped_convolution,
+    normalization_over_channels,
+    prelu,
     dense_on_last_axis,
     activation_layer,
     pooling,

@@ -66,4 +66,10 @@ def _method(operation: Any, name: str) -> Any:
     return getattr(type(operation), name, None)
 
 
-from prune_keras.rules import elementwise, structural, weighted  # noqa: E402, F401
+from prune_keras.rules import (  # noqa: E402, F401
+    convolutional,
+    elementwise,
+    normalizing,
+    structural,
+    weighted,
+)

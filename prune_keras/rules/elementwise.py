@@ -1,4 +1,4 @@
-"""Rules of what maps each entry by itself: activations, normalization by channel, merges."""
+"""Rules of what maps each entry by itself: activations, noise, merges."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ def activation_mixes(activation: Any) -> str | None:
     if known and name in ELEMENTWISE_ACTIVATIONS:
         return None
     return f"its activation {name} is not known to act on each unit alone"
+
+
+def fix_mixing_activation(visit, units: np.ndarray, trace) -> None:
+    """Fix the units of a layer whose activation may mix them."""
+    reason = activation_mixes(visit.operation.activation)
+    if reason is not None:
+        trace.fix(units, f"{visit.path}: {reason}")
 
 
 @register_rule(
@@ -69,33 +76,6 @@ def dropout(visit, trace):
         for axis, size in enumerate(shape[1:]):
             if size not in (None, 1) and varies(visit.input.ids, axis):
                 trace.fix(visit.input.ids, f"the noise_shape of {visit.path} counts them")
-    return trace.pointwise(visit)
-
-
-@register_rule(layers.BatchNormalization)
-def batch_normalization(visit, trace):
-    layer, axis = visit.operation, _without_batch(visit.operation.axis, visit.input.rank)
-    channels = trace.along(visit.input, axis, visit.path)
-    for variable in layer.weights:
-        trace.weight(visit, variable, {0: channels})
-    return trace.pointwise(visit)
-
-
-@register_rule(layers.Normalization)
-def normalization(visit, trace):
-    layer, ids = visit.operation, visit.input.ids
-    for variable in layer.weights:
-        trace.weight(visit, variable, {})
-    if any(varies(ids, _without_batch(axis, visit.input.rank)) for axis in layer.axis):
-        trace.fix(ids, f"{visit.path} holds a mean and a variance for each of them")
-    return trace.pointwise(visit)
-
-
-@register_rule(layers.Rescaling)
-def rescaling(visit, trace):
-    layer = visit.operation
-    if max(np.size(layer.scale), np.size(layer.offset)) > 1:
-        trace.fix(visit.input.ids, f"{visit.path} holds a scale or an offset for each of them")
     return trace.pointwise(visit)
 
 
@@ -149,7 +129,3 @@ def _broadcasts(labels: Labels, others: list[Labels]) -> bool:
         labels.shape[axis] == 1 and any(varies(other.ids, axis) for other in others)
         for axis in range(labels.rank)
     )
-
-
-def _without_batch(axis: int, rank: int) -> int:
-    return axis if axis < 0 else axis - 1

@@ -11,6 +11,7 @@ from keras.src.ops import numpy as raw
 from prune_keras import _keras
 from prune_keras.labels import Labels, kept_sizes, varies, varying_axes
 from prune_keras.rules import register_rule
+from prune_keras.rules.convolutional import channel_axis
 
 
 @register_rule(
@@ -49,7 +50,7 @@ def global_pooling(visit, trace):
 
 def _along_channels_only(visit, trace) -> np.ndarray:
     """Return the ids along the channel axis; what the layer mixes must not differ elsewhere."""
-    axis = 0 if getattr(visit.operation, "data_format", None) == "channels_first" else -1
+    axis = channel_axis(visit.operation)
     channels = trace.along(visit.input, axis, visit.path)
     shape = [1] * visit.input.rank
     shape[axis] = -1

@@ -1,0 +1,101 @@
+"""Rules of convolutions, whether they mix channels, keep them apart, or mix them in groups."""
+
+from __future__ import annotations
+
+import numpy as np
+from keras import layers
+
+from prune_keras.labels import product, vector
+from prune_keras.rules import register_rule
+from prune_keras.rules.elementwise import fix_mixing_activation
+
+
+@register_rule(layers.Conv1D, layers.Conv2D, layers.Conv3D)
+def convolution(visit, trace):
+    layer, axis = visit.operation, channel_axis(visit.operation)
+    channels = trace.along(visit.input, axis, visit.path)
+    if 1 < layer.groups == len(channels):
+        return _channel_by_channel(visit, trace, channels)
+    units = trace.units(visit, layer._kernel, axis=-1, tap_axis=axis)
+    reads = tied_groups(trace, channels, layer.groups)
+    tied_groups(trace, units, layer.groups)
+    axes = {-2: reads, -1: units}
+    trace.weight(visit, layer._kernel, axes, reads=(-2,), times=_positions(visit.shape, axis))
+    return _finished(visit, trace, units)
+
+
+def _channel_by_channel(visit, trace, channels: np.ndarray):
+    """Pass on channels that each have filters of their own, as many groups as channels."""
+    layer = visit.operation
+    filters = np.repeat(channels, layer.filters // layer.groups)
+    times = _positions(visit.shape, channel_axis(layer))
+    trace.weight(visit, layer._kernel, {-1: filters}, times=times)
+    trace.weight(visit, layer.bias, {0: filters})
+    trace.setting(layer, "groups", channels, count)
+    trace.setting(layer, "filters", filters, count)
+    fix_mixing_activation(visit, filters, trace)
+    return vector(filters, channel_axis(layer), visit.input.rank)
+
+
+@register_rule(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
+def transposed(visit, trace):
+    layer, axis = visit.operation, channel_axis(visit.operation)
+    channels = trace.along(visit.input, axis, visit.path)
+    units = trace.units(visit, layer.kernel, axis=-2, tap_axis=axis)
+    # Every position of the input is multiplied with the whole kernel.
+    times = _positions(visit.input.shape, axis)
+    trace.weight(visit, layer.kernel, {-1: channels, -2: units}, reads=(-1,), times=times)
+    return _finished(visit, trace, units)
+
+
+@register_rule(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+def depthwise(visit, trace):
+    layer, axis = visit.operation, channel_axis(visit.operation)
+    channels = trace.along(visit.input, axis, visit.path)
+    times = _positions(visit.shape, axis)
+    trace.weight(visit, layer.kernel, {-2: channels}, times=times)
+    filters = np.repeat(channels, layer.depth_multiplier)
+    trace.weight(visit, layer.bias, {0: filters})
+    fix_mixing_activation(visit, filters, trace)
+    return vector(filters, axis, visit.input.rank)
+
+
+@register_rule(layers.SeparableConv1D, layers.SeparableConv2D)
+def separable(visit, trace):
+    layer, axis = visit.operation, channel_axis(visit.operation)
+    channels = trace.along(visit.input, axis, visit.path)
+    units = trace.units(visit, layer.pointwise_kernel, axis=-1, tap_axis=axis)
+    times = _positions(visit.shape, axis)
+    trace.weight(visit, layer.depthwise_kernel, {-2: channels}, times=times)
+    axes = {-2: np.repeat(channels, layer.depth_multiplier), -1: units}
+    trace.weight(visit, layer.pointwise_kernel, axes, reads=(-2,), times=times)
+    return _finished(visit, trace, units)
+
+
+def _finished(visit, trace, units: np.ndarray):
+    """Record what all convolutions with filters have, and return the ids of their output."""
+    layer = visit.operation
+    trace.weight(visit, layer.bias, {0: units})
+    trace.setting(layer, "filters", units, count)
+    fix_mixing_activation(visit, units, trace)
+    return vector(units, channel_axis(layer), visit.input.rank)
+
+
+def channel_axis(layer) -> int:
+    """Return the axis of a layer's channels, counted without the batch."""
+    return 0 if getattr(layer, "data_format", None) == "channels_first" else -1
+
+
+def tied_groups(trace, ids: np.ndarray, groups: int) -> np.ndarray:
+    """Unite channel `j` of all groups, so that these stay equally wide; return the first group."""
+    rows = ids.reshape(groups, -1)
+    trace.partition.unite(rows[1:], rows[:1])
+    return rows[0]
+
+
+def count(mask: np.ndarray) -> int:
+    return int(mask.sum())
+
+
+def _positions(shape, axis: int) -> int | None:
+    return product(shape[1:] if axis == 0 else shape[:-1])

@@ -1,0 +1,89 @@
+"""Rules of layers that scale channels: by statistics of each one, or of all that are there."""
+
+from __future__ import annotations
+
+import numpy as np
+from keras import layers
+
+from prune_keras.labels import varies
+from prune_keras.rules import register_rule
+from prune_keras.rules.convolutional import count, tied_groups
+
+
+@register_rule(layers.BatchNormalization)
+def batch_normalization(visit, trace):
+    layer, axis = visit.operation, without_batch(visit.operation.axis, visit.input.rank)
+    channels = trace.along(visit.input, axis, visit.path)
+    for variable in layer.weights:
+        trace.weight(visit, variable, {0: channels})
+    return trace.pointwise(visit)
+
+
+@register_rule(layers.LayerNormalization, layers.UnitNormalization)
+def over_channels(visit, trace):
+    """Divide by a statistic over some axes; what is gone takes no part in it any more."""
+    axes = visit.operation.axis
+    axes = [axes] if isinstance(axes, int) else axes
+    axes = [without_batch(axis, visit.input.rank) for axis in axes]
+    along = {
+        position: trace.along(visit.input, axis, visit.path)
+        for position, axis in enumerate(axes)
+        if varies(visit.input.ids, axis)
+    }
+    for variable in visit.operation.weights:
+        trace.weight(visit, variable, along)
+    if along:
+        trace.note(visit.input.ids, f"{visit.path} normalizes over the channels that are left")
+    return trace.pointwise(visit)
+
+
+if hasattr(layers, "RMSNormalization"):  # older Keras has none
+    register_rule(layers.RMSNormalization)(over_channels)
+
+
+@register_rule(layers.GroupNormalization)
+def group_normalization(visit, trace):
+    layer, axis = visit.operation, without_batch(visit.operation.axis, visit.input.rank)
+    channels = trace.along(visit.input, axis, visit.path)
+    for variable in layer.weights:
+        trace.weight(visit, variable, {0: channels})
+    if layer.groups == len(channels):
+        trace.setting(layer, "groups", channels, count)
+    else:
+        tied_groups(trace, channels, layer.groups)
+        trace.note(channels, f"{visit.path} normalizes over the channels that are left in a group")
+    return trace.pointwise(visit)
+
+
+@register_rule(layers.Normalization)
+def normalization(visit, trace):
+    layer, ids = visit.operation, visit.input.ids
+    for variable in layer.weights:
+        trace.weight(visit, variable, {})
+    if any(varies(ids, without_batch(axis, visit.input.rank)) for axis in layer.axis):
+        trace.fix(ids, f"{visit.path} holds a mean and a variance for each of them")
+    return trace.pointwise(visit)
+
+
+@register_rule(layers.Rescaling)
+def rescaling(visit, trace):
+    layer = visit.operation
+    if max(np.size(layer.scale), np.size(layer.offset)) > 1:
+        trace.fix(visit.input.ids, f"{visit.path} holds a scale or an offset for each of them")
+    return trace.pointwise(visit)
+
+
+@register_rule(layers.PReLU)
+def prelu(visit, trace):
+    alpha, x = visit.operation.alpha, visit.input
+    axes = {
+        axis: trace.along(x, axis, visit.path)
+        for axis in range(x.rank)
+        if alpha.shape[axis] > 1 and varies(x.ids, axis)
+    }
+    trace.weight(visit, alpha, axes)
+    return trace.pointwise(visit)
+
+
+def without_batch(axis: int, rank: int) -> int:
+    return axis if axis < 0 else axis - 1
