@@ -15,6 +15,7 @@ from prune_keras.plan import Plan
 from prune_keras.recalibration import recalibrate
 from prune_keras.scoring import score_graph
 from prune_keras.selection import check_reachable, choose
+from prune_keras.surgery import check_alone
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,12 @@ class Cutter:
         )
 
     def cut(self, model: Any, progress: Progress, plan: Plan) -> None:
-        """Cut the model in place; measure its statistics anew, if there is data."""
+        """Cut the model in place; measure its statistics anew, if there is data.
+
+        Raises:
+            ValueError: if a model has been built meanwhile that shares layers with this one.
+        """
+        check_alone(model)
         progress.cut(model, plan)
         if self.data is not None:
             recalibrate(model, self.data, self.recalibration_steps)

@@ -22,7 +22,10 @@ def compiled(function: Callable, model: Any) -> Callable:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(function, reduce_retracing=True, autograph=False)
+        traced = tf.function(function, reduce_retracing=True, autograph=False)
+        # TensorFlow would warn: the same code is compiled anew for every thinner model.
+        traced._omit_frequent_tracing_warning = True
+        return traced
     if keras.backend.backend() == "jax":
         return _jitted(function, model.variables)
     return function

@@ -129,7 +129,7 @@ def capture(model: Any, graph: Graph) -> State:
     """
     _keras.sync(model)
     rates = {id(rate) for rate in _keras.learning_rates(model)}
-    held = [*model.variables, *getattr(model.optimizer, "variables", ())]
+    held = [*model.variables, *_keras.optimizer_variables(model)]
     kept = [variable for variable in _unique(held) if id(variable) not in rates]
     # Some backends hand out their own memory, which the next training step writes to.
     variables = tuple((v, np.array(ops.convert_to_numpy(v.value))) for v in kept)
@@ -152,11 +152,15 @@ def restore(model: Any, state: State) -> None:
 
 
 def check_alone(model: Any) -> None:
-    """Raise a ValueError if a living model outside of this one calls one of its layers."""
+    """Raise a ValueError if a living model beside this one has one of its layers.
+
+    One that shows a part of its graph, such as a feature extractor or the base that it was built
+    on, follows a cut.
+    """
     for layer, other in _keras.outside_users(model).items():
         raise ValueError(
             "A model that is cut in place must not share layers with another one. Received: layer "
-            f"{layer!r} of {model.name!r}, which model {other!r} calls as well. "
+            f"{layer!r} of {model.name!r}, which model {other!r} has as well. "
             "Delete that model, or prune a copy: prune_keras.shrink(model, plan)."
         )
 

@@ -26,6 +26,23 @@ def test_convolution_by_hand():
     assert prune_keras.cost(model) == Cost(params, 2 * multiply_adds, neurons=9)
 
 
+def test_other_convolutions_by_hand():
+    inputs = keras.Input((6, 6, 2))
+    x = keras.layers.Conv2D(4, 1, use_bias=False)(inputs)
+    x = keras.layers.DepthwiseConv2D(3, strides=2, padding="same", depth_multiplier=2)(x)  # 3 x 3
+    x = keras.layers.SeparableConv2D(5, 3, depth_multiplier=2)(x)  # 1 x 1
+    x = keras.layers.Conv2DTranspose(6, 2, strides=2)(x)  # 2 x 2
+    x = keras.layers.Conv2D(4, 2, groups=2)(x)  # 1 x 1
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+    weights = [2 * 4, 9 * 4 * 2, 9 * 8 * 2, 16 * 5, 4 * 5 * 6, 4 * 3 * 4, 4 * 3]
+    times = [36, 9, 1, 1, 1, 1, 1]
+    params = sum(weights) + 8 + 5 + 6 + 4 + 3
+    flops = 2 * sum(a * b for a, b in zip(weights, times, strict=True))
+    # Channel j of both groups is one neuron: 3 of the six that are read, 2 of the four made.
+    assert prune_keras.cost(model) == Cost(params, flops, neurons=4 + 5 + 3 + 2)
+    assert params == model.count_params()
+
+
 def test_dense_on_sequences_and_shared_layers_count_every_use():
     shared = keras.layers.Dense(3)
     one, two = keras.Input((7, 4)), keras.Input((5, 4))

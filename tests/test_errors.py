@@ -96,7 +96,7 @@ def test_layers_of_another_living_model_are_not_cut_in_place():
     model = keras.Model(one, layers.Dense(1)(shared(one)))
     other = keras.Model(two, layers.Dense(3)(shared(two)), name="other")
     plan = Plan({"shared": [0, 1]}, {"shared": 6})
-    with pytest.raises(ValueError, match="'shared' of .*, which model 'other' calls as well"):
+    with pytest.raises(ValueError, match="'shared' of .*, which model 'other' has as well"):
         prune_keras.shrink_in_place(model, plan)
     assert shared.units == 6
     assert prune_keras.shrink(model, plan).get_layer("shared").units == 2

@@ -475,8 +475,12 @@ def apoz():
     return Training(small_model(), {}, {"data": batches, "criterion": "apoz"})
 
 
-EXTRACTOR = Case(
-    "another model on the same layers, such as a feature extractor",
+VIEW = Case(
+    "a feature extractor on the same graph, or the base that the model was built on",
+    "it follows each cut; what it was compiled to is made anew",
+)
+BESIDE = Case(
+    "another model that calls the same layers, or calls the model",
     "A model that is cut in place must not share layers with another one",
     refused=True,
 )
@@ -489,7 +493,7 @@ HELD = Case(
     "layers, submodels and the optimizer in variables of your own",
     "they stay the objects that the model has, and are thin",
 )
-CASES = [*(way.case for way in WAYS), MIRRORED, HELD, EXTRACTOR, SUBCLASSED]
+CASES = [*(way.case for way in WAYS), MIRRORED, HELD, VIEW, BESIDE, SUBCLASSED]
 
 
 def dataset_of(*arrays):
@@ -743,8 +747,9 @@ class Calling(keras.Model):
         return self.inner(x)
 
 
-def extractor(model):
-    other = keras.Model(model.inputs[0], model.get_layer("hidden0").output, name="other")
+def extending(model):
+    other = keras.Model(model.inputs[0], keras.layers.Dense(2)(model.get_layer("hidden0").output))
+    other.name = "other"
     other.predict(SAMPLES, verbose=0)
     return other
 
@@ -759,18 +764,69 @@ def calling(model):
     return other
 
 
-@pytest.mark.parametrize("make", [extractor, enclosing, calling])
+@pytest.mark.parametrize("make", [extending, enclosing, calling])
 def test_another_model_on_the_same_layers_is_refused_while_it_lives(make):
     model = dense_model()
     model.optimizer.build(model.trainable_variables)
     other, before = make(model), state_of(model)
-    with pytest.raises(ValueError, match=re.escape(EXTRACTOR.note)) as error:
+    with pytest.raises(ValueError, match=re.escape(BESIDE.note)) as error:
         fit(model, callback())
-    assert f"which model {other.name!r} calls as well" in str(error.value)
+    assert f"which model {other.name!r} has as well" in str(error.value)
     assert_same(before, state_of(model))
     del other, error
     fit(model, callback(), epochs=1)
     assert neurons(model) == 18
+
+
+def test_a_feature_extractor_on_the_same_graph_follows():
+    model = dense_model()
+    extractor = keras.Model(model.inputs, model.get_layer("hidden0").output)
+    before = extractor.predict(SAMPLES, verbose=0)
+    pruning = judged(max_drop=1.0)
+    fit(model, pruning, epochs=2)
+    width = model.get_layer("hidden0").units
+    assert width < before.shape[1]
+    assert extractor.output_shape == (None, width)
+    inner = keras.Sequential([keras.Input((6,)), keras.layers.Dense(width, activation="relu")])
+    inner.set_weights(model.get_layer("hidden0").get_weights())
+    np.testing.assert_allclose(
+        extractor.predict(SAMPLES, verbose=0), inner.predict(SAMPLES, verbose=0), rtol=1e-5
+    )
+
+
+def test_the_base_that_a_model_was_built_on_follows():
+    start = keras.Input((6,))
+    base = keras.Model(start, keras.layers.Dense(16, name="hidden0")(start))
+    x = keras.layers.Dense(8, name="hidden1")(base.output)
+    model = compiled(keras.Model(base.inputs, keras.layers.Dense(3, activation="softmax")(x)))
+    base.predict(SAMPLES, verbose=0)
+    fit(model, callback(), epochs=3)
+    assert base.predict(SAMPLES, verbose=0).shape == (24, model.get_layer("hidden0").units)
+    assert neurons(model) == 12
+
+
+def test_a_model_built_meanwhile_on_the_same_layers_is_refused_before_the_next_cut():
+    model, others = dense_model(), []
+    build = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: others.append(extending(model)))
+    with pytest.raises(ValueError, match=re.escape(BESIDE.note)):
+        fit(model, callback(), build)
+    assert neurons(model) == 18
+    assert others[0].predict(SAMPLES, verbose=0).shape == (24, 2)
+
+
+def test_a_nested_model_that_was_trained_by_itself_trains_on():
+    inner = compiled(
+        keras.Sequential([keras.Input((6,)), *(keras.layers.Dense(n) for n in (16, 6))])
+    )
+    inner.compile("adam", "mse")
+    inner.fit(SAMPLES, SAMPLES, verbose=0)
+    model = compiled(
+        keras.Sequential([keras.Input((6,)), inner, keras.layers.Dense(3, activation="softmax")])
+    )
+    fit(model, callback(), epochs=3)
+    assert inner.layers[0].units < 16
+    slots = {tuple(slot.shape) for slot in inner.optimizer._momentums}
+    assert slots == {tuple(variable.shape) for variable in inner.trainable_variables}
 
 
 def test_a_model_with_a_call_of_its_own_is_refused():

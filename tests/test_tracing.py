@@ -102,6 +102,43 @@ def test_a_layer_called_twice_is_one_producer():
     assert families(out, inputs) == {"shared": (("shared",), 6)}
 
 
+def test_a_depthwise_convolution_carries_its_channels(image):
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2)(conv(4, "a")(image))
+    assert families(head(conv(5, "b")(x)), image) == {"a": (("a",), 4), "b": (("b",), 5)}
+
+
+def test_groups_stay_equally_wide(image):
+    x = conv(6, "b", groups=2)(conv(4, "a")(image))
+    graph = prune_keras.trace(keras.Model(image, head(x)))
+    assert [(family.name, family.size) for family in graph.families] == [("a", 2), ("b", 3)]
+    assert (
+        graph.producers["b"].neurons.reshape(2, 3).tolist()[0]
+        == (graph.producers["b"].neurons.reshape(2, 3).tolist()[1])
+    )
+
+
+def test_channels_that_are_groups_of_their_own_go_with_their_group(image):
+    x = layers.GroupNormalization(4)(conv(4, "a")(image))
+    model = keras.Model(image, head(conv(8, "b", groups=4)(x)))
+    thin, _ = prune_keras.prune(model, target={"neurons": 0.75})
+    assert [layer.groups for layer in thin.layers if hasattr(layer, "groups")][1:] == [3, 3]
+    assert thin.get_layer("b").filters == 6
+
+
+def test_statistics_over_channels_are_noted(image):
+    x = layers.LayerNormalization(name="norm")(conv(4, "a")(image))
+    x = layers.GroupNormalization(2, name="groups")(conv(4, "b")(x))
+    model = keras.Model(image, head(layers.LayerNormalization(axis=1)(x)))
+    notes = (
+        "norm normalizes over the channels that are left",
+        "groups normalizes over the channels that are left in a group",
+    )
+    assert prune_keras.trace(model).notes == notes
+    report = prune_keras.prune(model, target={"neurons": 0.5})[1]
+    assert all(f"note: {note}" in report.render() for note in notes)
+    assert report.to_dict()["notes"] == list(notes)
+
+
 class Unknown(layers.Layer):
     def call(self, x):
         return x
@@ -131,7 +168,10 @@ def test_a_subclass_that_changes_call_is_not_guessed():
     [
         (lambda x: layers.Softmax(name="s")(x), "s is a softmax over them"),
         (lambda x: layers.Activation("softmax", name="s")(x), "activation softmax"),
-        (lambda x: layers.Conv2D(4, 3, groups=2, name="g")(x), "g is a grouped convolution"),
+        (
+            lambda x: layers.DepthwiseConv2D(3, activation="softmax", name="g")(x),
+            "g: its activation softmax",
+        ),
         (lambda x: x[..., ::-1], "picks them backwards"),
         (lambda x: layers.Rescaling([1.0, 2.0, 3.0, 4.0], name="r")(x), "r holds a scale"),
         (

@@ -19,6 +19,7 @@ from prune_keras._keras.graphs import (
     run,
     sample_inputs,
     tolerance,
+    views_of,
     walk,
 )
 from prune_keras._keras.optimizing import (
@@ -27,6 +28,7 @@ from prune_keras._keras.optimizing import (
     finalize,
     learning_rates,
     optimizer_slots,
+    optimizer_variables,
     plain_optimizers,
     same_keys,
     strategy_scope,
@@ -69,6 +71,7 @@ __all__ = [
     "nodes_of",
     "operations_in",
     "optimizer_slots",
+    "optimizer_variables",
     "output_structure",
     "outside_users",
     "plain_optimizers",
@@ -87,6 +90,7 @@ __all__ = [
     "tolerance",
     "uncompiled",
     "unknown_slots",
+    "views_of",
     "walk",
     "with_argument",
 ]

@@ -9,6 +9,8 @@ from typing import Any
 
 import keras
 
+from prune_keras._keras.graphs import models_in
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -37,10 +39,20 @@ def optimizer_of(model: Any) -> Any:
     return getattr(model, "optimizer", None)
 
 
+def optimizers_of(model: Any) -> list:
+    """Return all optimizers of a model and of those nested in it, wrapped ones too."""
+    outer = {id(held): held for held in map(optimizer_of, models_in(model)) if held is not None}
+    return [found for optimizer in outer.values() for found in plain_optimizers(optimizer)]
+
+
+def optimizer_variables(model: Any) -> list[keras.Variable]:
+    return [variable for optimizer in optimizers_of(model) for variable in optimizer.variables]
+
+
 def optimizer_slots(model: Any) -> dict[int, list[Slot]]:
     """Return the optimizer's variables that belong to each model variable, by the latter's id."""
     slots: dict[int, list[Slot]] = {}
-    for optimizer in plain_optimizers(optimizer_of(model)):
+    for optimizer in optimizers_of(model):
         known = list(getattr(optimizer, "_trainable_variables", []))
         for name, held in vars(optimizer).items():
             if not isinstance(held, list) or len(held) != len(known) or name.endswith("variables"):
@@ -69,13 +81,13 @@ def _axes(optimizer: Any, name: str, weight: Any, variable: Any) -> tuple[int, .
 def unknown_slots(model: Any) -> list[keras.Variable]:
     """Return variables of the optimizer, scalars aside, that belong to no weight in a known way."""
     known = {id(slot.variable) for slots in optimizer_slots(model).values() for slot in slots}
-    held = getattr(optimizer_of(model), "variables", ())
+    held = optimizer_variables(model)
     return [variable for variable in held if len(variable.shape) and id(variable) not in known]
 
 
 def learning_rates(model: Any) -> list[keras.Variable]:
     """Return the variables that hold learning rates."""
-    held = [getattr(o, "_learning_rate", None) for o in plain_optimizers(optimizer_of(model))]
+    held = [getattr(optimizer, "_learning_rate", None) for optimizer in optimizers_of(model)]
     return [rate for rate in held if isinstance(rate, keras.Variable)]
 
 
@@ -88,8 +100,8 @@ def same_keys(model: Any) -> Iterator[None]:
     """
     known = [
         (optimizer, weight, optimizer._var_key(weight))
-        for optimizer in plain_optimizers(optimizer_of(model))
-        for weight in model.trainable_variables + model.non_trainable_variables
+        for optimizer in optimizers_of(model)
+        for weight in model.variables
     ]
     yield
     renamed: dict[int, dict] = {}
@@ -97,7 +109,7 @@ def same_keys(model: Any) -> Iterator[None]:
         new = optimizer._var_key(weight)
         if new != old:
             renamed.setdefault(id(optimizer), {})[old] = new
-    for optimizer in plain_optimizers(optimizer_of(model)):
+    for optimizer in optimizers_of(model):
         _rename_keys(optimizer, renamed.get(id(optimizer), {}))
 
 

@@ -10,7 +10,7 @@ import keras
 from keras import tree
 
 from prune_keras import _backend
-from prune_keras._keras.graphs import all_layers, models_in, operations_in
+from prune_keras._keras.graphs import all_layers, models_in, operations_in, views_of
 
 
 def refresh(model: Any) -> None:
@@ -19,7 +19,7 @@ def refresh(model: Any) -> None:
         if hasattr(layer, "_torch_params"):
             layer._track_variables()
     trained = getattr(model, "train_function", None) is not None
-    for nested in models_in(model):
+    for nested in [*models_in(model), *views_of(model)]:
         for name in ("train_function", "test_function", "predict_function"):
             if getattr(nested, name, None) is not None:
                 _backend.dispose(getattr(nested, name))
