@@ -1,4 +1,4 @@
-"""What differs between Keras' backends: compiling a step, and gradients of activations."""
+"""What differs between Keras' backends: compiling a step, freeing it, gradients of activations."""
 
 from __future__ import annotations
 

@@ -15,11 +15,9 @@ from prune_keras._keras.graphs import (
     nodes_of,
     operations_in,
     output_structure,
-    outside_users,
     run,
     sample_inputs,
     tolerance,
-    views_of,
     walk,
 )
 from prune_keras._keras.optimizing import (
@@ -34,6 +32,7 @@ from prune_keras._keras.optimizing import (
     strategy_scope,
     unknown_slots,
 )
+from prune_keras._keras.sharing import outside_users, views_of
 from prune_keras._keras.state import (
     set_attribute,
     set_value,

@@ -10,7 +10,8 @@ import keras
 from keras import tree
 
 from prune_keras import _backend
-from prune_keras._keras.graphs import all_layers, models_in, operations_in, views_of
+from prune_keras._keras.graphs import all_layers, models_in, operations_in
+from prune_keras._keras.sharing import views_of
 
 
 def refresh(model: Any) -> None:
