@@ -126,7 +126,7 @@ class Silenced:
         shape = (1, *call.node.outputs[0].shape[1:])
         if _reads(operation):
             return self._weighted(call, masks[0], shape)
-        if isinstance(operation, (*DEPTHWISE, *CONVOLUTIONS)):
+        if isinstance(operation, DEPTHWISE):
             return self._by_channel(operation, masks[0], shape)
         if isinstance(operation, REDUCING):
             self._reads.append(masks[0])
@@ -190,10 +190,7 @@ class Silenced:
         axis = _channels(layer, mask)
         given = self._vector(mask, axis)
         filters = np.repeat(given, shape[axis] // len(given))
-        if isinstance(layer, DEPTHWISE):
-            self._lies_along(layer.kernel, len(layer.kernel.shape) - 2, given)
-        else:
-            self._lies_along(layer.kernel, len(layer.kernel.shape) - 1, filters)
+        self._lies_along(layer.kernel, len(layer.kernel.shape) - 2, given)
         if layer.use_bias:
             self._lies_along(layer.bias, 0, filters)
         return _spread(filters, axis, shape)
@@ -213,7 +210,7 @@ class Silenced:
             along = self._vector(mask, axis % mask.ndim)
             for variable in layer.weights:
                 self._lies_along(variable, position, along)
-            if isinstance(layer, layers.GroupNormalization) and layer.groups < len(along):
+            if isinstance(layer, layers.GroupNormalization):
                 self._group(along, layer.groups)
         return mask
 
@@ -224,10 +221,7 @@ class Silenced:
         places = [np.flatnonzero(mask.any(axis=other)) for other in others]
         value = np.array(ops.convert_to_numpy(given))
         where = np.ix_(range(len(value)), *places)
-        config = layer.get_config()
-        if config.get("groups") == mask.shape[_channels(layer, mask)]:
-            config["groups"] = value[where].shape[_channels(layer, mask)]
-        thin = type(layer).from_config(config)
+        thin = type(layer).from_config(layer.get_config())
         thin.build(value[where].shape)
         for variable, old in zip(thin.weights, layer.weights, strict=True):
             variable.assign(self.sliced(old))
@@ -314,9 +308,6 @@ class Silenced:
 
 def _reads(operation) -> bool:
     """Tell whether an operation mixes the channels that it reads, with weights."""
-    if isinstance(operation, (layers.Conv1D, layers.Conv2D, layers.Conv3D)):
-        channel = operation._kernel.shape[-2] == 1 and operation.groups > 1
-        return not channel
     return isinstance(operation, (layers.Dense, *CONVOLUTIONS))
 
 

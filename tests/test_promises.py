@@ -347,9 +347,11 @@ assert not any(name.startswith("prune_keras") for name in sys.modules)
 
 def test_exported_models_are_read_in_a_process_without_prune_keras(tmp_path):
     rng, written = np.random.default_rng(0), []
-    for number in range(5):
+    for number in range(6):
         recipe = Recipe(tuple(rng.integers(0, 2**16, 100).tolist()))
         with recipe.built() as model:
+            if not prune_keras.trace(model).families:
+                continue
             thin, _ = prune_keras.prune(model, fraction=0.5, criterion="random", seed=0)
             raw = [op for op in _keras.operations_in(thin) if not _keras.is_layer(op)]
             for suffix in (".keras", ".h5"):

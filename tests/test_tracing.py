@@ -117,12 +117,29 @@ def test_groups_stay_equally_wide(image):
     )
 
 
-def test_channels_that_are_groups_of_their_own_go_with_their_group(image):
-    x = layers.GroupNormalization(4)(conv(4, "a")(image))
-    model = keras.Model(image, head(conv(8, "b", groups=4)(x)))
-    thin, _ = prune_keras.prune(model, target={"neurons": 0.75})
-    assert [layer.groups for layer in thin.layers if hasattr(layer, "groups")][1:] == [3, 3]
-    assert thin.get_layer("b").filters == 6
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: layers.GroupNormalization(4, name="g")(x),
+        lambda x: layers.Conv2D(8, 1, groups=4, name="g")(x),
+    ],
+)
+def test_channels_that_are_groups_of_their_own_stay(image, make):
+    found = reasons(head(make(conv(4, "a")(image))), image)
+    assert found["a"] == "each of them is a group of its own in g"
+
+
+def test_plans_compose_where_a_group_comes_down_to_one_channel(image):
+    x = conv(4, "b", groups=2)(conv(4, "a")(image))
+    model = keras.Model(image, head(conv(4, "c")(x)))
+    one = prune_keras.Plan({"a": [0, 2], "b": [0, 2], "c": [0, 1]}, {"a": 4, "b": 4, "c": 4})
+    between = prune_keras.shrink(model, one)
+    scores = prune_keras.score(between)
+    two = prune_keras.select(prune_keras.trace(between), scores, fraction=0.5)
+    thin = prune_keras.shrink(between, two)
+    once = prune_keras.shrink(model, one.then(two))
+    for a, b in zip(thin.get_weights(), once.get_weights(), strict=True):
+        assert (a == b).all()
 
 
 def test_statistics_over_channels_are_noted(image):

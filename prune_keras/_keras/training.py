@@ -77,6 +77,8 @@ def clone_structure(model: Any) -> Any:
         twin = keras.models.clone_model(model, clone_function=_clone_operation, recursive=True)
     for old, new in zip(all_layers(model), all_layers(twin), strict=True):
         new._trainable = old._trainable
+    for old, new in zip(model.variables, twin.variables, strict=True):
+        new.trainable = old.trainable  # a layer and the one inside it may differ
     for old, new in zip(operations_in(model), operations_in(twin), strict=True):
         # Keras names the clone of an unnamed input after its tensor, and numbers raw operations.
         new.name = old.name

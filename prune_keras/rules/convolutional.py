@@ -14,27 +14,12 @@ from prune_keras.rules.elementwise import fix_mixing_activation
 def convolution(visit, trace):
     layer, axis = visit.operation, channel_axis(visit.operation)
     channels = trace.along(visit.input, axis, visit.path)
-    if 1 < layer.groups == len(channels):
-        return _channel_by_channel(visit, trace, channels)
     units = trace.units(visit, layer._kernel, axis=-1, tap_axis=axis)
-    reads = tied_groups(trace, channels, layer.groups)
-    tied_groups(trace, units, layer.groups)
+    reads = tied_groups(visit, trace, channels)
+    tied_groups(visit, trace, units)
     axes = {-2: reads, -1: units}
     trace.weight(visit, layer._kernel, axes, reads=(-2,), times=_positions(visit.shape, axis))
     return _finished(visit, trace, units)
-
-
-def _channel_by_channel(visit, trace, channels: np.ndarray):
-    """Pass on channels that each have filters of their own, as many groups as channels."""
-    layer = visit.operation
-    filters = np.repeat(channels, layer.filters // layer.groups)
-    times = _positions(visit.shape, channel_axis(layer))
-    trace.weight(visit, layer._kernel, {-1: filters}, times=times)
-    trace.weight(visit, layer.bias, {0: filters})
-    trace.setting(layer, "groups", channels, count)
-    trace.setting(layer, "filters", filters, count)
-    fix_mixing_activation(visit, filters, trace)
-    return vector(filters, channel_axis(layer), visit.input.rank)
 
 
 @register_rule(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
@@ -86,10 +71,12 @@ def channel_axis(layer) -> int:
     return 0 if getattr(layer, "data_format", None) == "channels_first" else -1
 
 
-def tied_groups(trace, ids: np.ndarray, groups: int) -> np.ndarray:
+def tied_groups(visit, trace, ids: np.ndarray) -> np.ndarray:
     """Unite channel `j` of all groups, so that these stay equally wide; return the first group."""
-    rows = ids.reshape(groups, -1)
+    rows = ids.reshape(visit.operation.groups, -1)
     trace.partition.unite(rows[1:], rows[:1])
+    if len(rows) > 1 and rows.shape[1] == 1:
+        trace.fix(ids, f"each of them is a group of its own in {visit.path}")
     return rows[0]
 
 

@@ -7,7 +7,7 @@ from keras import layers
 
 from prune_keras.labels import varies
 from prune_keras.rules import register_rule
-from prune_keras.rules.convolutional import count, tied_groups
+from prune_keras.rules.convolutional import tied_groups
 
 
 @register_rule(layers.BatchNormalization)
@@ -47,11 +47,8 @@ def group_normalization(visit, trace):
     channels = trace.along(visit.input, axis, visit.path)
     for variable in layer.weights:
         trace.weight(visit, variable, {0: channels})
-    if layer.groups == len(channels):
-        trace.setting(layer, "groups", channels, count)
-    else:
-        tied_groups(trace, channels, layer.groups)
-        trace.note(channels, f"{visit.path} normalizes over the channels that are left in a group")
+    tied_groups(visit, trace, channels)
+    trace.note(channels, f"{visit.path} normalizes over the channels that are left in a group")
     return trace.pointwise(visit)
 
 
