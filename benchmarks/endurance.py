@@ -44,25 +44,12 @@ def summary(rounds):
 def measure(cuts):
     """Return a row a round: neurons, megabytes of the process, seconds."""
     import keras
-    import numpy as np
 
-    from prune_keras import criteria
-    from prune_keras.callbacks.cutting import Cutter
     from prune_keras.callbacks.progress import Progress
-    from prune_keras.limits import Limits, Ranking
-    from prune_keras.models import networks
     from prune_keras.tracing import trace
 
-    keras.utils.set_random_seed(measuring.SEED)
-    model = networks.batch_norm_stack(filters=(16, 16, 24, 24), units=64)
-    model.compile("adam", "sparse_categorical_crossentropy")
-    rng = np.random.default_rng(measuring.SEED)
-    x = rng.uniform(0, 255, (16, *model.input_shape[1:])).astype("float32")
-    y = rng.integers(0, 10, len(x))
-    model.fit(x, y, verbose=0)
-    progress = Progress(model, trace(model))
-    ranking = Ranking("global", "mean", "mean")
-    cutter = Cutter(None, criteria.get("l2"), ranking, Limits(), None, 1, None)
+    model, x, y = trained()
+    progress, cutter = Progress(model, trace(model)), l2_cutter()
     rows = []
 
     class Cuts(keras.callbacks.Callback):
@@ -80,6 +67,32 @@ def measure(cuts):
 
     model.fit(x, y, batch_size=16, epochs=cuts, verbose=0, callbacks=[Cuts()])
     return rows
+
+
+def trained():
+    """Return a small network that was trained for a step, and its samples."""
+    import keras
+    import numpy as np
+
+    from prune_keras.models import networks
+
+    keras.utils.set_random_seed(measuring.SEED)
+    model = networks.batch_norm_stack(filters=(16, 16, 24, 24), units=64)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    rng = np.random.default_rng(measuring.SEED)
+    x = rng.uniform(0, 255, (16, *model.input_shape[1:])).astype("float32")
+    y = rng.integers(0, 10, len(x))
+    model.fit(x, y, verbose=0)
+    return model, x, y
+
+
+def l2_cutter():
+    from prune_keras import criteria
+    from prune_keras.callbacks.cutting import Cutter
+    from prune_keras.limits import Limits, Ranking
+
+    ranking = Ranking("global", "mean", "mean")
+    return Cutter(None, criteria.get("l2"), ranking, Limits(), None, 1, None)
 
 
 def draw(rounds, path):
@@ -101,4 +114,7 @@ def draw(rounds, path):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cuts", type=int, default=CUTS)
-    main(parser.parse_args().cuts)
+    given = parser.parse_args()
+    if given.cuts < WARM_UP + 2:
+        parser.error(f"--cuts must be at least {WARM_UP + 2}: the first {WARM_UP} warm up")
+    main(given.cuts)
