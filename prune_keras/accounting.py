@@ -15,8 +15,9 @@ class Cost:
 
     Args:
         params: number of parameters, trainable or not.
-        flops: floating-point operations for one sample: two for each multiply-add of dense and
-            convolution layers; nothing else is counted. `None` where spatial sizes are unknown.
+        flops: floating-point operations for one sample: two for each multiply-add of dense,
+            convolution and recurrent kernels and of the products of attention; nothing else.
+            `None` where sizes of space or time are unknown.
         neurons: number of neurons that can be pruned.
     """
 
@@ -43,6 +44,8 @@ class CostModel:
         terms: `(terms, rank)`, the axes of each weight; `-1` is an axis of length 1.
         factors: `(terms,)`, product of the weight's axes that carry no neurons.
         times: `(terms,)`, multiplications of the weight for one sample; -1 where unknown.
+        held: how many of the terms are weights; the others are products of tensors, which have no
+            parameters.
         params: parameters of all other variables.
     """
 
@@ -51,6 +54,7 @@ class CostModel:
     terms: np.ndarray
     factors: np.ndarray
     times: np.ndarray
+    held: int
     params: int
 
     def lengths(self, sizes: np.ndarray) -> np.ndarray:
@@ -63,7 +67,7 @@ class CostModel:
         weights = self.factors * np.prod(lengths[self.terms], axis=1, dtype=np.int64)
         known = bool((self.times >= 0).all())
         return Cost(
-            params=int(weights.sum()) + self.params,
+            params=int(weights[: self.held].sum()) + self.params,
             flops=int((2 * self.times * weights).sum()) if known else None,
             neurons=int(np.sum(sizes)),
         )

@@ -53,8 +53,9 @@ class Record:
 
     fixings: list[Fixing] = field(default_factory=list)
     notes: list[Fixing] = field(default_factory=list)
-    made: dict[int, MadeUnits] = field(default_factory=dict)
+    made: dict[tuple[int, str], MadeUnits] = field(default_factory=dict)
     used: dict[int, UsedWeight] = field(default_factory=dict)
+    products: list[tuple[list[np.ndarray], int | None]] = field(default_factory=list)
     settings: dict[tuple[int, str], tuple] = field(default_factory=dict)
     rectangles: list[np.ndarray] = field(default_factory=list)
     tensors: dict[int, tuple[Any, Labels]] = field(default_factory=dict)
@@ -71,7 +72,8 @@ def resolve(model: Any, record: Record, partition: Partition) -> Graph:
     follow = _follower(model, record.pointwise)
     producers = {m.path: _producer(m, roots, prunable, follow) for m in record.made.values()}
     weights = tuple(_weight(used, roots) for used in record.used.values())
-    axes, index = _distinct_axes(producers, weights, record, roots)
+    products = [([roots[ids] for ids in axes], times) for axes, times in record.products]
+    axes, index = _distinct_axes(producers, weights, products, record, roots)
     groups = _group(axes, prunable)
     tensors = record.tensors.values()
     return Graph(
@@ -83,7 +85,7 @@ def resolve(model: Any, record: Record, partition: Partition) -> Graph:
         weights=weights,
         settings=tuple(Setting(o, n, roots[ids], v) for o, n, ids, v in record.settings.values()),
         tensors=tuple(Tensor(t, labels.shape, roots[labels.ids]) for t, labels in tensors),
-        costs=_cost_model(model, axes, groups, prunable, weights, index),
+        costs=_cost_model(model, axes, groups, prunable, weights, products, index),
         unit_axes={path: index[_key(p.neurons)] for path, p in producers.items()},
     )
 
@@ -155,12 +157,15 @@ def _fixed(producers: Iterable[Producer], reasons: dict[int, str]) -> Iterable[F
             yield Fixed(producer.path, units, reason)
 
 
-def _distinct_axes(producers, weights, record, roots) -> tuple[list[np.ndarray], dict[bytes, int]]:
+def _distinct_axes(
+    producers, weights, products, record, roots
+) -> tuple[list[np.ndarray], dict[bytes, int]]:
     """Collect every distinct vector of neurons that lies along an axis of a weight or tensor."""
     index: dict[bytes, int] = {}
     axes: list[np.ndarray] = []
     vectors = [p.neurons for p in producers.values()]
     vectors += [ids for weight in weights for ids in weight.axes.values()]
+    vectors += [ids for along, _ in products for ids in along]
     for _, labels in record.tensors.values():
         ids = roots[labels.ids]
         vectors += [ids.reshape(-1)] if labels.ids.size == max(labels.ids.shape, default=0) else []
@@ -205,21 +210,25 @@ def _named(groups, producers: dict[str, Producer]) -> tuple[Family, ...]:
     return tuple(families)
 
 
-def _cost_model(model, axes, groups, prunable, weights, index: dict[bytes, int]) -> CostModel:
+def _cost_model(
+    model, axes, groups, prunable, weights, products, index: dict[bytes, int]
+) -> CostModel:
     members = np.zeros((len(axes), len(groups)), np.int64)
     for column, (signature, _) in enumerate(groups):
         for axis, count in signature:
             members[axis, column] = count
-    rank = max((len(w.axes) for w in weights), default=1)
-    terms = np.full((len(weights), rank), -1, np.int64)
-    for row, weight in enumerate(weights):
-        terms[row, : len(weight.axes)] = [index[_key(ids)] for ids in weight.axes.values()]
+    along = [[*w.axes.values()] for w in weights] + [ids for ids, _ in products]
+    times = [w.times for w in weights] + [times for _, times in products]
+    terms = np.full((len(along), max(map(len, along), default=1)), -1, np.int64)
+    for row, vectors in enumerate(along):
+        terms[row, : len(vectors)] = [index[_key(ids)] for ids in vectors]
     return CostModel(
         constants=np.array([int((~prunable[ids]).sum()) for ids in axes], np.int64),
         members=members,
         terms=terms,
-        factors=np.array([_factor(weight) for weight in weights], np.int64),
-        times=np.array([-1 if w.times is None else w.times for w in weights], np.int64),
+        factors=np.array([*map(_factor, weights), *(1 for _ in products)], np.int64),
+        times=np.array([-1 if each is None else each for each in times], np.int64),
+        held=len(weights),
         params=_other_params(model, weights),
     )
 

@@ -20,6 +20,9 @@ def score(
 ) -> dict[str, np.ndarray]:
     """Score the units of every prunable layer.
 
+    Units that no output shows, such as the heads of an attention or the units of a cell below
+    another one, are scored by `"l2"` whenever the criterion looks at samples.
+
     Args:
         model: a built functional or Sequential model; compiled, for `"taylor"`.
         criterion: one of `{"l1", "l2", "random", "apoz", "mean_activation", "taylor"}` or what
@@ -54,7 +57,11 @@ def score_graph(
     """Score with a graph and a criterion that are at hand already."""
     producers = [p for p in graph.producers.values() if p.prunable.any()]
     if criteria.needs_data(criterion):
-        scores = _score_with_data(model, producers, criterion, data)
+        shown = [p for p in producers if p.taps]
+        scores = _score_with_data(model, shown, criterion, data)
+        rng = np.random.default_rng(0)
+        hidden = (p for p in producers if not p.taps)
+        scores |= {p.path: _score_kernel(p, criteria.get("l2"), rng) for p in hidden}
     else:
         own = getattr(criterion, "seed", None)
         rng = np.random.default_rng(seed if own is None else own)
@@ -67,7 +74,7 @@ def score_graph(
 def _score_kernel(producer: Producer, criterion: Callable, rng: np.random.Generator) -> np.ndarray:
     kernel = ops.convert_to_numpy(producer.kernel.value)
     kernel = np.moveaxis(kernel, producer.axis, -1)
-    kernel = kernel.reshape(-1, kernel.shape[-1])
+    kernel = kernel.reshape(-1, len(producer.neurons))  # gates follow one another
     if isinstance(criterion, criteria.Random):
         return criterion(kernel, rng)
     values = np.asarray(criterion(kernel), np.float64)
@@ -128,6 +135,7 @@ def _check_data(model: Any, criterion: Any, data: Any, backward: bool) -> None:
 
 def _forward_step(model: Any, producers: list, criterion: Any) -> Callable:
     taps = _taps(producers)
+    units = {p.path: len(p.neurons) for p in producers}
 
     @_backend.without_gradients
     def step(x: list) -> dict[str, Any]:
@@ -136,7 +144,8 @@ def _forward_step(model: Any, producers: list, criterion: Any) -> Callable:
         def call(visited: _keras.Call) -> Any:
             outputs = _keras.run(visited)
             for path, axis in taps.get(id(visited.node), ()):
-                values = ops.sum(criterion(_by_units(outputs, axis)), axis=0)
+                values = ops.sum(criterion(_by_units(_first(outputs), axis)), axis=0)
+                values = ops.mean(ops.reshape(values, (-1, units[path])), axis=0)
                 sums[path] = sums[path] + values if path in sums else values
             return outputs
 
@@ -161,8 +170,10 @@ def _backward_step(model: Any, producers: list, criterion: Any) -> Callable:
             def call(visited: _keras.Call) -> Any:
                 outputs = _keras.run(visited)
                 for path, axis in taps.get(id(visited.node), ()):
-                    positions[path] = int(np.prod(outputs.shape[1:])) // units[path]
-                    outputs = outputs * _spread(gates[path], axis, outputs)
+                    first, *others = keras.tree.flatten(outputs)
+                    positions[path] = int(np.prod(first.shape[1:])) // units[path]
+                    first = first * _spread(gates[path], axis, first)
+                    outputs = keras.tree.pack_sequence_as(outputs, [first, *others])
                 return outputs
 
             predicted = _keras.walk(model, x, call)
@@ -186,6 +197,10 @@ def _taps(producers: list[Producer]) -> dict[int, list[tuple[str, int]]]:
     return taps
 
 
+def _first(outputs: Any) -> Any:
+    return keras.tree.flatten(outputs)[0]
+
+
 def _by_units(outputs: Any, axis: int) -> Any:
     """Lay activations out as `(batch, positions, units)`."""
     outputs = ops.moveaxis(outputs, axis if axis < 0 else axis + 1, -1)
@@ -196,7 +211,9 @@ def _by_units(outputs: Any, axis: int) -> Any:
 def _spread(gate: Any, axis: int, outputs: Any) -> Any:
     """Lay a gate `(batch, units)` along the channel axis of activations."""
     shape = [1] * len(outputs.shape)
-    shape[0], shape[axis if axis < 0 else axis + 1] = -1, gate.shape[1]
+    axis = axis if axis < 0 else axis + 1
+    gate = ops.tile(gate, (1, outputs.shape[axis] // gate.shape[1]))  # both directions
+    shape[0], shape[axis] = -1, gate.shape[1]
     return ops.cast(ops.reshape(gate, shape), outputs.dtype)
 
 

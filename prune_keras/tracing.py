@@ -33,6 +33,7 @@ class Visit:
         node: the call in the graph.
         args, kwargs: the call's arguments, with `Labels` in place of tensors.
         shape: shape of the output without the batch; of the first one where there are several.
+        shapes: shapes of all outputs.
     """
 
     path: str
@@ -41,6 +42,7 @@ class Visit:
     args: tuple
     kwargs: dict
     shape: tuple[int | None, ...]
+    shapes: list[tuple[int | None, ...]]
 
     @property
     def inputs(self) -> list[Labels]:
@@ -51,6 +53,10 @@ class Visit:
     @property
     def input(self) -> Labels:
         return self.inputs[0]
+
+    def argument(self, position: int, name: str) -> Any:
+        """Return an argument of the call, however it was passed; None where it was not."""
+        return self.args[position] if position < len(self.args) else self.kwargs.get(name)
 
 
 class Tracer:
@@ -69,6 +75,16 @@ class Tracer:
         """Say what removing channels of these ids changes beside removing them."""
         self.record.notes.append(Fixing(np.unique(ids), text))
 
+    def refuse(self, visit: Visit, reason: str) -> list[np.ndarray]:
+        """Keep all channels that a call touches, and return ids for its outputs."""
+        for labels in visit.inputs:
+            self.fix(labels.ids, reason)
+        inside = _keras.all_layers(visit.operation) if _keras.is_layer(visit.operation) else []
+        for made in self.record.made.values():
+            if made.layer in inside:
+                self.fix(made.ids, reason)
+        return [self.nothing(len(shape), reason) for shape in visit.shapes]
+
     def nothing(self, rank: int, reason: str) -> np.ndarray:
         """Return ids for a tensor of which nothing can be removed."""
         return self.fix(self.partition.new(1).reshape((1,) * rank), reason)
@@ -86,21 +102,34 @@ class Tracer:
         self.partition.unite(ids[1:], ids[:1])
         return np.broadcast_to(ids[0], (size,))
 
-    def units(self, visit: Visit, kernel: Any, axis: int, tap_axis: int) -> np.ndarray:
+    def units(
+        self,
+        visit: Visit,
+        kernel: Any,
+        axis: int,
+        tap_axis: int | None,
+        name: str = "",
+        copies: int = 1,
+    ) -> np.ndarray:
         """Return the ids of the units that a layer makes, the same ones at every call.
 
         Args:
             visit: the call of the layer.
             kernel: the variable that computes the units.
             axis: the axis of `kernel` along which the units lie.
-            tap_axis: the axis of the output along which they lie, without the batch.
+            tap_axis: the axis of the (first) output along which they lie, without the batch; None
+                where it does not show them.
+            name: what the units are, where a layer makes several kinds, e.g. `"heads"`.
+            copies: how often the units follow one another along the axis, as those of gates do.
         """
-        made = self.record.made.get(id(kernel))
+        made = self.record.made.get((id(kernel), name))
         if made is None:
-            ids = self.partition.new(kernel.shape[axis])
-            made = MadeUnits(visit.path, visit.operation, ids, kernel, axis, [])
-            self.record.made[id(kernel)] = made
-        made.calls.append((visit.node, tap_axis))
+            ids = self.partition.new(kernel.shape[axis] // copies)
+            path = f"{visit.path}:{name}" if name else visit.path
+            made = MadeUnits(path, visit.operation, ids, kernel, axis, [])
+            self.record.made[id(kernel), name] = made
+        if tap_axis is not None:
+            made.calls.append((visit.node, tap_axis))
         return made.ids
 
     def weight(
@@ -128,6 +157,15 @@ class Tracer:
             self.partition.unite(used.axes[axis], ids)
         used.times = None if used.times is None or times is None else used.times + times
 
+    def multiplied(self, axes: list[np.ndarray], times: int | None) -> None:
+        """Record that tensors are multiplied with each other, as scores and values of attention.
+
+        Args:
+            axes: `(size,)` ids of each axis of channels that takes part.
+            times: multiplications for one entry along all of them; None where unknown.
+        """
+        self.record.products.append((axes, times))
+
     def setting(self, owner: Any, name: str, ids: np.ndarray, value: Callable) -> None:
         """Record that an attribute depends on which entries of `ids` are kept.
 
@@ -141,7 +179,8 @@ class Tracer:
         if known[2].shape == ids.shape:
             self.partition.unite(known[2], ids)
         else:
-            self.fix(np.append(known[2], ids), f"{owner.name} is called on tensors of two shapes")
+            name = getattr(owner, "name", "an operation")
+            self.fix(np.append(known[2], ids), f"{name} is called on tensors of two shapes")
 
     def rectangle(self, ids: np.ndarray) -> np.ndarray:
         """Ask that what is kept of these ids is a product of one choice an axis."""
@@ -156,13 +195,29 @@ class Tracer:
     def visit(self, call: _keras.Call) -> list[Labels]:
         """Run the rule of one call."""
         shapes = self._output_shapes(call)
-        visit = Visit(call.path, call.operation, call.node, call.args, call.kwargs, shapes[0])
-        rule = rule_for(call.operation)
-        if rule is None or len(shapes) != 1:
-            return self._guard(visit, shapes)
-        labels = Labels(compress(rule(visit, self)), shapes[0])
+        visit = Visit(
+            call.path, call.operation, call.node, call.args, call.kwargs, shapes[0], shapes
+        )
+        found = self.apply(visit)
+        found = found if isinstance(found, list) else [found]
+        if len(found) != len(shapes):
+            found = self.refuse(visit, f"{visit.path} has outputs that its rule does not know")
+        return [Labels(compress(ids), shape) for ids, shape in zip(found, shapes, strict=True)]
+
+    def apply(self, visit: Visit, tracer: Any = None) -> Any:
+        """Run the rule of a visit's operation, and return the ids of the output or outputs.
+
+        Args:
+            visit: the call.
+            tracer: what the rule reports to. Defaults to this one.
+        """
+        rule = rule_for(visit.operation)
+        if rule is None:
+            kind = type(visit.operation).__name__
+            return self.refuse(visit, f"no rule for the operation {visit.path} ({kind})")
+        found = rule(visit, tracer or self)
         self._check_weights(visit)
-        return [labels]
+        return found
 
     def see(self, tensor: Any, labels: Labels) -> None:
         """Record what lies in a symbolic tensor; one of a model called twice holds the same."""
@@ -173,23 +228,11 @@ class Tracer:
             for ids in (known.ids, labels.ids):
                 self.fix(ids, "a nested model is called on tensors of different structure")
 
-    def _guard(self, visit: Visit, shapes: list) -> list[Labels]:
-        kind = type(visit.operation).__name__
-        reason = f"no rule for the operation {visit.path} ({kind})"
-        for labels in visit.inputs:
-            self.fix(labels.ids, reason)
-        return [Labels(self.nothing(len(shape), reason), shape) for shape in shapes]
-
     def _check_weights(self, visit: Visit) -> None:
         """Fix what a layer touches if it has weights that its rule does not know."""
         for variable in getattr(visit.operation, "weights", ()):
             if id(variable) not in self.record.used:
-                reason = f"{visit.path} has a weight without a rule: {variable.name}"
-                for labels in visit.inputs:
-                    self.fix(labels.ids, reason)
-                for made in self.record.made.values():
-                    if made.layer is visit.operation:
-                        self.fix(made.ids, reason)
+                self.refuse(visit, f"{visit.path} has a weight without a rule: {variable.name}")
 
     def _output_shapes(self, call: _keras.Call) -> list[tuple]:
         if not self.record.recompute_shapes:

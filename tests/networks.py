@@ -13,6 +13,7 @@ import numpy as np
 from hypothesis import strategies as st
 from keras import layers, ops
 from steps import STEPS, Part
+from steps_structural import STRUCTURAL
 
 from prune_keras import _keras
 
@@ -119,7 +120,7 @@ def step(part: Part, known: int) -> None:
     choices = part.choices
     x = choices.of(part.pool[known:]) if choices.yes(4) else part.pool[-1]
     for _ in range(3):
-        y = choices.of(STEPS)(part, x)
+        y = choices.of((*STEPS, *STRUCTURAL))(part, x)
         if y is not None and all(size > 0 for size in y.shape[1:]):
             part.pool.append(y)
             return
@@ -193,6 +194,9 @@ def randomize(model, seed: int = 0) -> None:
     size of inputs; variances are positive.
     """
     rng = np.random.default_rng(seed)
+    for variable in model.variables:
+        if variable.name == "seed_generator_state":  # SimpleRNN does not keep its seed
+            variable.assign(np.zeros(variable.shape, variable.dtype))
     for variable in model.weights:
         shape = tuple(variable.shape)
         if variable.dtype.startswith(("uint", "int")):

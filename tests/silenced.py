@@ -8,10 +8,17 @@ raw padding adds to an axis of channels are kept or removed with whatever they a
 that is known, their entries are numbers from 2 on.
 """
 
+import contextlib
+from collections import defaultdict
+from types import SimpleNamespace
+
 import keras
 import numpy as np
+import silenced_structural as structural
 from keras import layers, ops
+from keras.src.ops import nn
 from keras.src.ops import numpy as raw
+from silenced_sequences import SEVERAL_WEIGHTS, is_unscaled
 
 from prune_keras import _keras
 
@@ -43,6 +50,7 @@ POINTWISE = (
     layers.SpatialDropout1D,
     layers.SpatialDropout2D,
     layers.SpatialDropout3D,
+    *structural.POINTWISE,
 )
 SPATIAL = tuple(
     getattr(layers, f"{name}{rank}D")
@@ -58,6 +66,7 @@ MOVING = (layers.Flatten, layers.Reshape, layers.Concatenate, raw.Concatenate)
 MERGES = (
     *(layers.Add, layers.Average, layers.Maximum, layers.Minimum, layers.Multiply, layers.Subtract),
     *(raw.Add, raw.Maximum, raw.Minimum, raw.Multiply, raw.Subtract),
+    *structural.MERGES,
 )
 
 
@@ -80,6 +89,7 @@ class Silenced:
         self._free = 2
         self._reads: list[np.ndarray] = []
         self._along: dict[tuple[int, int], np.ndarray] = {}
+        self._zeroed: dict[int, list] = defaultdict(list)
         ones = [np.ones((1, *x.shape[1:])) for x in model.inputs]
         masks = _keras.walk(model, ones, self._pass)
         for mask in masks:
@@ -92,16 +102,43 @@ class Silenced:
         reads = iter(self._reads)
 
         def call(visited):
-            if _reads(visited.operation):
-                given = visited.args[0]
-                mask = ops.convert_to_tensor(self._final(next(reads)), dtype=given.dtype)
-                return visited.operation(given * mask)
+            if _reads(_unwrapped(visited.operation)):
+                given, mask = visited.args[0], self._final(next(reads))
+                if isinstance(visited.operation, layers.TimeDistributed):
+                    mask = mask[:, None]
+                mask = ops.convert_to_tensor(mask, dtype=given.dtype)
+                return visited.operation(ops.where(mask > 0, given, 0 * mask))
+            if is_unscaled(visited.operation):
+                kept = [ops.convert_to_tensor(self._final(mask)) for mask in next(reads)]
+                given = zip(visited.args[0], kept, strict=True)
+                return visited.operation([x * ops.cast(mask, x.dtype) for x, mask in given])
+            if type(_unwrapped(visited.operation)) in SEVERAL_WEIGHTS:
+                with self._zeros(_unwrapped(visited.operation)):
+                    return _keras.run(visited)
             if isinstance(visited.operation, REDUCING):
                 return self._over_kept(visited.operation, visited.args[0], next(reads))
+            if isinstance(visited.operation, structural.REDUCTIONS):
+                mask = self._final(next(reads))
+                return structural.reduced_over_kept(visited.operation, visited.args[0], mask)
+            if isinstance(visited.operation, structural.PRODUCTS):
+                return visited.operation(*self._masked(visited, reads))
             return _keras.run(visited)
 
         found = _keras.walk(self.model, [ops.convert_to_tensor(each) for each in x], call)
         return [np.asarray(ops.convert_to_numpy(y), np.float64) for y in found]
+
+    def _masked(self, call, reads):
+        """Return a product's factors with zeros for what is gone."""
+
+        symbolic = iter(keras.tree.flatten(call.node.arguments.args))
+
+        def masked(value):
+            if not isinstance(next(symbolic), keras.KerasTensor):
+                return value
+            mask = ops.convert_to_tensor(self._final(next(reads)), dtype=value.dtype)
+            return ops.where(mask > 0, value, 0 * mask)
+
+        return keras.tree.map_structure(masked, call.args)
 
     def zero_reads(self) -> None:
         """Set to zero, in the model itself, every weight that reads a removed channel."""
@@ -111,6 +148,60 @@ class Silenced:
             shape = [1] * len(kernel.shape)
             shape[axis] = -1
             kernel.assign(ops.convert_to_numpy(kernel.value) * kept.reshape(shape))
+        for variable, zeroed in self._zeroed_values([*self._zeroed]):
+            variable.assign(zeroed)
+
+    @contextlib.contextmanager
+    def _zeros(self, layer):
+        """Set to zero what a layer reads of removed channels, for a while."""
+        zeroed = self._zeroed_values([id(layer)])
+        before = [_numbers(variable) for variable, _ in zeroed]
+        for variable, value in zeroed:
+            variable.assign(value)
+        yield
+        for (variable, _), value in zip(zeroed, before, strict=True):
+            variable.assign(value)
+
+    def _zeroed_values(self, owners):
+        """Return variables of some layers and their values with zeros."""
+        values = {}
+        for variable, axis, mask in [each for owner in owners for each in self._zeroed[owner]]:
+            _, value = values.get(id(variable), (variable, _numbers(variable)))
+            kept = _spread(self._final(mask), axis, variable.shape)
+            values[id(variable)] = (variable, value * kept)
+        return list(values.values())
+
+    def planned(self, path: str, width: int) -> np.ndarray:
+        """Return the mask of units that the plan names."""
+        units = np.zeros(width)
+        units[self.plan.kept.get(path, slice(None))] = 1
+        return units
+
+    def weight(self, layer, variable, axis: int, mask, reads: bool = False) -> None:
+        """Say that a mask lies along an axis of a variable, which may read what is masked."""
+        self._lies_along(variable, axis, mask)
+        if reads:
+            self._zeroed[id(layer)].append((variable, axis, mask))
+
+    def takes(self, masks) -> None:
+        """Mask what a layer is given."""
+        self._reads.append(masks)
+
+    def moves(self, inner, outer) -> None:
+        """Zero what an inner layer reads when the outer one is run."""
+        self._zeroed[id(outer)] += self._zeroed.pop(id(inner), [])
+
+    def is_even(self, mask, axis: int) -> bool:
+        return not _varies(self._resolved(mask), axis)
+
+    def keep(self, mask) -> None:
+        self.unite(mask, np.ones_like(mask))
+
+    def vector(self, mask, axis: int) -> np.ndarray:
+        return self._vector(mask, axis)
+
+    def unite(self, first, second) -> None:
+        self._unite(first, second)
 
     def sliced(self, variable, value=None) -> np.ndarray:
         """Return what is left of a variable, or of a value of the same shape."""
@@ -124,6 +215,12 @@ class Silenced:
         operation = call.operation
         masks = [m for m in keras.tree.flatten((call.args, call.kwargs)) if _is_mask(m)]
         shape = (1, *call.node.outputs[0].shape[1:])
+        if isinstance(operation, layers.Wrapper):
+            return self._wrapped(call, masks[0], shape)
+        if type(operation) in SEVERAL_WEIGHTS:
+            path = self._paths.setdefault(id(operation), call.path)
+            shapes = [(1, *output.shape[1:]) for output in call.node.outputs]
+            return SEVERAL_WEIGHTS[type(operation)](self, path, operation, masks, shapes)
         if _reads(operation):
             return self._weighted(call, masks[0], shape)
         if isinstance(operation, DEPTHWISE):
@@ -137,6 +234,7 @@ class Silenced:
                     self._lies_along(operation.alpha, axis, self._vector(masks[0], axis + 1))
             return masks[0]
         if isinstance(operation, MERGES):
+            structural.join_constants(self, call.args, masks)
             return self._merged(masks, shape)
         if isinstance(operation, layers.BatchNormalization):
             along = self._vector(masks[0], operation.axis % masks[0].ndim)
@@ -148,13 +246,42 @@ class Silenced:
             return _moved(operation(*_as_tensors(call.args)))
         if isinstance(operation, raw.GetItem):
             return masks[0][call.args[1] if len(call.args) > 1 else call.kwargs["key"]]
-        if isinstance(operation, (*SPATIAL, *POOLED)):
+        found = self._pass_structural(call, masks)
+        if found is not None:
+            return found
+        if isinstance(operation, (*SPATIAL, *POOLED, *structural.IMAGES)):
             return self._spread_over_space(operation, masks[0], shape)
         if isinstance(operation, raw.Pad):
             return self._padded(operation, masks[0])
         for mask in masks:
             self._unite(mask, np.ones_like(mask))
-        return np.ones(shape)
+        return [np.ones((1, *tensor.shape[1:])) for tensor in call.node.outputs]
+
+    def _pass_structural(self, call, masks):
+        operation = call.operation
+        if isinstance(operation, structural.MOVING):
+            return structural.moved(operation, call.args)
+        if isinstance(operation, structural.REDUCTIONS):
+            self._reads.append(masks[0])
+            return structural.reduced(self, operation, masks[0])
+        if isinstance(operation, structural.ALONG):
+            return structural.along(self, operation, masks[0])
+        if isinstance(operation, structural.PRODUCTS):
+            self._reads += masks
+            return structural.multiplied(self, operation, call.args)
+        if isinstance(operation, getattr(nn, "Glu", ())):
+            return structural.half_gated(self, operation, masks[0])
+        if isinstance(operation, layers.Embedding):
+            return self._embedded(call, masks[0])
+        return None
+
+    def _embedded(self, call, mask):
+        path = self._paths.setdefault(id(call.operation), call.path)
+        units = np.zeros(call.operation.output_dim)
+        units[self.plan.kept.get(path, slice(None))] = 1
+        self._lies_along(call.operation._embeddings, 1, units)
+        self._unite(mask, np.ones_like(mask))
+        return np.broadcast_to(units, (*mask.shape, len(units))).copy()
 
     def _is_pointwise(self, operation) -> bool:
         if isinstance(operation, layers.Normalization):
@@ -164,6 +291,24 @@ class Silenced:
         if isinstance(operation, layers.Activation):
             return operation.activation is not keras.activations.softmax
         return isinstance(operation, POINTWISE)
+
+    def _wrapped(self, call, mask, shape):
+        """Pass a mask through a layer inside of another one."""
+        wrapper, inner = call.operation, call.operation.layer
+        slices = isinstance(wrapper, layers.TimeDistributed)
+        mask, shape = (mask[:, 0], (1, *shape[2:])) if slices else (mask, shape)
+        node = SimpleNamespace(outputs=[SimpleNamespace(shape=shape)])
+        path = f"{call.path}/{inner.name}"
+        called = SimpleNamespace(operation=inner, path=path, args=(mask,), kwargs={}, node=node)
+        found = self._pass(called)
+        if slices:
+            (found,) = found if isinstance(found, list) else [found]
+            return np.broadcast_to(found[:, None], (1, *call.node.outputs[0].shape[1:]))
+        kernel = wrapper.kernel
+        along = self._along.get((id(kernel), len(kernel.shape) - 1))
+        if along is not None:
+            self._lies_along(wrapper.vector_u, 1, along)
+        return found
 
     def _weighted(self, call, mask, shape):
         layer = call.operation
@@ -304,6 +449,14 @@ class Silenced:
     def _final(self, mask) -> np.ndarray:
         """Return booleans; what stayed open is kept."""
         return self._resolved(mask) > 0
+
+
+def _numbers(variable) -> np.ndarray:
+    return np.array(ops.convert_to_numpy(variable.value))
+
+
+def _unwrapped(operation):
+    return operation.layer if isinstance(operation, layers.Wrapper) else operation
 
 
 def _reads(operation) -> bool:

@@ -7,6 +7,7 @@ does not apply to `x`.
 import keras
 import numpy as np
 from keras import layers, ops
+from steps_sequences import STEPS_SEQUENCES
 
 ACTIVATIONS = [
     name
@@ -395,4 +396,5 @@ STEPS = (
     nested_model,
     flat_and_back,
     mixing,
+    *STEPS_SEQUENCES,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 from typing import Any
 
 import keras
@@ -91,17 +92,27 @@ def _operation_shapes(operation: Any, shapes: dict[int, tuple]) -> list[tuple[An
     if isinstance(operation, keras.layers.InputLayer):
         return [*found, (operation, "_batch_shape", shapes[id(live[0].outputs[0])])]
     if isinstance(operation, keras.layers.Layer):
-        found += _input_shapes(operation, live[0].arguments.args, shapes)
+        found += _input_shapes(operation, live[0].arguments, shapes)
     return found
 
 
-def _input_shapes(layer: Any, args: tuple, shapes: dict[int, tuple]) -> list[tuple[Any, str, Any]]:
+def _input_shapes(
+    layer: Any, arguments: SymbolicArguments, shapes: dict[int, tuple]
+) -> list[tuple[Any, str, Any]]:
     """Return what a layer remembers of its inputs' shapes: where it was built, what it takes."""
     found = []
-    taken = tree.map_structure(lambda tensor: shapes.get(id(tensor), tensor.shape), args[0])
+    bound = inspect.signature(layer.call).bind(*arguments.args, **arguments.kwargs).arguments
+    given = {
+        f"{name}_shape": tree.map_structure(lambda t: shapes.get(id(t), t.shape), value)
+        for name, value in bound.items()
+        if all(isinstance(each, keras.KerasTensor) for each in tree.flatten(value))
+    }
+    taken = next(iter(given.values()))
     built = layer._build_shapes_dict
     if built is not None and len(built) == 1:
         found.append((layer, "_build_shapes_dict", {next(iter(built)): taken}))
+    elif built is not None and built.keys() <= given.keys():
+        found.append((layer, "_build_shapes_dict", {name: given[name] for name in built}))
     if getattr(layer, "_build_input_shape", None) is not None:
         found.append((layer, "_build_input_shape", taken))
     spec = layer.input_spec if function_of(layer) is None else None

@@ -1,8 +1,8 @@
 """One short rule a layer type: how channel labels pass through it, and what carries them.
 
 A rule is a function `rule(visit, trace) -> ids` of a `Visit` (the layer and the labels that come
-in) and the `Tracer` it reports to. It returns the channel ids of the output. What has no rule is
-never guessed: its channels stay, and the report says so.
+in) and the `Tracer` it reports to. It returns the channel ids of the output, or a list of those of
+all outputs. What has no rule is never guessed: its channels stay, and the report says so.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def register_rule(*operations: type) -> Callable[[Rule], Rule]:
 
     Returns:
         A decorator for the rule, a function of a `Visit` and a `Tracer` that returns the ids of
-        the output.
+        the output, or a list of those of all outputs.
 
     Example:
 
@@ -59,6 +59,11 @@ def rule_for(operation: Any) -> Rule | None:
     return None
 
 
+def named(module: Any, names: str) -> tuple[type, ...]:
+    """Return the classes of these names, separated by spaces; older Keras has fewer."""
+    return tuple(getattr(module, name) for name in names.split() if hasattr(module, name))
+
+
 _SHARED = ("call", "build")
 
 
@@ -67,9 +72,18 @@ def _method(operation: Any, name: str) -> Any:
 
 
 from prune_keras.rules import (  # noqa: E402, F401
+    attention,
+    contracting,
     convolutional,
+    einsum,
     elementwise,
+    lookups,
     normalizing,
+    recurrent,
+    reducing,
+    shaping,
+    slicing,
     structural,
     weighted,
+    wrapping,
 )

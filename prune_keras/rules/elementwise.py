@@ -7,16 +7,46 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers
-from keras.src.ops import core
+from keras.src.ops import core, math, nn
 from keras.src.ops import numpy as raw
 
 from prune_keras.labels import Labels, varies, varying_axes
-from prune_keras.rules import register_rule
+from prune_keras.rules import named, register_rule
 
 ELEMENTWISE_ACTIVATIONS = frozenset(
     "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu "
     "linear log_sigmoid mish relu relu6 selu sigmoid silu soft_shrink softplus softsign "
     "sparse_plus sparse_sigmoid squareplus swish tanh tanh_shrink threshold".split()
+)
+
+UNARY = (
+    *(core.Cast, core.StopGradient, *named(core, "SaturateCast")),
+    *named(
+        raw,
+        "Abs Absolute Arccos Arccosh Arcsin Arcsinh Arctan Arctanh Cbrt Ceil Copy Cos Cosh Deg2rad "
+        "Exp Exp2 Expm1 Fabs Floor Log Log10 Log1p Log2 NanToNum Negative Rad2deg Reciprocal Round "
+        "Sign Sin Sinc Sinh Sqrt Square Tan Tanh Trunc",
+    ),
+    *named(
+        nn,
+        "Celu Elu Gelu HardShrink HardSigmoid HardSilu HardTanh LeakyRelu LogSigmoid Relu Relu6 "
+        "Selu Sigmoid Silu SoftShrink Softplus Softsign SparsePlus SparseSigmoid Squareplus "
+        "TanhShrink Threshold",
+    ),
+    *named(math, "Erf Erfc Erfinv Rsqrt"),
+)
+# What these return is no activation: truth values, bits, constants.
+UNARY_WITHOUT_GRADIENT = named(
+    raw,
+    "BitwiseInvert BitwiseNot Isfinite Isinf Isnan Isneginf Isposinf LogicalNot OnesLike Signbit "
+    "ZerosLike",
+)
+OF_SEVERAL = named(
+    raw,
+    "Add Arctan2 BitwiseAnd BitwiseLeftShift BitwiseOr BitwiseRightShift BitwiseXor Divide "
+    "DivideNoNan Equal FloorDivide Fmax Fmin Fmod Gcd Greater GreaterEqual Heaviside Hypot Isclose "
+    "Lcm Ldexp LeftShift Less LessEqual Logaddexp Logaddexp2 LogicalAnd LogicalOr LogicalXor "
+    "Maximum Minimum Mod Multiply Nextafter NotEqual Power RightShift Subtract TrueDivide Where",
 )
 
 
@@ -49,9 +79,21 @@ def fix_mixing_activation(visit, units: np.ndarray, trace) -> None:
     layers.SpatialDropout1D,
     layers.SpatialDropout2D,
     layers.SpatialDropout3D,
-    core.Cast,
+    *UNARY,
 )
 def pointwise(visit, trace):
+    return trace.pointwise(visit)
+
+
+@register_rule(*UNARY_WITHOUT_GRADIENT)
+def passed(visit, trace):
+    return visit.input.ids
+
+
+@register_rule(raw.Clip)
+def clip(visit, trace):
+    if max(np.size(visit.operation.x_min), np.size(visit.operation.x_max)) > 1:
+        trace.fix(visit.input.ids, f"{visit.path} holds a bound for each of them")
     return trace.pointwise(visit)
 
 
@@ -62,11 +104,6 @@ def activation(visit, trace):
         trace.fix(visit.input.ids, f"{visit.path}: {reason}")
         return visit.input.ids
     return trace.pointwise(visit)
-
-
-@register_rule(layers.Softmax)
-def softmax(visit, trace):
-    return trace.fix(visit.input.ids, f"{visit.path} is a softmax over them")
 
 
 @register_rule(layers.Dropout, layers.AlphaDropout)
@@ -86,18 +123,14 @@ def dropout(visit, trace):
     layers.Minimum,
     layers.Multiply,
     layers.Subtract,
-    raw.Add,
-    raw.Maximum,
-    raw.Minimum,
-    raw.Multiply,
-    raw.Subtract,
+    *OF_SEVERAL,
 )
 def merge(visit, trace):
     """Unite what meets at one entry; a tensor of one channel broadcasts without being united."""
     rank = len(visit.shape)
-    if any(np.size(value) > 1 for value in _constants(visit)):
-        trace.fix(visit.input.ids, f"{visit.path} joins them with a constant array")
     tensors = [_aligned(labels, rank) for labels in visit.inputs]
+    for constant in _constants(visit):
+        _join_constant(visit, trace, tensors, tuple(np.shape(constant)))
     whole = [t for t in tensors if not _broadcasts(t, tensors)]
     if not whole:
         for labels in tensors:
@@ -111,6 +144,14 @@ def merge(visit, trace):
         trace.partition.unite(whole[0].ids, other.ids)
     sizes = np.broadcast_shapes(*(t.ids.shape for t in whole))
     return np.broadcast_to(whole[0].ids, sizes)
+
+
+def _join_constant(visit, trace, tensors: list[Labels], shape: tuple) -> None:
+    """Fix the channels along an axis on which a constant array has an entry for each."""
+    for axis, size in zip(range(-1, -len(shape) - 1, -1), reversed(shape), strict=True):
+        for labels in tensors:
+            if size > 1 and -axis <= labels.rank and varies(labels.ids, axis):
+                trace.fix(labels.ids, f"{visit.path} joins them with a constant array")
 
 
 def _constants(visit) -> list:

@@ -8,6 +8,7 @@ from keras import layers
 from prune_keras.labels import varies
 from prune_keras.rules import register_rule
 from prune_keras.rules.convolutional import tied_groups
+from prune_keras.rules.shaping import without_batch
 
 
 @register_rule(layers.BatchNormalization)
@@ -80,7 +81,3 @@ def prelu(visit, trace):
     }
     trace.weight(visit, alpha, axes)
     return trace.pointwise(visit)
-
-
-def without_batch(axis: int, rank: int) -> int:
-    return axis if axis < 0 else axis - 1

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 from keras import layers
+from keras.src.ops import nn
 from keras.src.ops import numpy as raw
 
-from prune_keras import _keras
 from prune_keras.labels import Labels, kept_sizes, varies, varying_axes
-from prune_keras.rules import register_rule
+from prune_keras.rules import named, register_rule
 from prune_keras.rules.convolutional import channel_axis
 
 
@@ -30,6 +30,9 @@ from prune_keras.rules.convolutional import channel_axis
     layers.ZeroPadding1D,
     layers.ZeroPadding2D,
     layers.ZeroPadding3D,
+    *named(layers, "AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D"),
+    *named(layers, "AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D"),
+    *named(nn, "AveragePool MaxPool AdaptiveAveragePool AdaptiveMaxPool"),
 )
 def spatial(visit, trace):
     return _along_channels_only(visit, trace)
@@ -92,7 +95,7 @@ def concatenate(visit, trace):
     axis = axis if axis < 0 else axis - 1
     if None in (labels.shape[axis] for labels in visit.inputs):
         joined = any(varies(labels.ids, axis) for labels in visit.inputs)
-        return _unknown_size(visit, trace) if joined else _same(visit, trace)
+        return _unknown_size(visit, trace) if joined else same(visit, trace)
     parts = [_sized(labels, axis) for labels in visit.inputs]
     sizes = [np.array(part.shape) for part in parts]
     shape = np.max(sizes, axis=0)
@@ -100,7 +103,7 @@ def concatenate(visit, trace):
     return trace.rectangle(np.concatenate(whole, axis=axis))
 
 
-def _same(visit, trace) -> np.ndarray:
+def same(visit, trace) -> np.ndarray:
     """Unite tensors that are joined along an axis on which none of them holds channels."""
     first, *others = visit.inputs
     for other in others:
@@ -171,58 +174,3 @@ def _new_pad_width(visit, axis: int, before: int, after: int) -> Callable:
         return changed
 
     return new_pad_width
-
-
-@register_rule(raw.GetItem)
-def get_item(visit, trace):
-    """Slices follow numpy; a step over channels ties each period, so that the step stays true."""
-    key = _key(visit)
-    slices = _as_slices(key, visit.input.rank + 1)
-    if slices is None or slices[0] != slice(None):
-        trace.fix(visit.input.ids, f"{visit.path} picks single entries of them")
-        return trace.nothing(len(visit.shape), f"{visit.path} picks single entries")
-    ids = visit.input.ids
-    for axis, part in enumerate(slices[1:]):
-        if part != slice(None) and varies(ids, axis):
-            ids = _sliced(visit, trace, ids, axis, part)
-    return ids
-
-
-def _key(visit):
-    return visit.args[1] if len(visit.args) > 1 else visit.kwargs["key"]
-
-
-def _sliced(visit, trace, ids: np.ndarray, axis: int, part: slice) -> np.ndarray:
-    start, stop, step = part.indices(visit.input.shape[axis])
-    taken = ids.take(range(start, stop, step), axis)
-    if step < 1 or len(varying_axes(ids)) > 1:
-        trace.fix(ids, f"{visit.path} picks them backwards, or along several axes")
-        return taken
-    for later in range(1, step):
-        others = ids.take(range(start + later, ids.shape[axis], step), axis)
-        firsts = ids.take(range(start, ids.shape[axis], step), axis)
-        trace.partition.unite(firsts.take(range(others.shape[axis]), axis), others)
-    trace.setting(visit.node, "arguments", ids, _new_arguments(visit, axis, start, stop, step))
-    return taken
-
-
-def _as_slices(key, rank: int) -> list[slice] | None:
-    """Return one slice an axis, or None for a key that holds anything else."""
-    parts = list(key) if isinstance(key, tuple | list) else [key]
-    if Ellipsis in [part for part in parts if not isinstance(part, slice)]:
-        at = next(i for i, part in enumerate(parts) if part is Ellipsis)
-        parts[at : at + 1] = [slice(None)] * (rank - len(parts) + 1)
-    parts += [slice(None)] * (rank - len(parts))
-    return parts if all(isinstance(part, slice) for part in parts) else None
-
-
-def _new_arguments(visit, axis: int, start: int, stop: int, step: int) -> Callable:
-    slices = _as_slices(_key(visit), visit.input.rank + 1)
-
-    def new_arguments(mask: np.ndarray):
-        kept = mask.reshape(-1)
-        changed = list(slices or [])
-        changed[axis + 1] = slice(int(kept[:start].sum()), int(kept[:stop].sum()), step)
-        return _keras.with_argument(visit.node, 1, "key", tuple(changed))
-
-    return new_arguments

@@ -1,0 +1,168 @@
+"""Rules of attention: whole heads, the width of values, and what projections read and make.
+
+A head has a slice of every projection; heads and values are scored by the kernel that makes values.
+The width of keys stays, since the scale of the products counts it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import layers
+
+from prune_keras.labels import Labels, product, vector
+from prune_keras.rules import register_rule
+from prune_keras.rules.convolutional import count
+from prune_keras.rules.wrapping import inside, remember
+
+
+@register_rule(layers.MultiHeadAttention)
+def multi_head_attention(visit, trace):
+    layer = visit.operation
+    if _strange(visit, trace):
+        return trace.refuse(visit, f"{visit.path} computes or returns scores in a way of its own")
+    query, value, key = _tensors(visit)
+    kernel = layer._value_dense._kernel
+    heads = trace.units(visit, kernel, axis=1, tap_axis=None, name="heads")
+    values = trace.units(visit, kernel, axis=2, tap_axis=None, name="value")
+    _project(visit, trace, layer._query_dense, query, heads)
+    _project(visit, trace, layer._key_dense, key, heads)
+    _project(visit, trace, layer._value_dense, value, heads, values)
+    if getattr(layer, "_use_gate", False):
+        _project(visit, trace, layer._gate_dense, query, heads, values)
+    attended = (key.shape[axis % (key.rank + 1) - 1] for axis in layer._attention_axes)
+    pairs = product([*query.shape[:-1], *attended])
+    trace.multiplied([heads], product([pairs, layer._key_dim]))
+    trace.multiplied([heads, values], pairs)
+    trace.setting(layer, "_num_heads", heads, count)
+    trace.setting(layer, "_value_dim", values, count)
+    units = _output(visit, trace, query, heads, values)
+    _set_output_shape(trace, layer, units, trace.along(query, -1, visit.path))
+    return _outputs(visit, units, heads)
+
+
+if hasattr(layers, "GroupQueryAttention"):
+
+    @register_rule(layers.GroupQueryAttention)
+    def group_query_attention(visit, trace):
+        """Heads of queries go with the head of keys and values that they share."""
+        layer = visit.operation
+        if _strange(visit, trace):
+            reason = f"{visit.path} computes or returns scores in a way of its own"
+            return trace.refuse(visit, reason)
+        query, value, key = _tensors(visit)
+        kernel = layer._value_dense._kernel
+        shared = trace.units(visit, kernel, axis=1, tap_axis=None, name="heads")
+        heads = np.repeat(shared, layer.num_repeats)
+        _project(visit, trace, layer._query_dense, query, heads)
+        _project(visit, trace, layer._key_dense, key, shared)
+        _project(visit, trace, layer._value_dense, value, shared)
+        if getattr(layer, "use_gate", False):
+            _project(visit, trace, layer._gate_dense, query, heads)
+        pairs = product([*query.shape[:-1], key.shape[-2], 2 * layer.head_dim])
+        trace.multiplied([heads], pairs)
+        trace.setting(layer, "num_query_heads", heads, count)
+        trace.setting(layer, "num_key_value_heads", shared, count)
+        units = _output(visit, trace, query, heads)
+        for labels in (query, value):  # Keras takes all three to be equally wide
+            trace.partition.unite(units, trace.along(labels, -1, visit.path))
+        trace.setting(layer, "feature_dim", units, count)
+        return _outputs(visit, units, heads)
+
+
+def _tensors(visit) -> tuple[Labels, Labels, Labels]:
+    query, value = visit.argument(0, "query"), visit.argument(1, "value")
+    key = visit.argument(2, "key")
+    return query, value, value if key is None else key
+
+
+def _strange(visit, trace) -> bool:
+    """Fix masks that are passed in; tell whether scores are other than the rules take them."""
+    known = [id(labels) for labels in _tensors(visit)]
+    for labels in visit.inputs:
+        if id(labels) not in known:
+            trace.fix(labels.ids, f"{visit.path} takes them as a mask")
+    compute = type(visit.operation)._compute_attention
+    own = not compute.__module__.startswith("keras.src.")
+    return own or (len(visit.shapes) > 1 and visit.input.rank != 2)
+
+
+def _project(visit, trace, dense, x: Labels, heads: np.ndarray, width: Any = None) -> None:
+    """Record a projection of the channels of a tensor to heads, and what the layer remembers."""
+    features = trace.along(x, -1, visit.path)
+    made = {1: heads} if width is None else {1: heads, 2: width}
+    call = inside(visit, dense, visit.shapes, x)
+    axes = {0: features, **made}
+    trace.weight(call, dense._kernel, axes, reads=(0,), times=x.positions(-1))
+    trace.weight(call, dense.bias, {axis - 1: ids for axis, ids in made.items()})
+    remember(trace, dense, Labels(vector(features, -1, x.rank), x.shape))
+    _set_sizes(trace, dense, "partial_output_shape", made, dense.partial_output_shape)
+
+
+def _output(visit, trace, query: Labels, heads: np.ndarray, width: Any = None) -> np.ndarray:
+    """Record the projection from heads to the layer's units."""
+    dense = visit.operation._output_dense
+    units = trace.units(visit, dense._kernel, axis=-1, tap_axis=-1)
+    read = {0: heads} if width is None else {0: heads, 1: width}
+    call, times = inside(visit, dense, visit.shapes, query), query.positions(-1)
+    trace.weight(call, dense._kernel, {**read, -1: units}, reads=tuple(read), times=times)
+    trace.weight(call, dense.bias, {-1: units})
+    last = {2: units}
+    _set_sizes(trace, dense, "partial_output_shape", last, dense.partial_output_shape)
+    if dense._build_shapes_dict is not None:
+        shape = dense._build_shapes_dict["input_shape"]
+        moved = {axis + 1: ids for axis, ids in read.items()}
+        _set_sizes(trace, dense, "_build_shapes_dict", moved, shape, "input_shape")
+    return units
+
+
+def _set_sizes(trace, owner, name: str, along: dict, shape: tuple, key: str = "") -> None:
+    """Record an attribute that is a shape of which the last axes, numbered 1 and 2, hold ids."""
+    ends = np.cumsum([len(ids) for ids in along.values()])[:-1]
+
+    def new_shape(kept: np.ndarray) -> Any:
+        sizes = list(shape)
+        for axis, part in zip(along, np.split(kept, ends), strict=True):
+            sizes[axis - 3] = count(part)
+        return {key: tuple(sizes)} if key else tuple(sizes)
+
+    trace.setting(owner, name, np.concatenate([*along.values()]), new_shape)
+
+
+def _set_output_shape(trace, layer, units: np.ndarray, features: np.ndarray) -> None:
+    """Say how wide the output is once it may differ from the queries, which is Keras' default."""
+    given, made = layer._output_shape, layer._output_dense.partial_output_shape
+
+    def new_shape(kept: np.ndarray) -> Any:
+        if given is None and kept.all():
+            return None
+        return (*(given or made[-1:])[:-1], count(kept[: len(units)]))
+
+    trace.setting(layer, "_output_shape", np.concatenate([units, features]), new_shape)
+
+
+def _outputs(visit, units: np.ndarray, heads: np.ndarray) -> list:
+    found = [vector(units, -1, len(visit.shape))]
+    return found + [vector(heads, 0, len(shape)) for shape in visit.shapes[1:]]
+
+
+@register_rule(layers.Attention, layers.AdditiveAttention)
+def attention(visit, trace):
+    """Queries meet keys channel by channel; the channels of values are passed on."""
+    layer, given = visit.operation, visit.argument(0, "inputs")
+    query, value, key = (*given, given[1])[:3]
+    for mask in visit.inputs[len(given) :]:
+        trace.fix(mask.ids, f"{visit.path} takes them as a mask")
+    channels, values = (trace.along(labels, -1, visit.path) for labels in (query, value))
+    trace.partition.unite(channels, trace.along(key, -1, visit.path))
+    scaled = isinstance(layer, layers.AdditiveAttention) and layer.scale is not None
+    for variable in layer.weights:
+        trace.weight(visit, variable, {0: channels} if scaled else {}, reads=(0,) if scaled else ())
+    if not scaled:
+        trace.note(channels, f"{visit.path} compares along the channels that are left")
+    pairs = product([*query.shape[:-1], key.shape[-2]])
+    trace.multiplied([channels], pairs)
+    trace.multiplied([values], pairs)
+    scores = [trace.nothing(len(s), f"{visit.path} returns its scores") for s in visit.shapes[1:]]
+    return [vector(values, -1, len(visit.shape)), *scores]

@@ -1,0 +1,159 @@
+"""Rules of recurrent layers: gates side by side along the kernels' last axis, one unit in each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from keras import layers, tree
+from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
+
+from prune_keras.labels import Labels, product, vector
+from prune_keras.rules import register_rule
+from prune_keras.rules.convolutional import count
+from prune_keras.rules.elementwise import activation_mixes
+from prune_keras.rules.wrapping import inside, remember
+
+GATES = {layers.SimpleRNNCell: 1, layers.GRUCell: 3, layers.LSTMCell: 4, ConvLSTMCell: 4}
+
+
+@register_rule(layers.RNN, layers.SimpleRNN, layers.GRU, layers.LSTM)
+def recurrent(visit, trace):
+    """Follow the channels from cell to cell; all states of a cell hold its units."""
+    layer, x = visit.operation, visit.argument(0, "sequences")
+    stacked = isinstance(layer.cell, layers.StackedRNNCells)
+    cells = list(layer.cell.cells) if stacked else [layer.cell]
+    if not isinstance(x, Labels) or {type(cell) for cell in cells} - {*GATES}:
+        return trace.refuse(visit, f"{visit.path} has a cell without a rule")
+    ids, units = trace.along(x, -1, visit.path), []
+    for cell in cells:
+        call = inside(visit, cell, visit.shapes, x) if stacked else visit
+        tap_axis = -1 if cell is cells[-1] else None
+        remember(trace, cell, Labels(ids, (len(ids),)))
+        ids = _cell(call, trace, cell, ids, x.shape[0], tap_axis)
+        trace.setting(cell, "state_size", ids, _size_like(cell.state_size))
+        units.append(ids)
+    known = list(layer.state_size)
+    if stacked:
+        trace.setting(layer, "state_size", np.concatenate(units), _sizes_like(known, units))
+    else:
+        trace.setting(layer, "state_size", ids, _size_like(known))
+    states = [
+        u for u, cell in zip(units, cells, strict=True) for _ in tree.flatten(cell.state_size)
+    ]
+    _fix_stateful(visit, trace, units)
+    return _outputs(visit, trace, ids, states, axis=-1)
+
+
+def _size_like(known: Any) -> Callable:
+    """Return a function that counts units once for each size in a structure."""
+    return lambda kept: tree.map_structure(lambda _: count(kept), known)
+
+
+def _sizes_like(known: list, units: list[np.ndarray]) -> Callable:
+    """Return a function that counts the units of each cell, for the states of all cells."""
+    ends = np.cumsum([len(ids) for ids in units])[:-1]
+
+    def new_sizes(kept: np.ndarray) -> list:
+        parts = np.split(kept, ends)
+        return [_size_like(size)(part) for size, part in zip(known, parts, strict=True)]
+
+    return new_sizes
+
+
+@register_rule(layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
+def recurrent_convolution(visit, trace):
+    cell, x = visit.operation.cell, visit.argument(0, "sequences")
+    last = list(range(-1 - cell.rank, 0))
+    axis = last[0] if cell.data_format == "channels_first" else -1
+    channels = trace.along(x, axis, visit.path)
+    remember(trace, cell, Labels(vector(channels, axis, x.rank - 1), x.shape[1:]))
+    steps = product([x.shape[0], *(visit.shape[i] for i in last if i != axis)])
+    units = _cell(visit, trace, cell, channels, steps, axis)
+    trace.setting(cell, "input_dim", channels, count)
+    _set_kernel_shape(trace, cell, channels, units)
+    _fix_stateful(visit, trace, [units])
+    return _outputs(visit, trace, units, [units, units], axis)
+
+
+def _set_kernel_shape(trace, cell, channels: np.ndarray, units: np.ndarray) -> None:
+    size, first = cell.kernel_shape[:-2], len(channels)
+
+    def new_shape(kept: np.ndarray) -> tuple:
+        return (*size, count(kept[:first]), 4 * count(kept[first:]))
+
+    trace.setting(cell, "kernel_shape", np.concatenate([channels, units]), new_shape)
+
+
+def _cell(visit, trace, cell, given: np.ndarray, steps: int | None, tap_axis) -> np.ndarray:
+    """Record the weights of a cell that runs `steps` times, and return its units."""
+    gates = GATES[type(cell)]
+    units = trace.units(visit, cell.kernel, axis=-1, tap_axis=tap_axis, copies=gates)
+    rows = np.tile(units, gates)
+    trace.weight(visit, cell.kernel, {-2: given, -1: rows}, reads=(-2,), times=steps)
+    trace.weight(visit, cell.recurrent_kernel, {-2: units, -1: rows}, reads=(-2,), times=steps)
+    trace.weight(visit, cell.bias, {-1: rows})
+    for name in ("units", "filters", "output_size"):
+        if hasattr(cell, name):
+            trace.setting(cell, name, units, count)
+    for activation in (cell.activation, getattr(cell, "recurrent_activation", None)):
+        reason = activation_mixes(activation)
+        if reason is not None:
+            trace.fix(units, f"{visit.path}: {reason}")
+    return units
+
+
+def _fix_stateful(visit, trace, units: list[np.ndarray]) -> None:
+    if visit.operation.stateful:
+        reason = f"{visit.path} keeps its states from batch to batch"
+        trace.fix(np.concatenate(units), reason)
+
+
+def _outputs(visit, trace, units: np.ndarray, states: list[np.ndarray], axis: int) -> list:
+    """Unite the states with what they start from; return the ids of all outputs."""
+    initial = tree.flatten(visit.argument(1, "initial_state") or [])
+    for labels, ids in zip(initial, states, strict=True) if initial else ():
+        trace.partition.unite(trace.along(labels, axis, visit.path), ids)
+    mask = visit.argument(2, "mask")
+    if mask is not None:
+        trace.fix(mask.ids, f"{visit.path} takes them as a mask")
+    outputs = [units, *states][: len(visit.shapes)]
+    return [vector(ids, axis, len(s)) for ids, s in zip(outputs, visit.shapes, strict=True)]
+
+
+@register_rule(layers.Bidirectional)
+def bidirectional(visit, trace):
+    """Both directions stay equally wide, as Keras takes it that they are."""
+    layer, x = visit.operation, visit.argument(0, "sequences")
+    both = (layer.forward_layer, layer.backward_layer)
+    if not isinstance(x, Labels) or _channels_first(both[0]):
+        return trace.refuse(visit, f"{visit.path} joins its directions along another axis")
+    several = 2 if layer.merge_mode is None else 1
+    states = visit.shapes[several:]
+    width = visit.shape[-1] // (2 if layer.merge_mode == "concat" else 1)
+    shapes = [(*visit.shape[:-1], width), *states[: len(states) // 2]]
+    found = [_direction(visit, trace, each, shapes, x, i) for i, each in enumerate(both)]
+    if any(a.shape != b.shape for a, b in zip(*found, strict=True)):
+        return trace.refuse(visit, f"{visit.path} has directions of different widths")
+    for a, b in zip(*found, strict=True):
+        trace.partition.unite(a, b)
+    (forward, *_), (backward, *_) = found
+    merged = [forward, backward][:several]
+    if layer.merge_mode == "concat":
+        merged = [np.concatenate([forward, backward], axis=-1)]
+    return [*merged, *found[0][1:], *found[1][1:]]
+
+
+def _channels_first(layer: Any) -> bool:
+    return getattr(layer.cell, "data_format", None) == "channels_first"
+
+
+def _direction(visit, trace, layer, shapes: list[tuple], x: Labels, number: int) -> list:
+    """Run the rule of one of the two layers."""
+    remember(trace, layer, x)
+    initial = visit.argument(1, "initial_state")
+    half = len(initial) // 2 if initial else 0
+    given = {"initial_state": initial[number * half :][:half]} if initial else {}
+    mask = visit.argument(2, "mask")
+    return trace.apply(inside(visit, layer, shapes, x, **given, mask=mask))

@@ -1,0 +1,90 @@
+"""Rules of what works along some axes: sums, means, extremes, softmax, sorting.
+
+Along an axis of positions each channel is by itself. Along the axis of channels, a reduction is
+over the ones that are left: for a sum that is the same as silencing the others, for all else the
+report notes it. What gives every channel a new value from all of them fixes them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from keras import layers
+from keras.src.ops import math, nn
+from keras.src.ops import numpy as raw
+
+from prune_keras.labels import varies
+from prune_keras.rules import named, register_rule
+from prune_keras.rules.shaping import BATCH, moves_the_batch, without_batch
+
+SUMS = named(raw, "Sum Nansum")
+REDUCTIONS = (
+    *SUMS,
+    *named(raw, "All Amax Amin Any CountNonzero Max Mean Median Min Prod Ptp Std Var"),
+    *named(raw, "Nanmax Nanmean Nanmedian Nanmin Nanprod Nanstd Nanvar"),
+    *named(math, "Logsumexp"),
+)
+POSITIONS = named(raw, "Argmax Argmin Nanargmax Nanargmin")
+SOFTMAXES = (layers.Softmax, *named(nn, "Softmax LogSoftmax Sparsemax"))
+ALONG = (
+    *named(raw, "Argsort Cumprod Cumsum Nancumprod Nancumsum Roll Sort"),
+    *named(nn, "Normalize"),
+)
+
+
+@register_rule(*REDUCTIONS, *POSITIONS, nn.Moments)
+def reduced(visit, trace):
+    operation, x = visit.operation, visit.input
+    axes = _axes(operation, x.rank)
+    if not axes or BATCH in axes:
+        return moves_the_batch(visit, trace)
+    ids = _whole_along(trace, x.ids, axes)
+    if any(varies(ids, axis) for axis in axes):
+        _over_channels(visit, trace, ids)
+        ids = trace.nothing(x.rank, f"{visit.path} leaves no channels")
+    if not getattr(operation, "keepdims", False):
+        ids = _without(ids, axes)
+    return [ids] * len(visit.shapes)
+
+
+def _over_channels(visit, trace, ids: np.ndarray) -> None:
+    if isinstance(visit.operation, POSITIONS):
+        trace.fix(ids, f"{visit.path} tells the position of one of them")
+    elif not isinstance(visit.operation, SUMS):
+        trace.note(ids, f"{visit.path} is over the channels that are left")
+
+
+def _without(ids: np.ndarray, axes: list[int]) -> np.ndarray:
+    for axis in sorted(axes, reverse=True):
+        ids = ids.take(0, axis)
+    return ids
+
+
+def _axes(operation, rank: int) -> list[int]:
+    """Return the axes along which an operation works, without the batch; none for all of them."""
+    given = operation.axes if isinstance(operation, nn.Moments) else operation.axis
+    return [] if given is None else [without_batch(a, rank) for a in np.atleast_1d(given).tolist()]
+
+
+def _whole_along(trace, ids: np.ndarray, axes: list[int]) -> np.ndarray:
+    """Unite along the axes what also differs along others, so that each lies there as a whole."""
+    others = [axis for axis in range(ids.ndim) if axis not in axes]
+    if any(varies(ids, axis) for axis in others):
+        for axis in axes:
+            trace.partition.unite(ids, ids.take([0], axis))
+            ids = ids.take([0], axis)
+    return ids
+
+
+@register_rule(*SOFTMAXES, *ALONG)
+def along_axes(visit, trace):
+    axes = _axes(visit.operation, visit.input.rank)
+    if not axes or BATCH in axes:
+        return moves_the_batch(visit, trace)
+    if len(visit.inputs) > 1:
+        return trace.refuse(visit, f"{visit.path} takes a mask")
+    ids = _whole_along(trace, visit.input.ids, axes)
+    if any(varies(ids, axis) for axis in axes):
+        softmax = isinstance(visit.operation, SOFTMAXES)
+        does = "is a softmax over them" if softmax else "works along the axis on which they lie"
+        trace.fix(ids, f"{visit.path} {does}")
+    return ids

@@ -1,0 +1,170 @@
+"""Rules of what puts entries in another order or shape: the same on labels as on numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from keras import layers
+from keras.src.ops import nn
+from keras.src.ops import numpy as raw
+
+from prune_keras.labels import kept_sizes, product, varies, vector
+from prune_keras.rules import named, register_rule
+from prune_keras.rules.convolutional import channel_axis, tied_groups
+from prune_keras.rules.structural import same
+
+BATCH = -1
+
+
+def without_batch(axis: int, rank: int) -> int:
+    """Return an axis counted without the batch, from 0 on; `BATCH` for the batch itself."""
+    return axis % (rank + 1) - 1
+
+
+def moves_the_batch(visit, trace) -> list:
+    return trace.refuse(visit, f"{visit.path} moves, joins or splits the batch")
+
+
+@register_rule(layers.Permute, raw.Transpose, raw.Moveaxis, raw.Swapaxes)
+def permuted(visit, trace):
+    order = _order(visit.operation, visit.input.rank + 1)
+    if order[0] != 0:
+        return moves_the_batch(visit, trace)
+    return visit.input.ids.transpose([axis - 1 for axis in order[1:]])
+
+
+def _order(operation, rank: int) -> Sequence[int]:
+    """Return which axis comes to stand where, the batch counted."""
+    numbered = np.empty(range(rank))  # of no entry, but each axis has its number for size
+    if isinstance(operation, layers.Permute):
+        return (0, *operation.dims)
+    if isinstance(operation, raw.Moveaxis):
+        return np.moveaxis(numbered, operation.source, operation.destination).shape
+    if isinstance(operation, raw.Swapaxes):
+        return np.swapaxes(numbered, operation.axis1, operation.axis2).shape
+    return np.transpose(numbered, operation.axes).shape
+
+
+@register_rule(raw.Reshape)
+def reshaped(visit, trace):
+    operation, ids, shape = visit.operation, visit.input.full(), visit.shape
+    new = operation.newshape
+    if ids is None or None in shape:
+        return trace.refuse(visit, f"{visit.path} reshapes an axis of unknown size")
+    if isinstance(new, int) or ids.size != product(shape):
+        return moves_the_batch(visit, trace)
+    ids = trace.rectangle(ids.reshape(shape))
+
+    def new_shape(mask: np.ndarray) -> tuple:
+        sizes = zip(new[1:], kept_sizes(mask, shape), strict=True)
+        return (new[0], *(given if given == -1 else size for given, size in sizes))
+
+    trace.setting(operation, "newshape", ids, new_shape)
+    return ids
+
+
+@register_rule(raw.Squeeze)
+def squeezed(visit, trace):
+    """Without an axis, those of size 1 are named: others may come to have one channel."""
+    operation, x = visit.operation, visit.input
+    given = operation.axis
+    if given is None:
+        axes = [axis for axis in range(x.rank) if x.shape[axis] == 1]
+        if visit.node.input_tensors[0].shape[0] == 1:
+            return moves_the_batch(visit, trace)
+        if not axes:
+            return trace.fix(x.ids, f"{visit.path} squeezes all axes of one channel")
+        named_axes = axes[0] + 1 if len(axes) == 1 else tuple(axis + 1 for axis in axes)
+        trace.setting(operation, "axis", x.ids, lambda mask: named_axes)
+    else:
+        axes = [without_batch(axis, x.rank) for axis in np.atleast_1d(given).tolist()]
+    return moves_the_batch(visit, trace) if BATCH in axes else x.ids.squeeze(tuple(axes))
+
+
+@register_rule(raw.ExpandDims)
+def expanded(visit, trace):
+    axes = np.atleast_1d(visit.operation.axis).tolist()
+    axes = [without_batch(axis, len(visit.shape)) for axis in axes]
+    return moves_the_batch(visit, trace) if BATCH in axes else np.expand_dims(visit.input.ids, axes)
+
+
+@register_rule(raw.Flip)
+def flipped(visit, trace):
+    given, x = visit.operation.axis, visit.input
+    axes = [] if given is None else np.atleast_1d(given).tolist()
+    axes = [without_batch(axis, x.rank) for axis in axes]
+    return (
+        moves_the_batch(visit, trace) if BATCH in axes or not axes else np.flip(x.ids, tuple(axes))
+    )
+
+
+@register_rule(layers.RepeatVector)
+def repeated_vector(visit, trace):
+    return visit.input.ids[None]
+
+
+@register_rule(raw.Repeat)
+def repeated(visit, trace):
+    operation, x = visit.operation, visit.input
+    axis = BATCH if operation.axis is None else without_batch(operation.axis, x.rank)
+    if axis == BATCH:
+        return moves_the_batch(visit, trace)
+    if not varies(x.ids, axis):
+        return x.ids
+    repeats = np.ravel(operation.repeats).tolist()
+    if len(repeats) > 1:
+        channels = trace.along(x, axis, visit.path)
+        trace.setting(
+            operation,
+            "repeats",
+            channels,
+            lambda mask: [times for times, kept in zip(repeats, mask, strict=True) if kept],
+        )
+    return np.repeat(x.ids, repeats, axis)
+
+
+@register_rule(raw.Tile)
+def tiled(visit, trace):
+    rank = visit.input.rank + 1
+    repeats = np.ravel(visit.operation.repeats).tolist()
+    repeats = [1] * (rank - len(repeats)) + repeats
+    if len(repeats) > rank or repeats[0] != 1:
+        return moves_the_batch(visit, trace)
+    ids = visit.input.ids
+    return np.tile(ids, [n if varies(ids, axis) else 1 for axis, n in enumerate(repeats[1:])])
+
+
+@register_rule(raw.BroadcastTo)
+def broadcast(visit, trace):
+    shape, x = tuple(visit.operation.shape), visit.input
+    if len(shape) != x.rank + 1:
+        return moves_the_batch(visit, trace)
+    trace.setting(
+        visit.operation, "shape", x.ids, lambda mask: (shape[0], *kept_sizes(mask, shape[1:]))
+    )
+    return x.ids
+
+
+@register_rule(raw.Stack)
+def stacked(visit, trace):
+    """Tensors that are stacked stay equally wide: channel `j` of all of them is one."""
+    axis = without_batch(visit.operation.axis, len(visit.shape))
+    if axis == BATCH:
+        return moves_the_batch(visit, trace)
+    return np.expand_dims(same(visit, trace), axis)
+
+
+@register_rule(*named(nn, "DepthToSpace"))
+def depth_to_space(visit, trace):
+    """The channels that become one channel's block of positions are one."""
+    axis = channel_axis(visit.operation)
+    channels = trace.along(visit.input, axis, visit.path)
+    return vector(tied_groups(trace, channels, visit.operation.block_size**2), axis, 3)
+
+
+@register_rule(*named(nn, "SpaceToDepth"))
+def space_to_depth(visit, trace):
+    axis = channel_axis(visit.operation)
+    channels = trace.along(visit.input, axis, visit.path)
+    return vector(np.tile(channels, visit.operation.block_size**2), axis, 3)

@@ -1,0 +1,163 @@
+"""Rules of what takes a part of a tensor, or cuts it into parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from keras.src.ops import core, nn
+from keras.src.ops import numpy as raw
+
+from prune_keras import _keras
+from prune_keras.labels import varies, varying_axes, vector
+from prune_keras.rules import named, register_rule
+from prune_keras.rules.convolutional import tied_groups
+from prune_keras.rules.shaping import BATCH, moves_the_batch, without_batch
+
+
+@register_rule(raw.GetItem)
+def get_item(visit, trace):
+    """Slices follow numpy; a step over channels ties each period, so that the step stays true."""
+    parts, ids = _parts(visit), visit.input.ids
+    if not parts or parts[0] != slice(None):
+        return trace.refuse(visit, f"{visit.path} picks single entries of them")
+    places = [place for place, part in enumerate(parts) if part is not None]
+    for axis, place in enumerate(places[1:]):
+        if parts[place] != slice(None) and varies(ids, axis):
+            change = _sliced if isinstance(parts[place], slice) else _picked
+            ids = change(visit, trace, ids, axis, place)
+    return ids[tuple(part if part is None else _rest(part) for part in parts[1:])]
+
+
+def _rest(part):
+    """Return the key for an axis of which what is left has been taken already."""
+    return slice(None) if isinstance(part, slice) else 0
+
+
+def _parts(visit) -> list:
+    """Return one slice or integer an axis, and None for new ones; nothing for any other key."""
+    key = visit.args[1] if len(visit.args) > 1 else visit.kwargs["key"]
+    parts = list(key) if isinstance(key, tuple | list) else [key]
+    if not all(part is None or isinstance(part, slice | int | type(...)) for part in parts):
+        return []
+    named = sum(part is not None and part is not ... for part in parts)
+    missing = [slice(None)] * (visit.input.rank + 1 - named)
+    at = next((i for i, part in enumerate(parts) if part is ...), len(parts))
+    return [*parts[:at], *missing, *parts[at + 1 :]]
+
+
+def _picked(visit, trace, ids: np.ndarray, axis: int, place: int) -> np.ndarray:
+    """Pick one position, which stays where it lies along an axis of channels."""
+    size = visit.input.shape[axis]
+    at = _parts(visit)[place] % size
+    taken = ids.take([at], axis)
+    if len(varying_axes(ids)) > 1:
+        trace.fix(ids, f"{visit.path} picks single entries of them")
+        return taken
+    trace.fix(taken, f"{visit.path} picks it alone")
+    change = _new_arguments(visit, place, lambda kept: int(kept[:at].sum()))
+    trace.setting(visit.node, "arguments", ids, change)
+    return taken
+
+
+def _sliced(visit, trace, ids: np.ndarray, axis: int, place: int) -> np.ndarray:
+    part = _parts(visit)[place]
+    start, stop, step = part.indices(visit.input.shape[axis])
+    taken = ids.take(range(start, stop, step), axis)
+    if step < 1 or len(varying_axes(ids)) > 1:
+        trace.fix(ids, f"{visit.path} picks them backwards, or along several axes")
+        return taken
+    for later in range(1, step):
+        others = ids.take(range(start + later, ids.shape[axis], step), axis)
+        firsts = ids.take(range(start, ids.shape[axis], step), axis)
+        trace.partition.unite(firsts.take(range(others.shape[axis]), axis), others)
+    change = _new_arguments(
+        visit, place, lambda kept: slice(int(kept[:start].sum()), int(kept[:stop].sum()), step)
+    )
+    trace.setting(visit.node, "arguments", ids, change)
+    return taken
+
+
+def _new_arguments(visit, place: int, part: Callable) -> Callable:
+    parts = _parts(visit)
+
+    def new_arguments(mask: np.ndarray):
+        changed = list(parts)
+        changed[place] = part(mask.reshape(-1))
+        return _keras.with_argument(visit.node, 1, "key", tuple(changed))
+
+    return new_arguments
+
+
+@register_rule(raw.Split)
+def split(visit, trace):
+    """Parts of an axis of channels are cut each by itself."""
+    operation, x = visit.operation, visit.input
+    axis, count = without_batch(operation.axis, x.rank), len(visit.shapes)
+    if axis == BATCH:
+        return moves_the_batch(visit, trace)
+    if not varies(x.ids, axis):
+        return [x.ids] * count
+    given = operation.indices_or_sections
+    channels = trace.along(x, axis, visit.path)
+    width = len(channels) // count
+    ends = [width * part for part in range(1, count)] if isinstance(given, int) else list(given)
+    trace.setting(
+        operation,
+        "indices_or_sections",
+        channels,
+        lambda mask: tuple(int(mask[:end].sum()) for end in ends),
+    )
+    return [vector(part, axis, x.rank) for part in np.split(channels, ends)]
+
+
+@register_rule(raw.ArraySplit)
+def array_split(visit, trace):
+    """It knows a number of parts only, which stay equally wide."""
+    x, count = visit.input, len(visit.shapes)
+    axis = without_batch(visit.operation.axis, x.rank)
+    if axis == BATCH:
+        return moves_the_batch(visit, trace)
+    if not varies(x.ids, axis):
+        return [x.ids] * count
+    channels = trace.along(x, axis, visit.path)
+    if len(channels) % count:
+        return trace.refuse(visit, f"{visit.path} splits them into parts of two sizes")
+    return [vector(tied_groups(trace, channels, count), axis, x.rank)] * count
+
+
+@register_rule(core.Unstack)
+def unstack(visit, trace):
+    x = visit.input
+    axis = without_batch(visit.operation.axis, x.rank)
+    if axis == BATCH:
+        return moves_the_batch(visit, trace)
+    if varies(x.ids, axis):
+        return trace.refuse(visit, f"{visit.path} makes a tensor of each of them")
+    return [x.ids.take(0, axis)] * len(visit.shapes)
+
+
+@register_rule(raw.Take)
+def take(visit, trace):
+    """Constant numbers of positions pick what lies there; channels are not picked by number."""
+    x, given = visit.input, visit.operation.axis
+    axis = BATCH if given is None else without_batch(given, x.rank)
+    if axis == BATCH or len(visit.inputs) > 1:
+        return trace.refuse(visit, f"{visit.path} picks entries by numbers")
+    if varies(x.ids, axis):
+        return trace.refuse(visit, f"{visit.path} picks them by numbers")
+    indices = visit.args[1] if len(visit.args) > 1 else visit.kwargs["indices"]
+    sizes = x.ids.shape
+    return x.ids.reshape(sizes[:axis] + (1,) * np.ndim(indices) + sizes[axis + 1 :])
+
+
+@register_rule(*named(nn, "Glu"))
+def gated_half(visit, trace):
+    """One half is multiplied by a gate made of the other one: channel `j` of both is one."""
+    x = visit.input
+    axis = without_batch(visit.operation.axis, x.rank)
+    if axis == BATCH:
+        return moves_the_batch(visit, trace)
+    if not varies(x.ids, axis):
+        return x.ids
+    return vector(tied_groups(trace, trace.along(x, axis, visit.path), 2), axis, x.rank)

@@ -1,0 +1,123 @@
+"""Rules of layers around another one, whose own rule runs inside of theirs."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from prune_keras.labels import Labels, compress, kept_sizes, product, varies
+from prune_keras.rules import register_rule
+
+
+def inside(visit, layer: Any, shapes: list[tuple], given: Labels, **arguments: Any) -> Any:
+    """Return the visit of a layer that another one calls.
+
+    Args:
+        visit: the call of the outer layer.
+        layer: the inner layer.
+        shapes: shapes of what the inner layer returns, without the batch.
+        given: what it is called on.
+        **arguments: the call's other arguments.
+    """
+    return dataclasses.replace(
+        visit,
+        path=f"{visit.path}/{layer.name}",
+        operation=layer,
+        args=(given,),
+        kwargs=arguments,
+        shape=shapes[0],
+        shapes=shapes,
+    )
+
+
+def remember(trace, layer: Any, labels: Labels) -> None:
+    """Record what a layer that stands in no graph keeps of the shape it was built for."""
+    built, spec = layer._build_shapes_dict, layer.input_spec
+    if built is not None and len(built) == 1:
+        ((name, shape),) = built.items()
+        trace.setting(
+            layer, "_build_shapes_dict", labels.ids, lambda kept: {name: _thinner(kept, shape)}
+        )
+    if isinstance(spec, keras.layers.InputSpec) and (spec.axes or spec.shape):
+        trace.setting(layer, "input_spec", labels.ids, lambda kept: _thinner_spec(kept, spec))
+
+
+def _thinner_spec(kept: np.ndarray, spec: Any) -> Any:
+    changed = copy.copy(spec)
+    if spec.shape:
+        changed.shape = _thinner(kept, spec.shape)
+    sizes = (None, *kept_sizes(kept, (None,) * kept.ndim))
+    changed.axes = {axis: sizes[axis] or size for axis, size in spec.axes.items()}
+    return changed
+
+
+def _thinner(kept: np.ndarray, shape: tuple) -> tuple:
+    return (shape[0], *kept_sizes(kept, shape[1:]))
+
+
+class _Slices:
+    """A `Tracer` for a layer that is called on each slice along the first axis."""
+
+    def __init__(self, trace: Any, count: int | None):
+        self._trace, self._count = trace, count
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._trace, name)
+
+    def apply(self, visit, tracer=None) -> Any:
+        return self._trace.apply(visit, tracer or self)
+
+    def units(self, visit, kernel, axis, tap_axis, **arguments) -> np.ndarray:
+        tap_axis = tap_axis if tap_axis is None or tap_axis < 0 else tap_axis + 1
+        return self._trace.units(visit, kernel, axis, tap_axis, **arguments)
+
+    def weight(self, visit, variable, axes, reads=(), times: int | None = 0) -> None:
+        if times is not None:
+            times = 0 if times == 0 else product((times, self._count))
+        self._trace.weight(visit, variable, axes, reads, times)
+
+
+@register_rule(layers.TimeDistributed)
+def time_distributed(visit, trace):
+    x, layer = visit.input, visit.operation.layer
+    if visit.argument(0, "inputs") is not x or varies(x.ids, 0):
+        return trace.refuse(visit, f"{visit.path} takes slices along them")
+    for mask in visit.inputs[1:]:
+        trace.fix(mask.ids, f"{visit.path} takes them as a mask")
+    each = Labels(compress(x.ids[0]), x.shape[1:])
+    remember(trace, layer, each)
+    found = _Slices(trace, x.shape[0]).apply(inside(visit, layer, [visit.shape[1:]], each))
+    return found[0][None] if isinstance(found, list) else found[None]
+
+
+@register_rule(layers.SpectralNormalization)
+def spectral_normalization(visit, trace):
+    """The layer inside, and a vector along the last axis of its kernel."""
+    wrapper, x = visit.operation, visit.input
+    remember(trace, wrapper.layer, x)
+    found = trace.apply(inside(visit, wrapper.layer, visit.shapes, x))
+    used = trace.record.used.get(id(wrapper.kernel))
+    if used is None:
+        return trace.refuse(visit, f"{visit.path} normalizes a kernel without a rule")
+    last = len(wrapper.kernel_shape) - 1
+    trace.weight(visit, wrapper.vector_u, {1: used.axes[last]} if last in used.axes else {})
+    _set_kernel_shape(trace, wrapper, used.axes)
+    note = f"{visit.path} divides, in training, by a norm of the kernel that is left"
+    trace.note(np.concatenate([*used.axes.values()]), note)
+    return found
+
+
+def _set_kernel_shape(trace, wrapper, axes: dict[int, np.ndarray]) -> None:
+    shape, ends = wrapper.kernel_shape, np.cumsum([len(ids) for ids in axes.values()])
+
+    def new_shape(kept: np.ndarray) -> tuple:
+        parts = np.split(kept, ends[:-1])
+        sizes = {axis: int(part.sum()) for axis, part in zip(axes, parts, strict=True)}
+        return tuple(sizes.get(axis, size) for axis, size in enumerate(shape))
+
+    trace.setting(wrapper, "kernel_shape", np.concatenate([*axes.values()]), new_shape)

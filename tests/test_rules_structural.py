@@ -1,0 +1,418 @@
+"""Rules of structural layers and raw operations: families, widths, exact cuts, and saving."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from networks import outputs_of, randomize, samples
+from silenced import Silenced
+
+import prune_keras
+from prune_keras import _keras
+
+
+@pytest.fixture
+def image():
+    return keras.Input((4, 6, 3))
+
+
+def conv(filters, name, **arguments):
+    return layers.Conv2D(filters, 1, name=name, **arguments)
+
+
+def model_of(inputs, x):
+    """Return a model with a head that reads the last axis, and random weights."""
+    x = layers.Dense(4, name="read")(x)
+    x = layers.Flatten()(x) if len(x.shape) > 2 else x
+    model = keras.Model(inputs, layers.Dense(2, name="out")(x))
+    randomize(model)
+    return model
+
+
+def families(model):
+    return {family.name: family.size for family in prune_keras.trace(model).families}
+
+
+def reason(model, path="a"):
+    fixed = prune_keras.trace(model).fixed
+    return next((each.reason for each in fixed if each.path == path), "")
+
+
+def cut(model, tmp_path=None, **kept):
+    """Cut a model both ways, compare with the silenced one, save it, and return it."""
+    widths = prune_keras.trace(model).widths
+    everything = prune_keras.Plan.everything(widths).kept
+    plan = prune_keras.Plan({**everything, **kept}, widths)
+    x = samples(model)
+    expected = Silenced(model, plan).outputs(x)
+    thin = prune_keras.shrink(model, plan)
+    prune_keras.shrink_in_place(model, plan)
+    check_same(thin, x, expected)
+    check_same(model, x, expected)
+    if tmp_path is not None:
+        model.save(tmp_path / "thin.keras")
+        check_same(keras.models.load_model(tmp_path / "thin.keras"), x, outputs_of(model, x))
+    return thin
+
+
+def check_same(model, x, expected):
+    for found, wanted in zip(outputs_of(model, x), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
+
+
+def operation(model, kind):
+    """Return the only operation of a class, found by its name."""
+    (found,) = (each for each in _keras.operations_in(model) if type(each).__name__ == kind)
+    return found
+
+
+# What moves entries.
+
+
+def test_permute_carries_channels_away_and_back(image, tmp_path):
+    x = layers.Permute((3, 2, 1))(conv(5, "a")(image))
+    x = layers.Permute((3, 2, 1), name="back")(ops.sin(x))
+    model = model_of(image, x)
+    assert families(model) == {"a": 5, "read": 4}
+    assert cut(model, tmp_path, a=[0, 3]).get_layer("back").output.shape == (None, 4, 6, 2)
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda x: ops.transpose(x, (0, 2, 1, 3)),
+        lambda x: ops.swapaxes(ops.moveaxis(x, -1, 1), 1, -1),
+        lambda x: ops.flip(x, axis=-1),
+        lambda x: ops.flip(x, axis=[1, 2]),
+        lambda x: ops.tile(x, [1, 2, 1]),
+        lambda x: ops.tile(x, 2),
+        lambda x: ops.repeat(x, 3, axis=-1),
+        lambda x: ops.repeat(x, [1, 2, 0, 3, 1], axis=-1),
+        lambda x: ops.repeat(x, [1, 2, 1, 2], axis=1),
+        lambda x: ops.squeeze(ops.expand_dims(x, 1), 1),
+        lambda x: ops.squeeze(ops.expand_dims(x, -1)),
+        lambda x: ops.unstack(x, axis=1)[2],
+        lambda x: ops.reshape(x, (-1, 24, 5)),
+        lambda x: x[:, 1],
+        lambda x: x[:, -1, None, ::2],
+        lambda x: x[:, None, ..., 1:4],
+        lambda x: ops.take(x, [0, 2], axis=1),
+        lambda x: ops.roll(x, 1, axis=2),
+    ],
+)
+def test_what_moves_entries_is_as_thin_as_its_input(image, move, tmp_path):
+    model = model_of(image, move(conv(5, "a")(image)))
+    assert sum(size for name, size in families(model).items() if name.startswith("a")) >= 3
+    graph = prune_keras.trace(model)
+    kept = np.flatnonzero(~graph.producers["a"].prunable | (np.arange(5) % 2 == 1))
+    thin = cut(model, tmp_path, a=kept)
+    assert thin.get_layer("a").filters == len(kept) < 5
+
+
+def test_squeezing_names_its_axes_lest_one_channel_vanish(tmp_path):
+    inputs = keras.Input((4,))
+    x = ops.squeeze(ops.expand_dims(layers.Dense(3, name="a")(inputs), 2))
+    model = model_of(inputs, layers.Reshape((3, 1))(x)[..., 0])
+    thin = cut(model, tmp_path, a=[1])
+    assert operation(thin, "Squeeze").axis == 2
+
+
+def test_reshape_counts_what_is_left(image, tmp_path):
+    x = ops.reshape(conv(5, "a")(image), (-1, 2, 2, 6, 5))
+    model = model_of(image, x)
+    thin = cut(model, tmp_path, a=[0, 2, 4])
+    assert operation(thin, "Reshape").newshape == (-1, 2, 2, 6, 3)
+
+
+def test_broadcast_counts_what_is_left(tmp_path):
+    inputs = keras.Input(batch_shape=(2, 1, 3))
+    x = ops.broadcast_to(layers.Dense(5, name="a")(inputs), (2, 4, 5))
+    model = model_of(inputs, x)
+    thin = cut(model, tmp_path, a=[0, 2, 4])
+    assert operation(thin, "BroadcastTo").shape == (2, 4, 3)
+
+
+def test_a_repeated_vector_keeps_its_channels(tmp_path):
+    inputs = keras.Input((4,))
+    model = model_of(inputs, layers.RepeatVector(3)(layers.Dense(5, name="a")(inputs)))
+    assert cut(model, tmp_path, a=[1, 2]).get_layer("repeat_vector").output.shape == (None, 3, 2)
+
+
+def test_what_is_stacked_stays_equally_wide(image, tmp_path):
+    x = ops.stack([conv(5, "a")(image), conv(5, "b")(image)], axis=-1)
+    model = model_of(image, ops.reshape(x, (-1, 4, 6, 10)))
+    assert families(model) == {"a": 5, "read": 4}
+    cut(model, tmp_path, a=[0, 1], b=[0, 1])
+
+
+# Channels that become positions, and change their order.
+
+
+def test_channel_shuffle(image, tmp_path):
+    x = ops.reshape(conv(8, "a")(image), (-1, 4, 6, 2, 4))
+    x = ops.reshape(ops.transpose(x, (0, 1, 2, 4, 3)), (-1, 4, 6, 8))
+    model = model_of(image, conv(4, "b", groups=2)(x))
+    # Channel j of both halves is one before the shuffle, and of both groups after it.
+    assert families(model) == {"a": 2, "b": 2, "read": 4}
+    thin = cut(model, tmp_path, a=[0, 2, 4, 6])
+    assert thin.get_layer("a").filters == 4
+
+
+def test_shuffled_channels_of_no_groups(image, tmp_path):
+    x = ops.reshape(conv(6, "a")(image), (-1, 4, 6, 2, 3))
+    x = ops.reshape(ops.transpose(x, (0, 1, 2, 4, 3)), (-1, 4, 6, 6))
+    model = model_of(image, ops.tanh(x))
+    assert families(model) == {"a": 3, "read": 4}
+    assert cut(model, tmp_path, a=[0, 2, 3, 5]).get_layer("a").filters == 4
+
+
+@pytest.mark.parametrize("order", ["blocks_first", "channels_first"])
+def test_pixel_shuffle(image, order, tmp_path):
+    x = conv(12, "a")(image)
+    if order == "blocks_first":
+        x = ops.transpose(ops.reshape(x, (-1, 4, 6, 2, 2, 3)), (0, 1, 3, 2, 4, 5))
+        kept = [0, 2, 3, 5, 6, 8, 9, 11]
+    else:
+        x = ops.transpose(ops.reshape(x, (-1, 4, 6, 3, 2, 2)), (0, 1, 4, 2, 5, 3))
+        kept = [0, 1, 2, 3, 8, 9, 10, 11]
+    model = model_of(image, conv(5, "b")(ops.reshape(x, (-1, 8, 12, 3))))
+    assert families(model) == {"a": 3, "b": 5, "read": 4}
+    thin = cut(model, tmp_path, a=kept)
+    assert thin.get_layer("b").input.shape == (None, 8, 12, 2)
+
+
+@pytest.mark.skipif(not hasattr(ops.nn, "depth_to_space"), reason="newer Keras only")
+def test_depth_to_space_and_back(image, tmp_path):
+    x = ops.nn.space_to_depth(ops.nn.depth_to_space(conv(8, "a")(image), 2), 4)
+    model = model_of(image, x)
+    assert families(model) == {"a": 2, "read": 4}
+    assert cut(model, tmp_path, a=[1, 3, 5, 7]).get_layer("read").input.shape[-1] == 16
+
+
+# Parts.
+
+
+def test_parts_of_a_split_are_families(image, tmp_path):
+    first, second, third = ops.split(conv(9, "a")(image), [2, 5], axis=-1)
+    model = model_of(image, layers.Concatenate()([third, conv(3, "b")(first), ops.sin(second)]))
+    assert families(model) == {"a": 2, "a#2": 3, "a#3": 4, "b": 3, "read": 4}
+    thin = cut(model, tmp_path, a=[1, 2, 4, 8])
+    assert operation(thin, "Split").indices_or_sections == (1, 3)
+
+
+def test_even_parts_need_not_stay_even(image, tmp_path):
+    first, second = ops.split(conv(6, "a")(image), 2, axis=-1)
+    model = model_of(image, layers.Concatenate()([second, first]))
+    thin = cut(model, tmp_path, a=[0, 1, 2, 5])
+    assert operation(thin, "Split").indices_or_sections == (3,)
+
+
+def test_parts_that_are_added_stay_even(image, tmp_path):
+    model = model_of(image, ops.add(*ops.split(conv(6, "a")(image), 2, axis=-1)))
+    assert families(model) == {"a": 3, "read": 4}
+    thin = cut(model, tmp_path, a=[0, 2, 3, 5])
+    assert operation(thin, "Split").indices_or_sections == (2,)
+
+
+def test_array_split_keeps_parts_even(image, tmp_path):
+    model = model_of(image, layers.Concatenate()(ops.array_split(conv(6, "a")(image), 2, axis=-1)))
+    assert families(model) == {"a": 3, "read": 4}
+    cut(model, tmp_path, a=[0, 2, 3, 5])
+    uneven = layers.Concatenate()(ops.array_split(conv(5, "a")(image), 2, axis=-1))
+    assert "parts of two sizes" in reason(model_of(image, uneven))
+
+
+def test_one_channel_picked_by_number_stays(image, tmp_path):
+    model = model_of(image, conv(5, "a")(image)[..., 3])
+    graph = prune_keras.trace(model)
+    assert families(model)["a"] == 4 and not graph.producers["a"].prunable[3]
+    thin = cut(model, tmp_path, a=[1, 3])
+    assert operation(thin, "GetItem")._inbound_nodes[0].arguments.args[1][-1] == 1
+
+
+@pytest.mark.skipif(not hasattr(ops, "glu"), reason="newer Keras only")
+def test_a_gate_and_what_it_gates_are_one(image, tmp_path):
+    model = model_of(image, ops.glu(conv(6, "a")(image)))
+    assert families(model) == {"a": 3, "read": 4}
+    cut(model, tmp_path, a=[0, 2, 3, 5])
+
+
+# Numbers of numbers.
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "max", "min", "var", "std", "prod", "logsumexp"])
+def test_reductions_over_channels_are_over_what_is_left(image, name, tmp_path):
+    x = conv(5, "a")(image)
+    model = model_of(image, ops.multiply(x, getattr(ops, name)(x, axis=-1, keepdims=True)))
+    notes = prune_keras.trace(model).notes
+    assert notes == (
+        () if name == "sum" else (f"{notes[0].split()[0]} is over the channels that are left",)
+    )
+    cut(model, tmp_path, a=[0, 3])
+
+
+@pytest.mark.parametrize("axis", [1, (1, 2), [-3]])
+def test_reductions_over_space_carry_channels(image, axis, tmp_path):
+    x = ops.max(conv(5, "a")(image), axis=axis, keepdims=True)
+    model = model_of(image, ops.mean(x, axis=2) + 1.0)
+    assert families(model) == {"a": 5, "read": 4}
+    cut(model, tmp_path, a=[0, 3])
+
+
+def test_moments_over_space_carry_channels(image):
+    mean, variance = ops.moments(conv(5, "a")(image), axes=[1, 2])
+    model = model_of(image, mean / (1.0 + variance))
+    assert families(model) == {"a": 5, "read": 4}
+    assert prune_keras.shrink(
+        model, prune_keras.Plan({"a": [1, 2], "read": range(4)}, prune_keras.trace(model).widths)
+    )
+
+
+def test_elementwise_operations_carry_channels(image, tmp_path):
+    x = conv(5, "a")(image)
+    y = ops.where(x > 0.0, ops.log1p(ops.abs(x)), ops.gelu(x) / 2.0)
+    y = ops.power(ops.clip(y, -1.0, 2.0) - 0.5, 2.0) * np.array([[1.0], [2.0]] * 3, "float32")
+    model = model_of(image, ops.cast(ops.logical_not(y > 1.0), "float32") + y)
+    assert families(model) == {"a": 5, "read": 4}
+    plan = prune_keras.Plan({"a": [1, 2], "read": range(4)}, {"a": 5, "read": 4})
+    thin = prune_keras.shrink(model, plan)
+    thin.save(tmp_path / "thin.keras")
+    loaded = keras.models.load_model(tmp_path / "thin.keras")
+    check_same(loaded, samples(model), outputs_of(thin, samples(model)))
+
+
+# Products.
+
+
+def attention(x, name):
+    query, key = (layers.Dense(6, name=f"{name}_{part}")(x) for part in ("query", "key"))
+    return query, key, layers.Dense(5, name=f"{name}_value")(x)
+
+
+@pytest.mark.parametrize("how", ["matmul", "einsum", "dots", "layer"])
+def test_products_unite_what_is_summed_over_and_carry_the_rest(how, tmp_path):
+    inputs = keras.Input((7, 3))
+    query, key, value = attention(inputs, "a")
+    if how == "matmul":
+        scores = ops.matmul(query, ops.transpose(key, (0, 2, 1)))
+        found = ops.matmul(ops.softmax(scores), value)
+    elif how == "einsum":
+        scores = ops.einsum("bqd,bkd->bqk", query, key)
+        found = ops.einsum("bqk,bkc->bqc", ops.softmax(scores), value)
+    elif how == "dots":
+        scores = ops.einsum("...qd,...kd->...qk", query, key)
+        found = ops.einsum("b...k,bkc->b...c", ops.softmax(scores), value)
+    else:
+        scores = layers.Dot(axes=-1)([query, key])
+        found = layers.Dot(axes=(2, 1))([layers.Softmax()(scores), value])
+    model = model_of(inputs, found)
+    assert sorted(families(model).values()) == [4, 5, 6]
+    thin = cut(model, tmp_path, a_query=[0, 5], a_key=[0, 5], a_value=[1, 2, 3])
+    assert thin.get_layer("read").input.shape == (None, 7, 3)
+
+
+def test_a_normalized_product_is_noted():
+    inputs = keras.Input((7, 3))
+    query, key, _ = attention(inputs, "a")
+    model = model_of(inputs, layers.Dot(axes=2, normalize=True, name="dot")([query, key]))
+    assert "dot normalizes over the channels that are left" in prune_keras.trace(model).notes
+    cut(model, a_query=[0, 5], a_key=[0, 5])
+
+
+# Lookups and images.
+
+
+def test_the_width_of_an_embedding_is_prunable(tmp_path):
+    inputs = keras.Input((7,), dtype="int32")
+    x = layers.Embedding(11, 6, name="a", mask_zero=True)(inputs)
+    model = model_of(inputs, layers.GlobalAveragePooling1D()(x))
+    graph = prune_keras.trace(model)
+    assert families(model) == {"a": 6, "read": 4}
+    assert graph.cost.params == model.count_params()
+    assert graph.cost.flops == 2 * (6 * 4 + 4 * 2)
+    plan = prune_keras.Plan({"a": [1, 4, 5], "read": range(4)}, graph.widths)
+    thin, x = prune_keras.shrink(model, plan), [np.arange(14).reshape(2, 7) % 11]
+    assert thin.get_layer("a").output_dim == 3
+    assert thin.get_layer("a").embeddings.shape == (11, 3)
+    thin.save(tmp_path / "thin.keras")
+    check_same(keras.models.load_model(tmp_path / "thin.keras"), x, outputs_of(thin, x))
+    with pytest.raises(AssertionError):
+        check_same(model, x, outputs_of(thin, x))
+    read = model.get_layer("read").kernel
+    read.assign(np.array(read) * np.isin(range(6), [1, 4, 5])[:, None])
+    check_same(model, x, outputs_of(thin, x))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: layers.Resizing(3, 5),
+        lambda: layers.CenterCrop(2, 2),
+        lambda: layers.RandomFlip(),
+        lambda: layers.RandomRotation(0.1),
+        lambda: layers.RandomZoom(0.1),
+    ],
+)
+def test_layers_for_images_carry_channels(image, make, tmp_path):
+    model = model_of(image, make()(conv(5, "a")(image)))
+    assert families(model) == {"a": 5, "read": 4}
+    plan = prune_keras.Plan({"a": [1, 2], "read": range(4)}, {"a": 5, "read": 4})
+    thin, x = prune_keras.shrink(model, plan), samples(model)
+    thin.save(tmp_path / "thin.keras")
+    check_same(keras.models.load_model(tmp_path / "thin.keras"), x, outputs_of(thin, x))
+
+
+def test_raw_pooling_carries_channels(image):
+    x = ops.max_pool(ops.average_pool(conv(5, "a")(image), 2), 2, padding="same")
+    model = model_of(image, x)
+    assert families(model) == {"a": 5, "read": 4}
+    assert prune_keras.shrink(
+        model, prune_keras.Plan({"a": [1, 2], "read": range(4)}, prune_keras.trace(model).widths)
+    )
+
+
+# What stays, and why.
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda x: layers.Masking()(x), "looks at all features"),
+        (lambda x: layers.Lambda(lambda y: y[..., ::-1])(x), "cannot be looked into"),
+        (lambda x: layers.Discretization(bin_boundaries=[0.0])(x), "into categories"),
+        (lambda x: ops.one_hot(ops.cast(x, "int32"), 3), "into categories"),
+        (lambda x: ops.softmax(x), "is a softmax over them"),
+        (lambda x: ops.log_softmax(x), "is a softmax over them"),
+        (lambda x: ops.sort(x), "works along the axis"),
+        (lambda x: ops.cumsum(x, axis=-1), "works along the axis"),
+        (lambda x: ops.argmax(x, axis=-1, keepdims=True), "tells the position"),
+        (lambda x: ops.take(x, [0, 1], axis=-1), "picks them by numbers"),
+        (lambda x: layers.Add()(ops.unstack(x, axis=-1)), "makes a tensor of each"),
+        (lambda x: x * np.arange(4, dtype="float32"), "joins them with a constant array"),
+        (lambda x: ops.clip(x, np.zeros(4), np.ones(4)), "holds a bound"),
+        (lambda x: ops.matmul(x, np.ones((4, 3), "float32")), "cannot lose any"),
+        (lambda x: ops.einsum("btc,btd->bcd", x, ops.sin(x)), "makes pairs"),
+        (lambda x: ops.einsum("btt->bt", x[:, :4]), "moves, joins or splits"),
+        (lambda x: x * ops.einsum("btc->", x), "moves, joins or splits"),
+        (lambda x: ops.einsum("btc,bt->btc", x, x[..., 0]), "picks it alone"),
+        (lambda x: ops.tensordot(x, np.ones((4, 2), "float32"), 1), "batch for one"),
+        (lambda x: ops.conv(x, np.ones((1, 4, 2), "float32")), "no weight of a layer"),
+        (lambda x: ops.mean(x, axis=(0, -1), keepdims=True) + x, "the batch"),
+        (lambda x: ops.flip(x), "the batch"),
+        (lambda x: ops.roll(x, 1, axis=-1), "works along the axis"),
+    ],
+)
+def test_reasons_of_what_stays(make, expected):
+    inputs = keras.Input((7, 3))
+    x = make(layers.Dense(4, name="a")(inputs))
+    outputs = layers.Dense(2, name="out")(ops.cast(x, "float32"))
+    assert expected in reason(keras.Model(inputs, outputs))
+
+
+def test_a_layer_called_on_two_shapes_in_a_nested_model():
+    start = keras.Input((None, 4))
+    inner = keras.Model(start, start[:, :, 1:])
+    inputs = [keras.Input((5, 3)), keras.Input((6, 3))]
+    shared = layers.Dense(4, name="a")
+    outputs = [layers.Dense(2)(inner(shared(x))) for x in inputs]
+    assert prune_keras.trace(keras.Model(inputs, outputs)).neurons == 4
