@@ -73,11 +73,17 @@ def channel_axis(layer) -> int:
 
 def tied_groups(visit, trace, ids: np.ndarray) -> np.ndarray:
     """Unite channel `j` of all groups, so that these stay equally wide; return the first group."""
-    rows = ids.reshape(visit.operation.groups, -1)
-    trace.partition.unite(rows[1:], rows[:1])
-    if len(rows) > 1 and rows.shape[1] == 1:
+    groups = visit.operation.groups
+    if 1 < groups == len(ids):
         trace.fix(ids, f"each of them is a group of its own in {visit.path}")
-    return rows[0]
+    return tied_parts(trace, ids, groups)
+
+
+def tied_parts(trace, ids: np.ndarray, count: int) -> np.ndarray:
+    """Unite channel `j` of all of equally wide parts; return the first part."""
+    parts = ids.reshape(count, -1)
+    trace.partition.unite(parts[1:], parts[:1])
+    return parts[0]
 
 
 def count(mask: np.ndarray) -> int:

@@ -11,7 +11,7 @@ from keras.src.ops import numpy as raw
 
 from prune_keras.labels import kept_sizes, product, varies, vector
 from prune_keras.rules import named, register_rule
-from prune_keras.rules.convolutional import channel_axis, tied_groups
+from prune_keras.rules.convolutional import channel_axis, tied_parts
 from prune_keras.rules.structural import same
 
 BATCH = -1
@@ -160,7 +160,7 @@ def depth_to_space(visit, trace):
     """The channels that become one channel's block of positions are one."""
     axis = channel_axis(visit.operation)
     channels = trace.along(visit.input, axis, visit.path)
-    return vector(tied_groups(trace, channels, visit.operation.block_size**2), axis, 3)
+    return vector(tied_parts(trace, channels, visit.operation.block_size**2), axis, 3)
 
 
 @register_rule(*named(nn, "SpaceToDepth"))

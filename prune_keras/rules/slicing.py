@@ -11,7 +11,7 @@ from keras.src.ops import numpy as raw
 from prune_keras import _keras
 from prune_keras.labels import varies, varying_axes, vector
 from prune_keras.rules import named, register_rule
-from prune_keras.rules.convolutional import tied_groups
+from prune_keras.rules.convolutional import tied_parts
 from prune_keras.rules.shaping import BATCH, moves_the_batch, without_batch
 
 
@@ -123,7 +123,7 @@ def array_split(visit, trace):
     channels = trace.along(x, axis, visit.path)
     if len(channels) % count:
         return trace.refuse(visit, f"{visit.path} splits them into parts of two sizes")
-    return [vector(tied_groups(trace, channels, count), axis, x.rank)] * count
+    return [vector(tied_parts(trace, channels, count), axis, x.rank)] * count
 
 
 @register_rule(core.Unstack)
@@ -160,4 +160,4 @@ def gated_half(visit, trace):
         return moves_the_batch(visit, trace)
     if not varies(x.ids, axis):
         return x.ids
-    return vector(tied_groups(trace, trace.along(x, axis, visit.path), 2), axis, x.rank)
+    return vector(tied_parts(trace, trace.along(x, axis, visit.path), 2), axis, x.rank)
