@@ -65,5 +65,6 @@ def document():
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    here = Path(__file__).resolve().parent
+    sys.path[:0] = [str(here), str(here / "conformance")]
     DOCUMENT.write_text(document(), encoding="utf-8")

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import layers
 from networks import outputs_of, randomize, samples, train_step
+from promises import OPTIMIZERS, assert_close, assert_near, random_plan
 from silenced import Silenced
-from test_promises import OPTIMIZERS, assert_close, assert_near, random_plan
 
 import prune_keras
 

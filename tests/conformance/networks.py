@@ -212,9 +212,14 @@ def randomize(model, seed: int = 0) -> None:
 
 
 def samples(model, count: int = 2, seed: int = 1) -> list:
-    """Return a batch of random inputs, one array an input of the model."""
+    """Return a batch of random inputs, one array an input of the model; integers are 0 to 3."""
     rng = np.random.default_rng(seed)
-    return [rng.normal(size=(count, *x.shape[1:])).astype(x.dtype) for x in model.inputs]
+    return [_sample(rng, x.dtype, (count, *x.shape[1:])) for x in model.inputs]
+
+
+def _sample(rng, dtype: str, shape: tuple) -> np.ndarray:
+    whole = "int" in dtype
+    return (rng.integers(0, 4, shape) if whole else rng.normal(size=shape)).astype(dtype)
 
 
 def outputs_of(model, x: list) -> list[np.ndarray]:

@@ -1,0 +1,65 @@
+"""The promises that pruning makes, over the architectures of the field."""
+
+import promises
+import pytest
+import zoo
+
+import prune_keras
+
+NETWORKS = [pytest.param(network, id=name) for name, network in zoo.load().items()]
+each_network = pytest.mark.parametrize("network", NETWORKS)
+
+
+@each_network
+def test_all_that_can_be_pruned_is(network):
+    with network.built() as model:
+        graph = prune_keras.trace(model)
+        left = {path: int((~made.prunable).sum()) for path, made in graph.producers.items()}
+        whole = {path for path, made in graph.producers.items() if not made.prunable.any()}
+        assert whole == set(network.fixed)
+        partly = {path: units for path, units in left.items() if units and path not in whole}
+        assert partly == dict(network.partly)
+        assert {fixed.path for fixed in graph.fixed} == whole | {*partly}
+
+
+@each_network
+@pytest.mark.parametrize("cut", [(0, 0.5), (1, 0.8)], ids=["half", "most"])
+def test_removed_is_silenced(network, cut):
+    promises.check_removed_is_silenced(network, cut)
+
+
+@each_network
+def test_a_cut_in_training_keeps_the_optimizers_state(network):
+    if network.noise:
+        pytest.skip("random numbers in training differ with the width")
+    promises.check_step_after_cut(network, (0, 0.5), "adam")
+
+
+@each_network
+def test_neurons_of_a_family_can_change_places(network):
+    promises.check_neurons_can_change_places(network, 0)
+
+
+@each_network
+def test_cutting_nothing_changes_nothing(network):
+    promises.check_cutting_nothing_changes_nothing(network)
+
+
+@each_network
+def test_a_cut_can_be_taken_back(network):
+    promises.check_a_cut_can_be_taken_back(network, (0, 0.5))
+
+
+@each_network
+def test_plans_compose(network):
+    promises.check_plans_compose(network, (0, 0.5), (1, 0.5))
+
+
+@each_network
+def test_costs_are_foreseen_and_all_units_accounted_for(network):
+    promises.check_costs_are_foreseen(network, (0, 0.5))
+
+
+@each_network
+def test_a_step_trains_every_weight(network):
+    promises.check_a_step_trains_every_weight(network, (0, 0.5))

@@ -1,0 +1,74 @@
+"""The field's architectures at small widths, each a network that all promises are checked on.
+
+`zoo_*.py` hold the builders; each is registered by `@network`, with what is fixed in it: a test
+fails where more, or less, of it can be pruned than that.
+"""
+
+import contextlib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+from networks import randomize
+
+NETWORKS: dict[str, "Network"] = {}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A named network with random weights, equal at each time it is built.
+
+    Args:
+        name: name of the architecture.
+        make: function without arguments that returns the model.
+        fixed: paths of the layers of which all units are fixed, outputs included.
+        partly: path -> number of units that are fixed, of layers of which some can be pruned.
+        floatx: the float type it is built in, `"float32"` or `"float64"`.
+        noise: whether it draws random numbers in training.
+    """
+
+    name: str
+    make: Callable
+    fixed: tuple[str, ...]
+    partly: tuple[tuple[str, int], ...] = ()
+    floatx: str = "float32"
+    noise: bool = False
+
+    def __str__(self):
+        return self.name
+
+    @contextlib.contextmanager
+    def built(self):
+        """Give the model while its float type is the default one."""
+        before = keras.config.floatx()
+        keras.config.set_floatx(self.floatx)
+        try:
+            yield self.build()
+        finally:
+            keras.config.set_floatx(before)
+
+    def build(self):
+        keras.utils.clear_session(free_memory=False)
+        model = self.make()
+        randomize(model)
+        return model
+
+
+def network(*fixed: str, **arguments):
+    """Register a builder; see `Network` for the arguments. Its name is that of the network."""
+
+    def register(make):
+        name = make.__name__.replace("_", " ")
+        NETWORKS[name] = Network(name, make, fixed, **arguments)
+        return make
+
+    return register
+
+
+def load() -> dict[str, Network]:
+    """Return all networks by name."""
+    for file in sorted(Path(__file__).parent.glob("zoo_*.py")):
+        importlib.import_module(file.stem)
+    return NETWORKS
