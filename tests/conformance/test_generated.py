@@ -31,72 +31,80 @@ def times(count):
     return settings(max_examples=count, phases=phases)
 
 
+def check(promise, *arguments):
+    """Check a promise, and give the example up where it says nothing."""
+    try:
+        promise(*arguments)
+    except promises.NothingToCheck:
+        hypothesis.reject()
+
+
 @times(FEW)
 @given(recipes(FLOATX), CUTS)
 def test_removed_is_silenced(recipe, cut):
-    promises.check_removed_is_silenced(recipe, cut)
+    check(promises.check_removed_is_silenced, recipe, cut)
 
 
 @pytest.mark.slow
 @times(MANY)
 @given(recipes(FLOATX), CUTS)
 def test_removed_is_silenced_in_many_networks(recipe, cut):
-    promises.check_removed_is_silenced(recipe, cut)
+    check(promises.check_removed_is_silenced, recipe, cut)
 
 
 @times(FEW_STEPS)
 @given(*STEPS)
 def test_a_cut_in_training_keeps_the_optimizers_state(recipe, cut, optimizer):
-    promises.check_step_after_cut(recipe, cut, optimizer)
+    check(promises.check_step_after_cut, recipe, cut, optimizer)
 
 
 @pytest.mark.slow
 @times(MANY_STEPS)
 @given(*STEPS)
 def test_many_cuts_in_training_keep_the_optimizers_state(recipe, cut, optimizer):
-    promises.check_step_after_cut(recipe, cut, optimizer)
+    check(promises.check_step_after_cut, recipe, cut, optimizer)
 
 
 @times(SOME)
 @given(recipes(), SEEDS)
 def test_neurons_of_a_family_can_change_places(recipe, seed):
-    promises.check_neurons_can_change_places(recipe, seed)
+    check(promises.check_neurons_can_change_places, recipe, seed)
 
 
 @times(SOME)
 @given(recipes())
 def test_cutting_nothing_changes_nothing(recipe):
-    promises.check_cutting_nothing_changes_nothing(recipe)
+    check(promises.check_cutting_nothing_changes_nothing, recipe)
 
 
 @times(SOME)
 @given(QUIET, CUTS)
 def test_the_model_is_as_it_was(recipe, cut):
-    promises.check_the_model_is_as_it_was(recipe, cut)
+    check(promises.check_the_model_is_as_it_was, recipe, cut)
 
 
 @times(SOME)
 @given(QUIET, CUTS)
 def test_an_in_place_cut_can_be_taken_back(recipe, cut):
-    promises.check_a_cut_can_be_taken_back(recipe, cut)
+    check(promises.check_a_cut_can_be_taken_back, recipe, cut)
 
 
 @times(SOME)
 @given(recipes(), CUTS, SEEDS)
 def test_what_a_model_is_known_by_survives(recipe, cut, seed):
-    promises.check_what_a_model_is_known_by_survives(recipe, cut, seed)
+    check(promises.check_what_a_model_is_known_by_survives, recipe, cut, seed)
 
 
 @times(SOME)
 @given(recipes(), CUTS, CUTS)
 def test_plans_compose(recipe, first, second):
-    promises.check_plans_compose(recipe, first, second)
+    check(promises.check_plans_compose, recipe, first, second)
 
 
 @times(SOME)
 @given(recipes(), CUTS)
 def test_costs_are_foreseen_and_all_units_accounted_for(recipe, cut):
-    promises.check_costs_are_foreseen(recipe, cut)
+    check(promises.check_costs_are_foreseen, recipe, cut)
 
 
 # What is exported is read back by plain Keras.
