@@ -49,6 +49,8 @@ class Weight:
         axes: axis -> `(size,)` neuron of each entry.
         reads: the axes that read a tensor; zero there silences the neuron.
         times: how often the weight is multiplied for one sample, `None` where sizes are unknown.
+        scale: `(size,)` neurons and what the weight is multiplied by as a function of booleans,
+            which of them are kept. `None` for nothing.
     """
 
     path: str
@@ -56,6 +58,7 @@ class Weight:
     axes: dict[int, np.ndarray]
     reads: tuple[int, ...]
     times: int | None
+    scale: tuple[np.ndarray, Callable[[np.ndarray], float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ class Graph:
         tensors: symbolic tensors of the graph.
         costs: parameters and FLOPs as a function of the families' sizes.
         unit_axes: path -> the axis in `costs` along which the layer's units lie.
+        floors: `(axes,)`, the least length of each axis in `costs`.
     """
 
     name: str
@@ -135,6 +139,7 @@ class Graph:
     tensors: tuple[Tensor, ...]
     costs: CostModel
     unit_axes: dict[str, int]
+    floors: np.ndarray
 
     @property
     def neurons(self) -> int:

@@ -45,6 +45,7 @@ class UsedWeight:
     axes: dict[int, np.ndarray]
     reads: tuple[int, ...]
     times: int | None
+    scale: tuple[np.ndarray, Callable[[np.ndarray], float]] | None
 
 
 @dataclass
@@ -65,7 +66,7 @@ class Record:
 
 def resolve(model: Any, record: Record, partition: Partition) -> Graph:
     """Turn the record of a trace into a `Graph`."""
-    _make_rectangular(record.rectangles, partition)
+    tied = _make_rectangular(record.rectangles, partition)
     roots = partition.roots()
     reasons = _reasons(record, roots)
     prunable = _prunable(record, roots, reasons)
@@ -73,7 +74,8 @@ def resolve(model: Any, record: Record, partition: Partition) -> Graph:
     producers = {m.path: _producer(m, roots, prunable, follow) for m in record.made.values()}
     weights = tuple(_weight(used, roots) for used in record.used.values())
     products = [([roots[ids] for ids in axes], times) for axes, times in record.products]
-    axes, index = _distinct_axes(producers, weights, products, record, roots)
+    tied = [roots[ids] for ids in tied]
+    axes, index = _distinct_axes(producers, weights, products, tied, record, roots)
     groups = _group(axes, prunable)
     tensors = record.tensors.values()
     return Graph(
@@ -87,19 +89,40 @@ def resolve(model: Any, record: Record, partition: Partition) -> Graph:
         tensors=tuple(Tensor(t, labels.shape, roots[labels.ids]) for t, labels in tensors),
         costs=_cost_model(model, axes, groups, prunable, weights, products, index),
         unit_axes={path: index[_key(p.neurons)] for path, p in producers.items()},
+        floors=_floors(len(axes), [index[_key(ids)] for ids in tied]),
     )
 
 
-def _make_rectangular(rectangles: list[np.ndarray], partition: Partition) -> None:
-    """Unite ids until each recorded array differs along one axis at most."""
+def _make_rectangular(rectangles: list[np.ndarray], partition: Partition) -> list[np.ndarray]:
+    """Unite ids until each recorded array differs along one axis at most.
+
+    Returns:
+        Along that axis, the ids of each array in which others had to be united.
+    """
+    tied = []
     changed = True
     while changed:
         changed = False
         roots = partition.roots()
         for ids in rectangles:
-            for axis in varying_axes(roots[ids])[:-1]:
+            axes = varying_axes(roots[ids])
+            for axis in axes[:-1]:
                 partition.unite(ids, ids.take([0], axis))
                 changed = True
+            if len(axes) > 1:
+                tied.append(np.moveaxis(ids, axes[-1], -1).reshape(-1, ids.shape[axes[-1]])[0])
+    return tied
+
+
+def _floors(count: int, tied: list[int]) -> np.ndarray:
+    """Return the least length of each axis.
+
+    Of those that tie others, two entries stay: with one, a thin model no longer shows what was
+    tied, and plans that are made for it would not fit the original.
+    """
+    floors = np.ones(count, int)
+    floors[tied] = 2
+    return floors
 
 
 def _reasons(record: Record, roots: np.ndarray) -> dict[int, str]:
@@ -145,7 +168,8 @@ def _follower(model: Any, pointwise: set[int]) -> Callable[[Any], Any]:
 
 def _weight(used: UsedWeight, roots: np.ndarray) -> Weight:
     axes = {axis: roots[ids] for axis, ids in used.axes.items()}
-    return Weight(used.path, used.variable, axes, used.reads, used.times)
+    scale = None if used.scale is None else (roots[used.scale[0]], used.scale[1])
+    return Weight(used.path, used.variable, axes, used.reads, used.times, scale)
 
 
 def _fixed(producers: Iterable[Producer], reasons: dict[int, str]) -> Iterable[Fixed]:
@@ -158,14 +182,14 @@ def _fixed(producers: Iterable[Producer], reasons: dict[int, str]) -> Iterable[F
 
 
 def _distinct_axes(
-    producers, weights, products, record, roots
+    producers, weights, products, tied, record, roots
 ) -> tuple[list[np.ndarray], dict[bytes, int]]:
     """Collect every distinct vector of neurons that lies along an axis of a weight or tensor."""
     index: dict[bytes, int] = {}
     axes: list[np.ndarray] = []
     vectors = [p.neurons for p in producers.values()]
     vectors += [ids for weight in weights for ids in weight.axes.values()]
-    vectors += [ids for along, _ in products for ids in along]
+    vectors += [*(ids for along, _ in products for ids in along), *tied]
     for _, labels in record.tensors.values():
         ids = roots[labels.ids]
         vectors += [ids.reshape(-1)] if labels.ids.size == max(labels.ids.shape, default=0) else []

@@ -24,9 +24,10 @@ from prune_keras.tracing import trace
 
 @dataclass(frozen=True)
 class Slices:
-    """What is kept of a variable: (axis, indices) pairs."""
+    """What is kept of a variable: (axis, indices) pairs, and what that is multiplied by."""
 
     axes: tuple[tuple[int, np.ndarray], ...]
+    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class State:
 def shrink(model: Any, plan: Plan) -> Any:
     """Return a thinner copy of a model.
 
-    The copy's weights are exact slices. It is compiled as the model is, with a fresh optimizer.
+    The copy's weights are exact slices, those of queries in MultiHeadAttention scaled where the
+    width of keys shrinks. It is compiled as the model is, with a fresh optimizer.
 
     Args:
         model: a built functional or Sequential model; it is not changed.
@@ -215,14 +217,18 @@ def _all(graph: Graph) -> np.ndarray:
 
 def _slices(weight: Weight, kept: np.ndarray) -> Slices:
     axes = sorted(weight.axes.items())
-    return Slices(tuple((a, np.flatnonzero(kept[i])) for a, i in axes if not kept[i].all()))
+    factor = 1.0
+    if weight.scale is not None:
+        neurons, lost = weight.scale
+        factor = lost(kept[neurons])
+    return Slices(tuple((a, np.flatnonzero(kept[i])) for a, i in axes if not kept[i].all()), factor)
 
 
 def _sliced(weight: Weight, variable: Any, kept: np.ndarray) -> Any:
-    value = ops.convert_to_tensor(variable.value)
-    for axis, indices in _slices(weight, kept).axes:
+    value, slices = ops.convert_to_tensor(variable.value), _slices(weight, kept)
+    for axis, indices in slices.axes:
         value = ops.take(value, indices, axis=axis)
-    return value
+    return value if slices.factor == 1 else value * slices.factor
 
 
 def _cut(variable: Any, slices: Slices) -> None:
@@ -230,6 +236,8 @@ def _cut(variable: Any, slices: Slices) -> None:
     for axis, indices in slices.axes:
         value = ops.convert_to_tensor(variable.value)
         _keras.set_value(variable, ops.take(value, indices, axis=axis))
+    if slices.factor != 1:
+        variable.assign(ops.convert_to_tensor(variable.value) * slices.factor)
 
 
 _OTHER_OPTIMIZER = "Compile with another optimizer, such as Adam or SGD."

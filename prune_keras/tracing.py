@@ -133,7 +133,13 @@ class Tracer:
         return made.ids
 
     def weight(
-        self, visit: Visit, variable: Any, axes: dict, reads: tuple = (), times: int | None = 0
+        self,
+        visit: Visit,
+        variable: Any,
+        axes: dict,
+        reads: tuple = (),
+        times: int | None = 0,
+        scale: tuple[np.ndarray, Callable] | None = None,
     ) -> None:
         """Record that channels lie along the axes of a variable.
 
@@ -143,6 +149,8 @@ class Tracer:
             axes: axis -> `(size,)` ids.
             reads: the axes that read the layer's input.
             times: multiplications of the whole variable for one sample; None where unknown.
+            scale: `(size,)` ids and a function of booleans of that shape: what the variable is
+                multiplied by to make up for what the layer divides by.
         """
         if variable is None:
             return
@@ -151,7 +159,7 @@ class Tracer:
         used = self.record.used.get(id(variable))
         if used is None:
             path = f"{visit.path}/{variable.name}"
-            self.record.used[id(variable)] = UsedWeight(path, variable, axes, reads, times)
+            self.record.used[id(variable)] = UsedWeight(path, variable, axes, reads, times, scale)
             return
         for axis, ids in axes.items():
             self.partition.unite(used.axes[axis], ids)

@@ -77,6 +77,7 @@ def clone_structure(model: Any) -> Any:
         twin = keras.models.clone_model(model, clone_function=_clone_operation, recursive=True)
     for old, new in zip(all_layers(model), all_layers(twin), strict=True):
         new._trainable = old._trainable
+        new.name = old.name  # Keras numbers those inside of attention anew
     for old, new in zip(model.variables, twin.variables, strict=True):
         new.trainable = old.trainable  # a layer and the one inside it may differ
     for old, new in zip(operations_in(model), operations_in(twin), strict=True):

@@ -1,11 +1,13 @@
 """Rules of attention: whole heads, the width of values, and what projections read and make.
 
-A head has a slice of every projection; heads and values are scored by the kernel that makes values.
-The width of keys stays, since the scale of the products counts it.
+A head has a slice of every projection; heads and the width of values are scored by the kernel that
+makes values, the width of keys by the one that makes keys. Scores are divided by the root of that
+width: as it shrinks, queries are made smaller by as much, so that the others' products stay.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -26,16 +28,19 @@ def multi_head_attention(visit, trace):
     kernel = layer._value_dense._kernel
     heads = trace.units(visit, kernel, axis=1, tap_axis=None, name="heads")
     values = trace.units(visit, kernel, axis=2, tap_axis=None, name="value")
-    _project(visit, trace, layer._query_dense, query, heads)
-    _project(visit, trace, layer._key_dense, key, heads)
+    keys = trace.units(visit, layer._key_dense._kernel, axis=2, tap_axis=None, name="key")
+    _project(visit, trace, layer._query_dense, query, heads, keys, scale=(keys, _lost_scale))
+    _project(visit, trace, layer._key_dense, key, heads, keys)
     _project(visit, trace, layer._value_dense, value, heads, values)
     if getattr(layer, "_use_gate", False):
         _project(visit, trace, layer._gate_dense, query, heads, values)
     attended = (key.shape[axis % (key.rank + 1) - 1] for axis in layer._attention_axes)
     pairs = product([*query.shape[:-1], *attended])
-    trace.multiplied([heads], product([pairs, layer._key_dim]))
+    trace.multiplied([heads, keys], pairs)
     trace.multiplied([heads, values], pairs)
     trace.setting(layer, "_num_heads", heads, count)
+    trace.setting(layer, "_key_dim", keys, count)
+    trace.setting(layer, "_inverse_sqrt_key_dim", keys, lambda kept: _inverse_root(count(kept)))
     trace.setting(layer, "_value_dim", values, count)
     units = _output(visit, trace, query, heads, values)
     _set_output_shape(trace, layer, units, trace.along(query, -1, visit.path))
@@ -71,6 +76,16 @@ if hasattr(layers, "GroupQueryAttention"):
         return _outputs(visit, units, heads)
 
 
+def _inverse_root(width: int) -> float:
+    return 1 / math.sqrt(width)
+
+
+def _lost_scale(kept: np.ndarray) -> float:
+    """Return by what scores would grow; TensorFlow casts Keras' scale by way of float32."""
+    old, new = (np.float32(_inverse_root(width)) for width in (kept.size, count(kept)))
+    return float(old) / float(new)
+
+
 def _tensors(visit) -> tuple[Labels, Labels, Labels]:
     query, value = visit.argument(0, "query"), visit.argument(1, "value")
     key = visit.argument(2, "key")
@@ -88,14 +103,17 @@ def _strange(visit, trace) -> bool:
     return own or (len(visit.shapes) > 1 and visit.input.rank != 2)
 
 
-def _project(visit, trace, dense, x: Labels, heads: np.ndarray, width: Any = None) -> None:
+def _project(
+    visit, trace, dense, x: Labels, heads: np.ndarray, width: Any = None, scale: Any = None
+) -> None:
     """Record a projection of the channels of a tensor to heads, and what the layer remembers."""
     features = trace.along(x, -1, visit.path)
     made = {1: heads} if width is None else {1: heads, 2: width}
     call = inside(visit, dense, visit.shapes, x)
     axes = {0: features, **made}
-    trace.weight(call, dense._kernel, axes, reads=(0,), times=x.positions(-1))
-    trace.weight(call, dense.bias, {axis - 1: ids for axis, ids in made.items()})
+    times = x.positions(-1)
+    trace.weight(call, dense._kernel, axes, reads=(0,), times=times, scale=scale)
+    trace.weight(call, dense.bias, {axis - 1: ids for axis, ids in made.items()}, scale=scale)
     remember(trace, dense, Labels(vector(features, -1, x.rank), x.shape))
     _set_sizes(trace, dense, "partial_output_shape", made, dense.partial_output_shape)
 

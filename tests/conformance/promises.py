@@ -33,15 +33,21 @@ def random_scores(graph, seed):
     return {path: rng.uniform(size=width) for path, width in graph.widths.items()}
 
 
-def random_plan(model, cut):
-    """Return a plan that removes something, or give the example up."""
+def random_plan(model, cut, exclude=()):
+    """Return a plan that removes something."""
     seed, fraction = cut
     graph = prune_keras.trace(model)
     must_hold(graph.families)
     try:
-        return prune_keras.select(graph, random_scores(graph, seed), fraction=fraction)
+        scores = random_scores(graph, seed)
+        return prune_keras.select(graph, scores, fraction=fraction, exclude=exclude)
     except ValueError as error:
         raise NothingToCheck("nothing to remove") from error
+
+
+def is_key(path):
+    """Tell whether units are the width of keys: queries that make up for it learn otherwise."""
+    return path.endswith(":key")
 
 
 def assert_close(found, expected, floatx):
@@ -89,7 +95,7 @@ def check_step_after_cut(network, cut, optimizer):
             each.compile(OPTIMIZERS[optimizer](), loss="mse", run_eagerly=True)
             train_step(each, seed=3)
         must_hold(all(np.isfinite(w).all() for w in weights_of(model)))
-        plan = random_plan(model, cut)
+        plan = random_plan(model, cut, exclude=is_key)
         prune_keras.shrink_in_place(model, plan)
         silenced = Silenced(original, plan)
         silenced.zero_reads()
@@ -242,6 +248,12 @@ def check_what_a_model_is_known_by_survives(network, cut, seed):
 # 7. Plans compose.
 
 
+def assert_same_weights(one, other):
+    """Compare up to the rounding of a factor that is multiplied in two steps."""
+    for a, b in zip(weights_of(one), weights_of(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
 def check_plans_compose(network, first, second):
     with network.built() as model:
         one = random_plan(model, first)
@@ -249,7 +261,7 @@ def check_plans_compose(network, first, second):
         two = random_plan(between, second)
         thin = prune_keras.shrink(between, two)
         once = prune_keras.shrink(model, one.then(two))
-        np.testing.assert_equal(weights_of(once), weights_of(thin))
+        assert_same_weights(once, thin)
         prune_keras.shrink_in_place(model, one)
         prune_keras.shrink_in_place(model, two)
         np.testing.assert_equal(weights_of(model), weights_of(thin))

@@ -84,6 +84,7 @@ class Silenced:
     def __init__(self, model, plan):
         self.model, self.plan = model, plan
         self.kept: dict[int, dict[int, np.ndarray]] = {}
+        self.factors: dict[int, float] = {}
         self._paths: dict[int, str] = {}
         self._same: dict[int, int] = {}
         self._free = 2
@@ -205,10 +206,11 @@ class Silenced:
 
     def sliced(self, variable, value=None) -> np.ndarray:
         """Return what is left of a variable, or of a value of the same shape."""
+        factor = self.factors.get(id(variable), 1) if value is None else 1
         value = np.asarray(ops.convert_to_numpy(variable.value if value is None else value))
         for axis, kept in self.kept.get(id(variable), {}).items():
             value = np.compress(kept, value, axis=axis)
-        return value
+        return value * value.dtype.type(factor)
 
     def _pass(self, call):
         """Return the mask of an operation's output from those of its inputs."""

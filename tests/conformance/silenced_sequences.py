@@ -108,6 +108,10 @@ def multi_head_attention(silenced, path, layer, masks, shapes):
     shared = silenced.planned(f"{path}:heads", made[1])
     heads = np.repeat(shared, layer.num_repeats) if grouped else shared
     width = silenced.planned(f"{path}:value", made[2])
+    keys = np.ones(layer._key_dense.kernel.shape[2])
+    if not grouped:
+        keys = silenced.planned(f"{path}:key", len(keys))
+        _read_keys(silenced, layer, keys)
     read = {"_query_dense": (query, heads), "_key_dense": (key, shared)}
     read |= {"_value_dense": (value, shared), "_gate_dense": (query, heads)}
     for name, (mask, along) in read.items():
@@ -115,7 +119,7 @@ def multi_head_attention(silenced, path, layer, masks, shapes):
             dense = getattr(layer, name)
             features = silenced.vector(mask, mask.ndim - 1)
             silenced.weight(layer, dense.kernel, 0, features, reads=True)
-            axes = {1: along, 2: width} if name in ("_value_dense", "_gate_dense") else {1: along}
+            axes = {1: along, 2: width if name in ("_value_dense", "_gate_dense") else keys}
             for axis, each in axes.items():
                 silenced.weight(layer, dense.kernel, axis, each)
                 if dense.bias is not None:
@@ -130,6 +134,17 @@ def multi_head_attention(silenced, path, layer, masks, shapes):
     found = [_laid(units, len(shapes[0]) - 1, len(shapes[0]))]
     found += [_laid(heads, 1, 4) for _ in shapes[1:]]
     return [np.broadcast_to(f, shape) for f, shape in zip(found, shapes, strict=True)]
+
+
+def _read_keys(silenced, layer, keys):
+    """Silence the width of keys in what queries read, by which the thin queries are larger."""
+    dense = layer._query_dense
+    silenced.weight(layer, dense.kernel, 2, keys, reads=True)
+    if dense.bias is not None:
+        silenced.weight(layer, dense.bias, 1, keys, reads=True)
+    old, new = (np.float32(1 / np.sqrt(width)) for width in (len(keys), keys.sum()))
+    for variable in (dense.kernel, dense.bias):
+        silenced.factors[id(variable)] = np.float64(old) / np.float64(new)
 
 
 def is_unscaled(layer):

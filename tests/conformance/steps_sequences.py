@@ -129,8 +129,8 @@ def recurrent_convolution(part, x):
 
 
 def multi_head_attention(part, x):
-    if part.single or len(x.shape) < 3 or not _last(part):
-        return None
+    if part.single or not 3 <= len(x.shape) <= 4 or not _last(part):
+        return None  # Keras has no gradient of a softmax over more axes
     choices, rank = part.choices, len(x.shape)
     key_dim, heads = choices.number(1, 3), choices.number(1, 3)
     value = x

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 from networks import outputs_of, randomize, samples, train_step
-from promises import OPTIMIZERS, assert_close, assert_near, random_plan
+from promises import OPTIMIZERS, assert_close, assert_near, is_key, random_plan
 from silenced import Silenced
 
 import prune_keras
@@ -93,8 +93,8 @@ CASES = {
         ),
         {"a": 6},
     ),
-    "cross": (cross, {"dense": 6, "dense_1": 3, "a:heads": 4, "a:value": 3, "a": 4}),
-    "attention": (attended, {"dense": 8, "a:heads": 4, "a:value": 3}),
+    "cross": (cross, {"dense": 6, "dense_1": 3, "a:heads": 4, "a:key": 2, "a:value": 3, "a": 4}),
+    "attention": (attended, {"dense": 8, "a:heads": 4, "a:value": 3, "a:key": 2}),
     "additive": (additive, {"a": 5}),
     "slices": (slices, {"t/conv1d": 6}),
     "einsum": (projected, {"a": 6, "b": 5}),
@@ -142,7 +142,7 @@ def test_a_step_after_a_cut_in_place(name, optimizer):
     for each in (model, original):
         each.compile(OPTIMIZERS[optimizer](), loss="mse", run_eagerly=True)
         train_step(each, seed=3)
-    plan = random_plan(model, (1, 0.5))
+    plan = random_plan(model, (1, 0.5), exclude=is_key)
     prune_keras.shrink_in_place(model, plan)
     silenced = Silenced(original, plan)
     silenced.zero_reads()
@@ -221,7 +221,7 @@ def test_units_without_an_output_are_scored_by_their_kernel(criterion):
     found = prune_keras.score(model, criterion, data=(x[0], y))
     expected = prune_keras.score(model, "l2")
     assert set(found) == set(expected)
-    for path in ("a:heads", "a:value"):
+    for path in ("a:heads", "a:value", "a:key"):
         np.testing.assert_array_equal(found[path], expected[path])
 
 
@@ -232,3 +232,21 @@ def test_both_directions_are_scored_by_what_they_show():
     shown = keras.Model(model.inputs[0], model.get_layer("a").output)
     expected = np.abs(outputs_of(shown, x)[0]).mean(axis=0).reshape(2, 6).mean(axis=0)
     np.testing.assert_allclose(found["a/forward_g"], expected, 1e-5)
+
+
+def test_scores_of_attention_stay_when_keys_of_zeros_go():
+    model = build("attention")
+    layer, x = model.get_layer("a"), samples(model)
+    for dense_layer in (layer._query_dense, layer._key_dense):
+        dense_layer.kernel.assign(np.array(dense_layer.kernel) * np.array([1, 0]))
+        dense_layer.bias.assign(np.array(dense_layer.bias) * np.array([1, 0]))
+    before = outputs_of(model, x)
+    widths = prune_keras.trace(model).widths
+    plan = prune_keras.Plan.everything(widths)
+    plan = prune_keras.Plan({**plan.kept, "a:key": np.array([0])}, widths)
+    prune_keras.shrink_in_place(model, plan)
+    assert layer.key_dim == 1
+    assert_close(outputs_of(model, x), before, "float32")
+    again = keras.Model.from_config(model.get_config())
+    again.set_weights(model.get_weights())
+    assert_close(outputs_of(again, x), before, "float32")
