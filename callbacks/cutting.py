@@ -56,7 +56,7 @@ class Cutter:
     def choose(self, model: Any, progress: Progress, fraction: float, turn: int) -> Plan:
         """Choose what to cut: the fraction, or the least that can go where that is more."""
         seed = None if self.seed is None else self.seed + turn
-        scores = score_graph(model, progress.graph, self.criterion, self.data, seed)
+        scores = score_graph(model, progress.graph, self.criterion, self.data, seed, turn)
         plan = self._chosen(progress, scores, fraction, turn)
         while plan.removed == 0 and fraction < 1:
             fraction *= 2

@@ -79,6 +79,48 @@ def gradients(function: Callable[[Any], Any], arguments: Any) -> Any:
     return dict(zip(arguments, found, strict=True))
 
 
+def variable_gradients(
+    function: Callable[[], Any], variables: Sequence[Any], others: Sequence[Any]
+) -> list[Any]:
+    """Return the gradients of a scalar function by some variables that it reads.
+
+    Args:
+        function: takes nothing and returns a scalar tensor.
+        variables: Keras variables.
+        others: all Keras variables that the function reads, these among them.
+
+    Returns:
+        A tensor of its shape for each of `variables`, zeros where the function does not depend on
+        it.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        values = [variable.value for variable in variables]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(values)
+            value = function()
+        return tape.gradient(value, values, unconnected_gradients="zero")
+    if keras.backend.backend() == "jax":
+        import jax
+
+        held = [(v, v.value) for v in others]
+
+        def of_values(values: list) -> Any:
+            with keras.StatelessScope([*held, *zip(variables, values, strict=True)]):
+                return function()
+
+        return jax.grad(of_values)([v.value for v in variables])
+    import torch
+
+    values = [variable.value.requires_grad_(True) for variable in variables]
+    found = torch.autograd.grad(function(), values, allow_unused=True)
+    frozen = [value for value, v in zip(values, variables, strict=True) if not v.trainable]
+    for value in frozen:
+        value.requires_grad_(False)
+    return [torch.zeros_like(v) if g is None else g for v, g in zip(values, found, strict=True)]
+
+
 def eagerly() -> contextlib.AbstractContextManager:
     """Return a context in which operations run at once, even where a function is being traced."""
     if keras.backend.backend() == "tensorflow":

@@ -1,43 +1,63 @@
 """Criteria: how much each unit of a layer matters; higher = keep.
 
-A data-free criterion is a function of a kernel laid out as `(inputs, units)` and returns scores
-`(units,)`. A data-driven one is an `Activations` or a `Gradients` criterion; its statistic is
-reduced over the positions of a feature map while samples pass, so that no activations are kept.
+A criterion is a function of a kernel laid out as `(inputs, units)` that returns scores `(units,)`,
+or a frozen record of what is to be measured, which `prune_keras.score` does for all layers at once.
+Those that look at samples reduce what they see while samples pass, so that no activations are kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 from prune_keras.criteria.data_driven import (
     Activations,
+    Discrimination,
     Gradients,
+    Oracle,
+    Reconstruction,
+    WeightGradients,
+    activation_std,
     apoz,
     mean_activation,
+    sensitivity,
     taylor,
+    taylor_weights,
 )
-from prune_keras.criteria.data_free import Random, l1, l2
+from prune_keras.criteria.data_free import BatchNormScale, Random, geometric_median, l1, l2
+from prune_keras.criteria.mixed import Mean, Switch
 
 Criterion = Callable[..., Any]
 
 CRITERIA: dict[str, Any] = {
-    "l1": l1,
-    "l2": l2,
-    "random": Random(),
-    "apoz": apoz,
-    "mean_activation": mean_activation,
-    "taylor": taylor,
+    criterion.__name__: criterion
+    for criterion in (
+        *(l1, l2, BatchNormScale(), geometric_median, Random()),
+        *(apoz, mean_activation, activation_std, Reconstruction()),
+        *(taylor, taylor_weights, sensitivity, Discrimination(), Oracle()),
+    )
 }
+WITH_LOSS = (Gradients, Oracle)
+WITH_DATA = (Activations, Gradients, WeightGradients, Reconstruction, Discrimination, Oracle)
+WITH_ARGUMENTS: dict[str, Any] = {
+    "random": Random,
+    "discrimination": Discrimination,
+    "mean": Mean,
+    "switch": Switch,
+}
+RECORDS = (*WITH_DATA, BatchNormScale, Random, Mean, Switch)
 
 
 def get(identifier: Any) -> Any:
-    """Return a criterion by name, or a callable as it is.
+    """Return a criterion by name, or one as it is.
 
     Args:
-        identifier: one of `{"l1", "l2", "random", "apoz", "mean_activation", "taylor"}`, a
-            function from a kernel `(inputs, units)` to scores `(units,)`, an `Activations` or
-            `Gradients` criterion, or a config from `serialize`.
+        identifier: one of `{"l1", "l2", "bn_scale", "geometric_median", "random", "apoz",
+            "mean_activation", "activation_std", "reconstruction", "taylor", "taylor_weights",
+            "sensitivity", "discrimination", "oracle"}`, a function from a kernel
+            `(inputs, units)` to scores `(units,)`, a record such as `Activations`, `Mean` or
+            `Switch`, or a config from `serialize`.
 
     Raises:
         ValueError: if the name is unknown.
@@ -49,9 +69,9 @@ def get(identifier: Any) -> Any:
     """
     if isinstance(identifier, dict):
         return _from_config(identifier)
-    if callable(identifier):
+    if callable(identifier) or isinstance(identifier, RECORDS):
         return identifier
-    if identifier in CRITERIA:
+    if isinstance(identifier, str) and identifier in CRITERIA:
         return CRITERIA[identifier]
     raise ValueError(
         f"`criterion` must be one of {sorted(CRITERIA)} or a function of a kernel. "
@@ -60,33 +80,80 @@ def get(identifier: Any) -> Any:
 
 
 def serialize(criterion: Any) -> dict[str, Any]:
-    """Return a config from which `get` makes the same criterion."""
-    if isinstance(criterion, Random):
-        return {"name": "random", "seed": criterion.seed}
+    """Return a config from which `get` makes the same criterion.
+
+    Example:
+
+    >>> serialize(Switch("taylor", "l2", after=3))
+    {'name': 'switch', 'first': {'name': 'taylor'}, 'then': {'name': 'l2'}, 'after': 3}
+    """
+    for name, kind in WITH_ARGUMENTS.items():
+        if isinstance(criterion, kind):
+            held = {field.name: getattr(criterion, field.name) for field in fields(kind)}
+            return {"name": name} | {key: _serialized(value) for key, value in held.items()}
     return {"name": criterion.__name__}
 
 
+def _serialized(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [serialize(each) for each in value]
+    return value if value is None or isinstance(value, int) else serialize(value)
+
+
 def _from_config(config: dict[str, Any]) -> Any:
-    if config.get("name") == "random":
-        return Random(config.get("seed"))
-    return get(config.get("name"))
+    arguments = dict(config)
+    kind = WITH_ARGUMENTS.get(arguments.pop("name", ""))
+    return kind(**arguments) if kind else get(config.get("name"))
+
+
+def parts(criterion: Any) -> tuple:
+    """Return the criteria that a criterion is made of, or itself."""
+    if isinstance(criterion, Mean):
+        return tuple(part for each in criterion.criteria for part in parts(each))
+    if isinstance(criterion, Switch):
+        return (*parts(criterion.first), *parts(criterion.then))
+    return (criterion,)
 
 
 def needs_data(criterion: Any) -> bool:
     """Tell whether a criterion looks at samples."""
-    return isinstance(criterion, Activations | Gradients)
+    return any(isinstance(part, WITH_DATA) for part in parts(criterion))
+
+
+def needs_loss(criterion: Any) -> bool:
+    """Tell whether a criterion looks at the loss that the model is compiled with."""
+    return any(
+        isinstance(part, WITH_LOSS) or (isinstance(part, WeightGradients) and part.of == "loss")
+        for part in parts(criterion)
+    )
+
+
+def at_round(criterion: Any, round: int) -> Any:
+    """Return what a criterion is in a round, counted from 0."""
+    return at_round(criterion.at(round), round) if isinstance(criterion, Switch) else criterion
 
 
 __all__ = [
     "Activations",
+    "BatchNormScale",
+    "Discrimination",
     "Gradients",
+    "Mean",
+    "Oracle",
     "Random",
+    "Reconstruction",
+    "Switch",
+    "WeightGradients",
+    "activation_std",
     "apoz",
+    "geometric_median",
     "get",
     "l1",
     "l2",
     "mean_activation",
     "needs_data",
+    "sensitivity",
     "serialize",
     "taylor",
+    "taylor_weights",
 ]

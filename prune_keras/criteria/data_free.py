@@ -46,6 +46,51 @@ def l2(kernel: np.ndarray) -> np.ndarray:
     return np.sqrt(np.einsum("ij,ij->j", kernel, kernel, dtype=np.float64))
 
 
+def geometric_median(kernel: np.ndarray) -> np.ndarray:
+    r"""Distance to all other units of the layer: `s_j = sum_k |w_j - w_k|`.
+
+    What lies near the layer's geometric median can be made up for by the others.
+
+    Args:
+        kernel: `(inputs, units)`.
+
+    Returns:
+        `(units,)`.
+
+    Example:
+
+    >>> geometric_median(np.array([[0.0, 3.0, 3.0], [0.0, 4.0, 4.0]]))
+    array([10.,  5.,  5.])
+
+    Reference:
+
+    - He et al., 2019, Filter Pruning via Geometric Median, https://arxiv.org/abs/1811.00250
+    """
+    weights = np.asarray(kernel, np.float64)
+    products = weights.T @ weights
+    squares = np.diag(products)
+    distances = np.maximum(squares[:, None] + squares - 2 * products, 0)
+    # Rounding leaves about 1e-16 of the squares between equal units.
+    distances[distances < 1e-12 * squares.max(initial=0)] = 0
+    return np.sqrt(distances).sum(axis=1)
+
+
+@dataclass(frozen=True)
+class BatchNormScale:
+    r"""Scale of the batch normalization that the unit passes: `s_j = mean_l |gamma_lj|`.
+
+    `l` counts the layers with a scale that the unit, or what it is coupled to, passes through.
+    Every prunable unit must pass one; others are an error that names their layer.
+
+    Reference:
+
+    - Liu et al., 2017, Learning Efficient Convolutional Networks through Network Slimming,
+      https://arxiv.org/abs/1708.06519
+    """
+
+    __name__ = "bn_scale"
+
+
 @dataclass(frozen=True)
 class Random:
     """Scores from a uniform distribution over (0, 1): the baseline that knows nothing.
@@ -57,6 +102,3 @@ class Random:
 
     seed: int | None = None
     __name__ = "random"
-
-    def __call__(self, kernel: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return np.asarray(rng.uniform(size=kernel.shape[1]))

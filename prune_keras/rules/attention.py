@@ -112,8 +112,11 @@ def _project(
     call = inside(visit, dense, visit.shapes, x)
     axes = {0: features, **made}
     times = x.positions(-1)
-    trace.weight(call, dense._kernel, axes, reads=(0,), times=times, scale=scale)
-    trace.weight(call, dense.bias, {axis - 1: ids for axis, ids in made.items()}, scale=scale)
+    # What is zero in a query takes no part in its products with keys.
+    keys = () if scale is None else (2,)
+    trace.weight(call, dense._kernel, axes, reads=(0, *keys), times=times, scale=scale)
+    axes, reads = {axis - 1: ids for axis, ids in made.items()}, tuple(a - 1 for a in keys)
+    trace.weight(call, dense.bias, axes, reads=reads, scale=scale)
     remember(trace, dense, Labels(vector(features, -1, x.rank), x.shape))
     _set_sizes(trace, dense, "partial_output_shape", made, dense.partial_output_shape)
 

@@ -1,0 +1,130 @@
+"""Scoring: one score a unit of every prunable layer, data-driven ones in one pass over samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from prune_keras import criteria
+from prune_keras.graph import Graph
+from prune_keras.scoring.backward import score_gradients, score_weight_gradients
+from prune_keras.scoring.discriminating import score_discrimination
+from prune_keras.scoring.forward import score_activations
+from prune_keras.scoring.responses import score_reconstruction
+from prune_keras.scoring.silencing import score_oracle
+from prune_keras.scoring.subject import Subject
+from prune_keras.scoring.weights import score_kernels, score_random, score_scales
+from prune_keras.tracing import trace
+
+
+def score(
+    model: Any, criterion: Any = "l2", data: Any = None, seed: int | None = None
+) -> dict[str, np.ndarray]:
+    """Score the units of every prunable layer.
+
+    Units that no output shows, such as the heads of an attention or the units of a cell below
+    another one, are scored by `"l2"` where the criterion looks at activations.
+
+    Args:
+        model: a built functional or Sequential model; compiled, for criteria that look at the loss
+            (`"taylor"`, `"taylor_weights"`, `"oracle"`).
+        criterion: name of a criterion, or what else `prune_keras.criteria.get` takes. Defaults
+            to `"l2"`.
+        data: samples for a data-driven criterion: inputs, `(inputs, targets)` or a dataset of
+            batches; with targets where it looks at the loss, or at classes. Defaults to None.
+        seed: seed of what a criterion draws. Defaults to None: different at each call.
+
+    Returns:
+        Path of the layer -> `(units,)` float64 scores, higher = keep.
+
+    Raises:
+        ValueError: if the criterion needs data, targets or a compiled loss that are not there, or
+            a score is not finite.
+
+    Example:
+
+    >>> import keras, prune_keras
+    >>> keras.utils.set_random_seed(0)
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(3, name="a"), keras.layers.Dense(2)]
+    ... )
+    >>> {path: scores.shape for path, scores in prune_keras.score(model, "l1").items()}
+    {'a': (3,)}
+    """
+    return score_graph(model, trace(model), criteria.get(criterion), data, seed)
+
+
+def score_graph(
+    model: Any,
+    graph: Graph,
+    criterion: Any,
+    data: Any = None,
+    seed: int | None = None,
+    round: int = 0,
+) -> dict[str, np.ndarray]:
+    """Score with a graph and a criterion that are at hand already, in a round counted from 0."""
+    criterion = criteria.at_round(criterion, round)
+    _check_needs(model, criterion, data)
+    scores = _scores(criterion, Subject(model, graph, data, seed))
+    for path, values in scores.items():
+        _check_finite(path, values, criterion)
+    return scores
+
+
+def _scores(criterion: Any, subject: Subject) -> dict[str, np.ndarray]:
+    """Measure what the criterion asks for; what it does not see is scored by `l2`."""
+    measure = MEASURES.get(type(criterion), score_kernels)
+    scores = measure(criterion, subject)
+    hidden = [p for p in subject.producers if p.path not in scores]
+    if hidden:
+        others = score_kernels(criteria.get("l2"), subject)
+        scores |= {p.path: others[p.path] for p in hidden}
+    return {p.path: scores[p.path] for p in subject.producers}
+
+
+def score_mean(criterion: criteria.Mean, subject: Subject) -> dict[str, np.ndarray]:
+    """Average criteria, each of them divided by its layer's mean."""
+    found = [_scores(each, subject) for each in criterion.criteria]
+    return {path: np.mean([_by_mean(each[path]) for each in found], axis=0) for path in found[0]}
+
+
+def _by_mean(scores: np.ndarray) -> np.ndarray:
+    mean = np.abs(scores).mean()
+    return scores / mean if mean > 0 else scores
+
+
+MEASURES: dict[type, Callable] = {
+    criteria.Activations: score_activations,
+    criteria.BatchNormScale: score_scales,
+    criteria.Discrimination: score_discrimination,
+    criteria.Gradients: score_gradients,
+    criteria.Mean: score_mean,
+    criteria.Oracle: score_oracle,
+    criteria.Random: score_random,
+    criteria.Reconstruction: score_reconstruction,
+    criteria.WeightGradients: score_weight_gradients,
+}
+
+
+def _check_needs(model: Any, criterion: Any, data: Any) -> None:
+    if criteria.needs_data(criterion) and data is None:
+        raise ValueError(
+            f"The criterion {criterion.__name__!r} looks at samples. Received: data=None. "
+            "Pass data=inputs, (inputs, targets), or a dataset of batches."
+        )
+    if criteria.needs_loss(criterion) and not getattr(model, "compiled", False):
+        raise ValueError(
+            f"The criterion {criterion.__name__!r} needs the model's loss. Received: a model that "
+            "is not compiled. Call model.compile(optimizer, loss) first."
+        )
+
+
+def _check_finite(path: str, values: np.ndarray, criterion: Any) -> None:
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"Scores must be finite. Received: {int((~np.isfinite(values)).sum())} NaN or infinite "
+            f"scores of {criterion.__name__!r} for {path!r}. "
+            "Look for NaN or infinity in the data and in the weights."
+        )

@@ -1,0 +1,106 @@
+"""Scores from backward passes: gradients by gates on activations, or by kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from prune_keras import _backend, _keras
+from prune_keras.criteria import Gradients, WeightGradients
+from prune_keras.scoring.subject import Subject, by_units, taps
+
+
+def score_gradients(criterion: Gradients, subject: Subject) -> dict[str, np.ndarray]:
+    """Differentiate by a gate of ones on every unit of every sample.
+
+    The gradient by the gate is the sum over positions of activation times gradient.
+    """
+    tapped = taps(subject.shown)
+    units = {p.path: len(p.neurons) for p in subject.shown}
+
+    def step(x: list, y: Any, weights: Any) -> dict[str, Any]:
+        positions: dict[str, int] = {}
+
+        def loss(gates: dict[str, Any]) -> Any:
+            def call(visited: _keras.Call) -> Any:
+                outputs = _keras.run(visited)
+                for path, axis in tapped.get(id(visited.node), ()):
+                    first, *others = keras.tree.flatten(outputs)
+                    positions[path] = int(np.prod(first.shape[1:])) // units[path]
+                    first = first * _spread(gates[path], axis, first)
+                    outputs = keras.tree.pack_sequence_as(outputs, [first, *others])
+                return outputs
+
+            return subject.loss(x, y, weights, call)
+
+        gates = {path: ops.ones((ops.shape(x[0])[0], count)) for path, count in units.items()}
+        found = _backend.gradients(loss, gates)
+        return {p: ops.sum(criterion(g / positions[p]), axis=0) for p, g in found.items()}
+
+    sums, samples, _ = subject.summed(step, criterion.__name__, targets=True)
+    return {path: total / samples for path, total in sums.items()}
+
+
+def _spread(gate: Any, axis: int, outputs: Any) -> Any:
+    """Lay a gate `(batch, units)` along the channel axis of activations."""
+    shape = [1] * len(outputs.shape)
+    axis = axis if axis < 0 else axis + 1
+    gate = ops.tile(gate, (1, outputs.shape[axis] // gate.shape[1]))  # both directions
+    shape[0], shape[axis] = -1, gate.shape[1]
+    return ops.cast(ops.reshape(gate, shape), outputs.dtype)
+
+
+def score_weight_gradients(criterion: WeightGradients, subject: Subject) -> dict[str, np.ndarray]:
+    """Average the criterion's statistic of kernels and their gradients over batches."""
+    targets = criterion.of == "loss"
+
+    def step(x: list, y: Any = None, weights: Any = None) -> dict[str, Any]:
+        if targets:
+            return _statistics(criterion, subject, lambda: _mean_loss(subject, x, y, weights))
+        found = [
+            _statistics(criterion, subject, partial(_mean_output, subject, x, column))
+            for column in _columns(criterion, subject)
+        ]
+        return {path: sum(each[path] for each in found) / len(found) for path in found[0]}
+
+    sums, _, count = subject.summed(step, criterion.__name__, targets=targets)
+    return {path: total / count for path, total in sums.items()}
+
+
+def _mean_loss(subject: Subject, x: list, y: Any, weights: Any) -> Any:
+    total = subject.loss(x, y, weights)
+    return total / ops.cast(ops.shape(x[0])[0], total.dtype)
+
+
+def _columns(criterion: WeightGradients, subject: Subject) -> list[int]:
+    """Return which outputs are differentiated: all, or some that are drawn."""
+    sizes = [int(np.prod(t.shape[1:])) for t in _keras.function_of(subject.model).outputs]
+    count = sum(sizes)
+    drawn = subject.rng(0).permutation(count)[: criterion.outputs]
+    return sorted(drawn.tolist())
+
+
+def _mean_output(subject: Subject, x: list, column: int) -> Any:
+    """Return one output, averaged over the batch."""
+    outputs = _keras.walk(subject.model, x, _keras.run)
+    flat = [ops.reshape(y, (ops.shape(y)[0], int(np.prod(y.shape[1:])))) for y in outputs]
+    return ops.mean(ops.cast(ops.concatenate(flat, axis=1)[:, column], "float32"))
+
+
+def _statistics(
+    criterion: WeightGradients, subject: Subject, function: Callable[[], Any]
+) -> dict[str, Any]:
+    """Return the criterion's statistic of the gradients of a scalar by all kernels."""
+    kernels = [producer.kernel for producer in subject.producers]
+    found = _backend.variable_gradients(function, kernels, subject.model.variables)
+    return {
+        p.path: criterion(
+            by_units(p.kernel.value, p.axis, len(p.neurons)), by_units(g, p.axis, len(p.neurons))
+        )
+        for p, g in zip(subject.producers, found, strict=True)
+    }

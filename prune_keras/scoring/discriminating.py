@@ -1,0 +1,63 @@
+"""How much each unit helps to tell the classes apart where it stands, by auxiliary losses."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from prune_keras.criteria import Discrimination
+from prune_keras.scoring.forward import pooled
+from prune_keras.scoring.subject import Subject
+
+
+def score_discrimination(criterion: Discrimination, subject: Subject) -> dict[str, np.ndarray]:
+    """Fit a linear classifier to each layer's pooled activations; score units by its loss."""
+    features, targets = pooled(subject, criterion.__name__)
+    classes = _one_hot(targets)
+    return {
+        path: discrimination(values, classes, criterion.steps) for path, values in features.items()
+    }
+
+
+def discrimination(features: np.ndarray, classes: np.ndarray, steps: int) -> np.ndarray:
+    """Return what each feature counts in the loss of a linear softmax classifier.
+
+    Args:
+        features: `(samples, units)`.
+        classes: `(samples, classes)`, ones for the class of each sample.
+        steps: steps of gradient descent with momentum, by which the classifier is fitted.
+
+    Returns:
+        `(units,)`, the mean magnitude of feature times slope of the loss by it.
+    """
+    deviation = features.std(axis=0)
+    scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+    x = (features - features.mean(axis=0)) * scale
+    rate = 4.0 / max(np.square(x).sum(axis=1).mean(), 1.0)  # below what the curvature allows
+    weights, bias = np.zeros((x.shape[1], classes.shape[1])), np.zeros(classes.shape[1])
+    velocity = np.zeros_like(weights), np.zeros_like(bias)
+    for _ in range(steps):
+        error = (_softmax(x @ weights + bias) - classes) / len(x)
+        velocity = 0.9 * velocity[0] - rate * (x.T @ error), 0.9 * velocity[1] - error.sum(0)
+        weights, bias = weights + velocity[0], bias + velocity[1]
+    slopes = (_softmax(x @ weights + bias) - classes) @ weights.T
+    return np.abs(x * slopes).mean(axis=0)
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _one_hot(targets: np.ndarray) -> np.ndarray:
+    """Return targets as one column a class."""
+    if targets.ndim == 2 and targets.shape[1] > 1:
+        return targets.astype(np.float64)
+    labels = targets.reshape(len(targets), -1)
+    if labels.shape[1] != 1 or not (labels == np.round(labels)).all():
+        raise ValueError(
+            "The criterion 'discrimination' needs classes: targets that are class numbers or one "
+            f"column a class. Received: targets of shape {targets.shape}, not whole numbers. "
+            "Use another criterion, such as 'taylor'."
+        )
+    known, columns = np.unique(labels[:, 0], return_inverse=True)
+    return np.eye(len(known))[columns]

@@ -1,0 +1,139 @@
+"""How much the next layers' responses change when a neuron goes, exactly and in one pass.
+
+What a neuron adds to a reading layer is linear in its entries of the layer's input: in one of them
+for a Dense layer, in one for each position of the kernel for a convolution. The weights by which
+they reach all outputs, a matrix `(entries, outputs)`, are brought to few outputs by a QR
+decomposition, which keeps the sum of squares. So each direction costs as much as a depthwise
+convolution.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import layers, ops
+
+from prune_keras import _backend, _keras
+from prune_keras.criteria import Reconstruction
+from prune_keras.graph import Weight
+from prune_keras.scoring.subject import Subject
+
+READERS = (layers.Dense, layers.Conv1D, layers.Conv2D)
+
+
+def score_reconstruction(criterion: Reconstruction, subject: Subject) -> dict[str, np.ndarray]:
+    """Score the units that Dense layers and convolutions read."""
+    prunable = np.concatenate([f.neurons for f in subject.graph.families])
+    readers = _readers(subject, prunable)
+
+    @_backend.without_gradients
+    def step(x: list) -> dict[str, Any]:
+        sums: dict[str, Any] = {}
+
+        def call(visited: _keras.Call) -> Any:
+            key = str(id(visited.operation))
+            reader = readers.get(key)
+            if reader is not None:
+                energy = reader.energy(visited.args[0])
+                sums[key] = sums[key] + energy if key in sums else energy
+            return _keras.run(visited)
+
+        _keras.walk(subject.model, x, call)
+        return sums
+
+    sums, samples, _ = subject.summed(step, criterion.__name__) if readers else ({}, 1, 0)
+    energies: dict[int, float] = dict.fromkeys(prunable.tolist(), 0.0)
+    read = {n for reader in readers.values() for n in reader.neurons.tolist()}
+    for key, total in sums.items():
+        for neuron, energy in zip(readers[key].neurons.tolist(), total, strict=True):
+            energies[neuron] += energy / samples
+    return {
+        p.path: np.sqrt([energies.get(neuron, 0.0) for neuron in p.neurons.tolist()])
+        for p in subject.producers
+        if read.issuperset(p.neurons[p.prunable].tolist())
+    }
+
+
+def _readers(subject: Subject, prunable: np.ndarray) -> dict[str, _Reader]:
+    """Return the layers that read neurons, by their id."""
+    weights = {id(weight.variable): weight for weight in subject.graph.weights}
+    found = {
+        str(id(layer)): _Reader(layer, weights[id(layer._kernel)], prunable)
+        for layer in _keras.operations_in(subject.model)
+        if isinstance(layer, READERS)
+    }
+    return {key: reader for key, reader in found.items() if len(reader.neurons)}
+
+
+class _Reader:
+    """A layer that reads neurons: the directions in which each one adds to its outputs."""
+
+    def __init__(self, layer: Any, weight: Weight, prunable: np.ndarray):
+        kernel = ops.convert_to_numpy(layer._kernel.value).astype(np.float64)
+        axis = kernel.ndim - 2
+        self.layer = layer
+        self.groups = getattr(layer, "groups", 1)
+        along = weight.axes.get(axis, np.full(kernel.shape[axis], -1))
+        self.neurons = np.intersect1d(along, prunable)
+        parts = np.split(kernel, self.groups, axis=-1)
+        found = [_directions(part, along, self.neurons) for part in parts]
+        count = max(len(each) for each in found)
+        padded = [np.pad(d, [(0, count - len(d))] + [(0, 0)] * (d.ndim - 1)) for d in found]
+        self.directions = np.concatenate(padded, axis=-1)
+        # Channel `j` of each group is read for outputs of its own; the rest goes to a last segment.
+        place = np.searchsorted(self.neurons, along).clip(max=max(len(self.neurons) - 1, 0))
+        known = np.isin(along, self.neurons)
+        self.segments = np.concatenate(
+            [np.where(known, place * self.groups + g, -1) for g in range(self.groups)]
+        )
+
+    def energy(self, x: Any) -> Any:
+        """Return the sum over samples of the mean over positions of what each neuron adds,
+        squared and summed over the outputs, `(neurons,)`."""
+        return sum(self._energy_along(x, direction) for direction in self.directions)
+
+    def _energy_along(self, x: Any, direction: np.ndarray) -> Any:
+        parts = ops.cast(self._products(x, direction), "float32")
+        axis = 1 if getattr(self.layer, "data_format", "") == "channels_first" else -1
+        parts = ops.moveaxis(parts, axis, 0)
+        flat = ops.reshape(parts, (parts.shape[0], -1))
+        positions = ops.cast(ops.shape(flat)[1] / ops.shape(x)[0], "float32")
+        count = len(self.neurons) * self.groups
+        segments = np.where(self.segments < 0, count, self.segments)
+        whole = ops.segment_sum(flat, segments, num_segments=count + 1)[:count]
+        squares = ops.reshape(ops.sum(ops.square(whole), axis=1), (-1, self.groups))
+        return ops.sum(squares, axis=1) / positions
+
+    def _products(self, x: Any, direction: np.ndarray) -> Any:
+        kernel = ops.cast(ops.convert_to_tensor(direction, dtype="float32"), x.dtype)
+        layer = self.layer
+        if isinstance(layer, layers.Dense):
+            return x * kernel
+        padding, before = layer.padding, None
+        if padding == "causal":
+            before = layer._compute_causal_padding(x)
+            x, padding = ops.pad(x, before), "valid"
+        return ops.depthwise_conv(
+            x,
+            kernel[..., None],
+            strides=layer.strides,
+            padding=padding,
+            data_format=layer.data_format,
+            dilation_rate=layer.dilation_rate,
+        )
+
+
+def _directions(kernel: np.ndarray, along: np.ndarray, neurons: np.ndarray) -> np.ndarray:
+    """Return what each entry counts in each direction, `(directions, *window, channels)`."""
+    *window, channels, outputs = kernel.shape
+    taps = int(np.prod(window))
+    flat = kernel.reshape(taps, channels, outputs)
+    most = max((int((along == n).sum()) for n in neurons), default=1)
+    found = np.zeros((min(taps * most, outputs), taps, channels))
+    for neuron in neurons:
+        entries = np.flatnonzero(along == neuron)
+        matrix = flat[:, entries].reshape(-1, outputs)
+        triangle = np.asarray(np.linalg.qr(matrix.T, mode="r"))
+        found[: len(triangle), :, entries] = triangle.reshape(len(triangle), taps, len(entries))
+    return found.reshape(len(found), *window, channels)

@@ -1,0 +1,125 @@
+"""The measured change of the loss when a neuron is silenced: slow, and what others estimate.
+
+A neuron is silenced in all weights that read it. What lies before the first of its readers does not
+change, so that it is computed once a batch; each neuron costs one pass from there on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from prune_keras import _backend, _keras
+from prune_keras.criteria import Oracle
+from prune_keras.data import flat_inputs, size_of
+from prune_keras.graph import Family, Weight
+from prune_keras.scoring.subject import Subject, as_tensors
+
+
+def score_oracle(criterion: Oracle, subject: Subject) -> dict[str, np.ndarray]:
+    """Return the change of the mean loss over all samples, the same for all members."""
+    tails = [_Tail(subject, family) for family in subject.graph.families]
+    changes = {n: 0.0 for tail in tails for n in tail.neurons}
+    whole = _backend.compiled(_recorder(subject), subject.model)
+    samples = 0
+    for x, y, weights in subject.batches_with_targets(criterion.__name__):
+        x, y, weights = flat_inputs(subject.inputs, x), as_tensors(y), as_tensors(weights)
+        values, base = whole(x, y, weights)
+        for tail in tails:
+            for neuron in tail.neurons:
+                changes[neuron] += tail.loss_without(neuron, values, x, y, weights) - float(base)
+        samples += size_of(x)
+    for function in (whole, *(tail.function for tail in tails)):
+        _backend.dispose(function)
+    return {
+        p.path: np.array([changes.get(n, 0.0) / samples for n in p.neurons.tolist()])
+        for p in subject.producers
+    }
+
+
+def _recorder(subject: Subject) -> Callable:
+    """Return a step that gives what every call returns, and the loss."""
+
+    @_backend.without_gradients
+    def step(x: list, y: Any, weights: Any) -> tuple[list, Any]:
+        values: list = []
+
+        def call(visited: _keras.Call) -> Any:
+            outputs = _keras.run(visited)
+            values.append(keras.tree.flatten(outputs))
+            return outputs
+
+        return values, subject.loss(x, y, weights, call)
+
+    return step
+
+
+class _Tail:
+    """The part of a model from the first layer that reads a family on."""
+
+    def __init__(self, subject: Subject, family: Family):
+        self.subject = subject
+        self.neurons = family.neurons.tolist()
+        self.readers = [w for w in subject.graph.weights if _reads(w, family)]
+        self.behind = _behind(subject, self.readers)
+        self.function = _backend.compiled(self._step(), subject.model)
+
+    def _step(self) -> Callable:
+        @_backend.without_gradients
+        def step(values: list, x: list, y: Any, weights: Any) -> Any:
+            recorded = iter(zip(values, self.behind, strict=True))
+
+            def call(visited: _keras.Call) -> Any:
+                value, behind = next(recorded)
+                return _keras.run(visited) if behind else value
+
+            return self.subject.loss(x, y, weights, call)
+
+        return step
+
+    def loss_without(self, neuron: int, values: list, x: list, y: Any, weights: Any) -> float:
+        """Return the loss with a neuron silenced; the weights are as before afterwards."""
+        before = [(w.variable, ops.copy(w.variable.value)) for w in self.readers]
+        try:
+            for weight in self.readers:
+                weight.variable.assign(_silenced(weight, neuron))
+            return float(self.function(values, x, y, weights))
+        finally:
+            for variable, value in before:
+                variable.assign(value)
+
+
+def _reads(weight: Weight, family: Family) -> bool:
+    return any(np.isin(weight.axes[axis], family.neurons).any() for axis in weight.reads)
+
+
+def _silenced(weight: Weight, neuron: int) -> Any:
+    """Return the weight with zeros where it reads a neuron."""
+    value = ops.convert_to_tensor(weight.variable.value)
+    for axis in weight.reads:
+        shape = [1] * len(value.shape)
+        shape[axis] = -1
+        kept = (weight.axes[axis] != neuron).reshape(shape)
+        value = value * ops.cast(ops.convert_to_tensor(kept), value.dtype)
+    return value
+
+
+def _behind(subject: Subject, readers: list[Weight]) -> list[bool]:
+    """Tell of each call, in the order of a walk, whether a reader's values come into it."""
+    reading = {id(weight.variable) for weight in readers}
+    order: list[bool] = []
+
+    def call(visited: _keras.Call) -> list[np.bool_]:
+        given = keras.tree.flatten((visited.args, visited.kwargs))
+        own = {id(v) for v in getattr(visited.operation, "weights", ())}
+        # Of NumPy's type, lest an argument of the call, such as training=True, pass for one.
+        behind = bool(reading & own) or any(v for v in given if isinstance(v, np.bool_))
+        order.append(bool(behind))
+        return [np.bool_(behind)] * len(visited.node.outputs)
+
+    _keras.walk(subject.model, [np.bool_(False)] * len(subject.inputs), call)
+    return order

@@ -1,0 +1,128 @@
+"""What is scored, and how statistics of samples are summed while they pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from prune_keras import _backend, _keras
+from prune_keras.data import Batch, batches, flat_inputs, size_of
+from prune_keras.graph import Graph, Producer
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to score, and what it is scored with.
+
+    Args:
+        model: the model.
+        graph: its graph.
+        data: samples, where the criterion looks at some.
+        seed: seed of what a criterion draws. None for another one at each call.
+    """
+
+    model: Any
+    graph: Graph
+    data: Any = None
+    seed: int | None = None
+
+    @cached_property
+    def producers(self) -> list[Producer]:
+        """Layers with prunable units."""
+        return [p for p in self.graph.producers.values() if p.prunable.any()]
+
+    @cached_property
+    def shown(self) -> list[Producer]:
+        """Those of them whose units an output shows."""
+        return [p for p in self.producers if p.taps]
+
+    @property
+    def inputs(self) -> list:
+        return _keras.function_of(self.model).inputs
+
+    def rng(self, seed: int | None = None) -> np.random.Generator:
+        return np.random.default_rng(self.seed if seed is None else seed)
+
+    def batches_with_targets(self, name: str) -> Iterator[Batch]:
+        """Yield batches; a batch without targets is an error of the criterion of this name."""
+        for x, y, weights in batches(self.data):
+            if y is None:
+                raise ValueError(
+                    f"The criterion {name!r} needs targets. Received: data without targets. "
+                    "Pass data=(inputs, targets) or a dataset of such batches."
+                )
+            yield x, y, weights
+
+    def summed(self, step: Callable, name: str, targets: bool = False) -> tuple[dict, int, int]:
+        """Sum what a step returns over all batches.
+
+        Args:
+            step: from inputs, and targets and sample weights if it takes these, to a dict.
+            name: name of the criterion.
+            targets: whether the step takes targets and weights.
+
+        Returns:
+            The dict of sums as float64 arrays, the number of samples, and that of batches.
+        """
+        compiled = _backend.compiled(step, self.model)
+        totals: dict[str, Any] | None = None
+        samples = count = 0
+        for x, y, weights in self.batches_with_targets(name) if targets else batches(self.data):
+            x = flat_inputs(self.inputs, x)
+            sums = compiled(x, as_tensors(y), as_tensors(weights)) if targets else compiled(x)
+            totals = sums if totals is None else {p: totals[p] + sums[p] for p in sums}
+            samples, count = samples + size_of(x), count + 1
+        _backend.dispose(compiled)
+        return {key: as_numpy(total) for key, total in (totals or {}).items()}, samples, count
+
+    def collected(self, step: Callable, name: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Return what a step gives for each sample, `(samples, ...)` arrays, and the targets."""
+        compiled = _backend.compiled(step, self.model)
+        found: list[dict[str, np.ndarray]] = []
+        targets: list[np.ndarray] = []
+        for x, y, _ in self.batches_with_targets(name):
+            given = compiled(flat_inputs(self.inputs, x))
+            found.append({key: as_numpy(value) for key, value in given.items()})
+            targets.append(as_numpy(keras.tree.flatten(y)[0]))
+        _backend.dispose(compiled)
+        joined = {key: np.concatenate([each[key] for each in found]) for key in found[0]}
+        return joined, np.concatenate(targets)
+
+    def loss(self, x: list, y: Any, weights: Any, call: Callable = _keras.run) -> Any:
+        """Return the compiled loss of a batch, summed over its samples, for a walk with `call`."""
+        predicted = _keras.walk(self.model, x, call)
+        predicted = keras.tree.pack_sequence_as(_keras.output_structure(self.model), predicted)
+        total = self.model.compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weights)
+        return total * ops.cast(ops.shape(x[0])[0], total.dtype)
+
+
+def taps(producers: list[Producer]) -> dict[int, list[tuple[str, int]]]:
+    """Return, by id of a call, the layers whose activation it gives, and their channel axis."""
+    found: dict[int, list] = {}
+    for producer in producers:
+        for node, axis in producer.taps:
+            found.setdefault(id(node), []).append((producer.path, axis))
+    return found
+
+
+def by_units(kernel: Any, axis: int, units: int) -> Any:
+    """Lay a kernel, or a gradient by it, out as `(inputs, units)`; gates follow one another."""
+    axis %= len(kernel.shape)
+    order = [*(i for i in range(len(kernel.shape)) if i != axis), axis]
+    return ops.reshape(ops.transpose(kernel, order), (-1, units))
+
+
+def as_tensors(structure: Any) -> Any:
+    if structure is None:
+        return None
+    return keras.tree.map_structure(ops.convert_to_tensor, structure)
+
+
+def as_numpy(tensor: Any) -> np.ndarray:
+    return np.asarray(ops.convert_to_numpy(tensor), np.float64)
