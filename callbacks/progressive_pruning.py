@@ -59,10 +59,9 @@ class ProgressivePruning(keras.callbacks.Callback):
         epochs_per_round: epochs of fine-tuning after a cut. Defaults to 1.
         max_epochs_per_round: a round that is not back within the bound by then goes on until it
             is, at most for this many epochs. Defaults to None: `epochs_per_round`.
-        criterion: one of `{"l1", "l2", "random", "apoz", "mean_activation", "taylor"}`, or what
-            `prune_keras.criteria.get` takes. Defaults to `"l2"`.
-        debias: one of `{"none", "mean", "l2", "zscore", "rank"}`, or a function. Defaults to
-            `"mean"`.
+        criterion: name of a criterion, or what else `prune_keras.criteria.get` takes. Defaults
+            to `"l2"`.
+        debias: name or function; see `prune_keras.debias`. Defaults to `"mean"`.
         combine: one of `{"mean", "sum", "max", "min"}`: the score of coupled units. Defaults to
             `"mean"`.
         scope: one of `{"global", "layerwise", "uniform"}`. Defaults to `"global"`.

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from prune_keras.report import Report
     from prune_keras.rules import register_rule
     from prune_keras.scoring import score
+    from prune_keras.scoring.fitting import fit_affine
     from prune_keras.selection import select
     from prune_keras.surgery import shrink, shrink_in_place
     from prune_keras.tracing import cost, trace
@@ -29,6 +30,7 @@ __all__ = [
     "criteria",
     "debias",
     "export",
+    "fit_affine",
     "models",
     "plots",
     "prune",
@@ -47,6 +49,7 @@ _MODULES = {
     "Report": "report",
     "cost": "tracing",
     "export": "exporting",
+    "fit_affine": "scoring.fitting",
     "prune": "pruning",
     "register_rule": "rules",
     "score": "scoring",

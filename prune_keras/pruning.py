@@ -36,10 +36,9 @@ def prune(
         target: share that may remain, at most, of one or more of `{"params", "flops",
             "neurons"}`, each in (0, 1).
         fraction: share of the neurons to remove, in (0, 1). Give `target`, `fraction` or both.
-        criterion: one of `{"l1", "l2", "random", "apoz", "mean_activation", "taylor"}`, or what
-            `prune_keras.criteria.get` takes. Defaults to `"l2"`.
-        debias: one of `{"none", "mean", "l2", "zscore", "rank"}`, or a function. Defaults to
-            `"mean"`.
+        criterion: name of a criterion, or what else `prune_keras.criteria.get` takes. Defaults
+            to `"l2"`.
+        debias: name or function; see `prune_keras.debias`. Defaults to `"mean"`.
         combine: one of `{"mean", "sum", "max", "min"}`: the score of coupled units. Defaults to
             `"mean"`.
         scope: one of `{"global", "layerwise", "uniform"}`. Defaults to `"global"`.

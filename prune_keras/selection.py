@@ -54,8 +54,7 @@ def select(
             with both, removal ends at whichever is first.
         scope: `"global"` ranks all neurons together, `"layerwise"` takes one layer after another,
             `"uniform"` takes the same fraction from all. Defaults to `"global"`.
-        debias: one of `{"none", "mean", "l2", "zscore", "rank"}` or a function. Defaults to
-            `"mean"`.
+        debias: name or function; see `prune_keras.debias`. Defaults to `"mean"`.
         combine: one of `{"mean", "sum", "max", "min"}`. Defaults to `"mean"`.
         min_units, max_layer_fraction, exclude, round_to: see `Limits`.
 
@@ -112,7 +111,8 @@ def choose(
         original: path -> width that `max_layer_fraction` counts from. Defaults to the graph's.
     """
     combined = combine_members(graph, scores, ranking.combine)
-    blocks = _ordered(_blocks(combined, ranking, limits.round_to, fraction, turn or 0))
+    values = _ranked(graph, combined, ranking)
+    blocks = _ordered(_blocks(combined, values, ranking, limits.round_to, fraction, turn or 0))
     original = original or graph.widths
     if ranking.scope == "layerwise" and turn is not None:
         removed = _first_turn(graph, blocks, limits, original)
@@ -148,10 +148,33 @@ def combine_members(graph: Graph, scores: Mapping[str, np.ndarray], how: str) ->
     return [totals[family.neurons] for family in graph.families]
 
 
-def _blocks(combined, ranking: Ranking, round_to: int, fraction, turn: int) -> Iterable[Block]:
-    for family, scores in enumerate(combined):
+def _ranked(graph: Graph, combined: list[np.ndarray], ranking: Ranking) -> list[np.ndarray]:
+    """Return debiased scores, `(neurons,)` a family; ranks where families are not compared."""
+    if ranking.scope != "global":
+        return [debiasing.rank(scores) for scores in combined]
+    return [
+        debiasing.apply(ranking.debias, scores, saving)
+        for scores, saving in zip(combined, savings(graph), strict=True)
+    ]
+
+
+def savings(graph: Graph) -> list[debiasing.Saving]:
+    """Return what goes with one neuron of each family as the model stands."""
+    found = []
+    for number, family in enumerate(graph.families):
+        sizes = graph.sizes
+        sizes[number] -= 1
+        less, now = graph.costs.at(sizes), graph.cost
+        flops = None if now.flops is None or less.flops is None else now.flops - less.flops
+        found.append(debiasing.Saving(family.name, now.params - less.params, flops))
+    return found
+
+
+def _blocks(
+    combined, debiased, ranking: Ranking, round_to: int, fraction, turn: int
+) -> Iterable[Block]:
+    for family, (scores, values) in enumerate(zip(combined, debiased, strict=True)):
         ranks = debiasing.rank(scores)
-        values = ranking.debias(scores) if ranking.scope == "global" else ranks
         ascending = np.argsort(ranks)
         first = len(scores) % round_to or round_to
         cuts = range(first, len(scores), round_to)

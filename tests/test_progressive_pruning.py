@@ -398,7 +398,7 @@ def test_silence_on_request(capsys):
         ({"epochs_per_round": 0}, "Received: epochs_per_round=0"),
         ({"criterion": "magnitude"}, "Received: criterion='magnitude'"),
         ({"criterion": "apoz"}, "'apoz' looks at samples. Received: data=None"),
-        ({"debias": "median"}, "Received: debias='median'"),
+        ({"debias": "average"}, "Received: debias='average'"),
         ({"combine": "median"}, "Received: combine='median'"),
         ({"scope": "everywhere"}, "Received: scope='everywhere'"),
         ({"mode": "up"}, "Received: mode='up'"),

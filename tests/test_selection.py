@@ -168,7 +168,7 @@ def test_numbers_agree_with_the_model_that_is_cut():
         ({"fraction": 0.05}, "at least one neuron. Received: fraction=0.05"),
         ({"fraction": 0.5, "scope": "locally"}, "scope='locally'"),
         ({"fraction": 0.5, "combine": "median"}, "combine='median'"),
-        ({"fraction": 0.5, "debias": "median"}, "debias='median'"),
+        ({"fraction": 0.5, "debias": "average"}, "debias='average'"),
         ({"fraction": 0.5, "min_units": 0}, "min_units=0"),
         ({"fraction": 0.5, "round_to": 1.5}, "round_to=1.5"),
         ({"fraction": 0.5, "max_layer_fraction": 0}, "max_layer_fraction=0"),

@@ -22,20 +22,19 @@ def _as_it_is(mean: np.ndarray) -> np.ndarray:
 class Activations:
     """A criterion from forward passes: the mean of a statistic over samples.
 
-        Args:
-            statistic: from activations `(batch, positions, units)` to `(batch, units)`, or to
-                `(batch, units, moments)`.
-            __name__: name of the criterion.
-            finish: from the mean over samples, an array `(units,)` or `(units, moments)`, to scores
-                `(units,)`. Defaults to the mean as it is.
+    Args:
+        statistic: from activations `(batch, positions, units)` to `(batch, units)`, or to
+            `(batch, units, moments)`.
+        __name__: name of the criterion.
+        finish: from the mean over samples, an array `(units,)` or `(units, moments)`, to scores
+            `(units,)`. Defaults to the mean as it is.
 
-        Example:
+    Example:
 
-        >>> import numpy as np
-    from keras import ops
-        >>> peak = Activations(lambda a: ops.max(a, axis=1), "peak")
-        >>> peak(ops.ones((2, 5, 3))).shape == (2, 3)
-        True
+    >>> from keras import ops
+    >>> peak = Activations(lambda a: ops.max(a, axis=1), "peak")
+    >>> peak(ops.ones((2, 5, 3))).shape == (2, 3)
+    True
     """
 
     statistic: Callable[[Any], Any]

@@ -66,7 +66,7 @@ def score_graph(
 ) -> dict[str, np.ndarray]:
     """Score with a graph and a criterion that are at hand already, in a round counted from 0."""
     criterion = criteria.at_round(criterion, round)
-    _check_needs(model, criterion, data)
+    check_needs(model, criterion, data)
     scores = _scores(criterion, Subject(model, graph, data, seed))
     for path, values in scores.items():
         _check_finite(path, values, criterion)
@@ -108,7 +108,8 @@ MEASURES: dict[type, Callable] = {
 }
 
 
-def _check_needs(model: Any, criterion: Any, data: Any) -> None:
+def check_needs(model: Any, criterion: Any, data: Any) -> None:
+    """Raise a ValueError unless there are the data and the loss that a criterion looks at."""
     if criteria.needs_data(criterion) and data is None:
         raise ValueError(
             f"The criterion {criterion.__name__!r} looks at samples. Received: data=None. "

@@ -22,23 +22,36 @@ from prune_keras.scoring.subject import Subject, as_tensors
 
 def score_oracle(criterion: Oracle, subject: Subject) -> dict[str, np.ndarray]:
     """Return the change of the mean loss over all samples, the same for all members."""
+    everything = [family.neurons.tolist() for family in subject.graph.families]
+    changes = loss_changes(criterion, subject, everything)
+    return {
+        p.path: np.array([changes.get(neuron, 0.0) for neuron in p.neurons.tolist()])
+        for p in subject.producers
+    }
+
+
+def loss_changes(criterion: Oracle, subject: Subject, neurons: list[list[int]]) -> dict[int, float]:
+    """Return by how much the mean loss grows without each of some neurons.
+
+    Args:
+        criterion: the oracle.
+        subject: the model and samples.
+        neurons: numbers of neurons of each family.
+    """
     tails = [_Tail(subject, family) for family in subject.graph.families]
-    changes = {n: 0.0 for tail in tails for n in tail.neurons}
+    changes = {neuron: 0.0 for chosen in neurons for neuron in chosen}
     whole = _backend.compiled(_recorder(subject), subject.model)
     samples = 0
     for x, y, weights in subject.batches_with_targets(criterion.__name__):
         x, y, weights = flat_inputs(subject.inputs, x), as_tensors(y), as_tensors(weights)
         values, base = whole(x, y, weights)
-        for tail in tails:
-            for neuron in tail.neurons:
+        for tail, chosen in zip(tails, neurons, strict=True):
+            for neuron in chosen:
                 changes[neuron] += tail.loss_without(neuron, values, x, y, weights) - float(base)
         samples += size_of(x)
     for function in (whole, *(tail.function for tail in tails)):
         _backend.dispose(function)
-    return {
-        p.path: np.array([changes.get(n, 0.0) / samples for n in p.neurons.tolist()])
-        for p in subject.producers
-    }
+    return {neuron: change / samples for neuron, change in changes.items()}
 
 
 def _recorder(subject: Subject) -> Callable:
@@ -63,7 +76,6 @@ class _Tail:
 
     def __init__(self, subject: Subject, family: Family):
         self.subject = subject
-        self.neurons = family.neurons.tolist()
         self.readers = [w for w in subject.graph.weights if _reads(w, family)]
         self.behind = _behind(subject, self.readers)
         self.function = _backend.compiled(self._step(), subject.model)
