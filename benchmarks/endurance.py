@@ -92,7 +92,7 @@ def l2_cutter():
     from prune_keras.limits import Limits, Ranking
 
     ranking = Ranking("global", "mean", "mean")
-    return Cutter(None, criteria.get("l2"), ranking, Limits(), None, 1, None)
+    return Cutter(None, criteria.get("l2"), ranking, Limits(), None, 1, None, None)
 
 
 def draw(rounds, path):

@@ -9,13 +9,14 @@ from typing import Any
 from prune_keras import _keras, criteria
 from prune_keras.callbacks.progress import Progress
 from prune_keras.data import check_data
+from prune_keras.fusing import assign, check_fuse, fused
 from prune_keras.graph import Graph
 from prune_keras.limits import Limits, Ranking, budget_of, meets
 from prune_keras.plan import Plan
 from prune_keras.recalibration import recalibrate
 from prune_keras.scoring import score_graph
 from prune_keras.selection import check_reachable, choose
-from prune_keras.surgery import check_alone
+from prune_keras.surgery import check_alone, kept_neurons
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,23 @@ class Cutter:
     limits: Limits
     data: Any
     recalibration_steps: int
+    fuse: str | None
     seed: int | None
 
     def check_needs(self) -> None:
         """Raise a ValueError if there is no data and the criterion needs them."""
+        check_fuse(self.fuse, self.data)
         if criteria.needs_data(self.criterion) and self.data is None:
             raise ValueError(
                 f"The criterion {self.criterion.__name__!r} looks at samples. Received: data=None. "
                 "Pass data=inputs, (inputs, targets), or a dataset of batches."
             )
+
+    def _fused(self, model: Any, progress: Progress, plan: Plan) -> list:
+        if self.fuse is None:
+            return []
+        kept = kept_neurons(progress.graph, plan)
+        return fused(model, progress.graph, kept, self.data, self.fuse)
 
     def check_data(self, model: Any) -> None:
         """Raise a ValueError if the data do not fit the model."""
@@ -84,6 +93,8 @@ class Cutter:
             ValueError: if a model has been built meanwhile that shares layers with this one.
         """
         check_alone(model)
+        values = self._fused(model, progress, plan)
         progress.cut(model, plan)
+        assign(model, values)
         if self.data is not None:
             recalibrate(model, self.data, self.recalibration_steps)

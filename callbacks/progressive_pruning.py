@@ -77,6 +77,8 @@ class ProgressivePruning(keras.callbacks.Callback):
         data: inputs, `(inputs, targets)` or a dataset of batches, for data-driven criteria and for
             batch normalization, whose statistics are left to training if it is None.
         recalibration_steps: batches of `data` for batch normalization. Defaults to 10.
+        fuse: one of `{None, "weights", "bias"}`: with `data`, let the weights that read neurons
+            that stay make up for those that go, or only the bias, for their mean. Defaults to None.
         min_units: units that every layer keeps at least. Defaults to 1.
         max_layer_fraction: share of its original units that a layer loses at most, over all
             rounds. Defaults to 1.
@@ -130,6 +132,7 @@ class ProgressivePruning(keras.callbacks.Callback):
     min_fraction: float = 0.01
     data: Any = None
     recalibration_steps: int = 10
+    fuse: str | None = None
     min_units: int = 1
     max_layer_fraction: float = 1.0
     exclude: Any = ()
@@ -148,6 +151,7 @@ class ProgressivePruning(keras.callbacks.Callback):
             Limits(self.min_units, self.max_layer_fraction, self.exclude, self.round_to),
             self.data,
             self.recalibration_steps,
+            self.fuse,
             self.seed,
         )
         self._cutter.check_needs()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prune_keras import callbacks, criteria, debias, models, plots
     from prune_keras.accounting import Cost
+    from prune_keras.diversity import diversify
     from prune_keras.exporting import export
     from prune_keras.graph import Graph
     from prune_keras.plan import Plan
@@ -29,6 +30,7 @@ __all__ = [
     "cost",
     "criteria",
     "debias",
+    "diversify",
     "export",
     "fit_affine",
     "models",
@@ -48,6 +50,7 @@ _MODULES = {
     "Plan": "plan",
     "Report": "report",
     "cost": "tracing",
+    "diversify": "diversity",
     "export": "exporting",
     "fit_affine": "scoring.fitting",
     "prune": "pruning",

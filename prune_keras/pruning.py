@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from prune_keras import criteria
+from prune_keras.fusing import assign, check_fuse, fused
 from prune_keras.report import Report
 from prune_keras.scoring import score_graph
 from prune_keras.selection import select
-from prune_keras.surgery import shrink
+from prune_keras.surgery import kept_neurons, shrink
 from prune_keras.tracing import trace
 
 
@@ -26,6 +27,7 @@ def prune(
     max_layer_fraction: float = 1.0,
     exclude: Any = (),
     round_to: int = 1,
+    fuse: str | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     seed: int | None = None,
 ) -> tuple[Any, Report]:
@@ -49,6 +51,8 @@ def prune(
             path. Defaults to none.
         round_to: neurons are removed so that a family keeps a multiple of this many. Defaults
             to 1.
+        fuse: one of `{None, "weights", "bias"}`: with `data`, let the weights that read neurons
+            that stay make up for those that go, or only the bias, for their mean. Defaults to None.
         input_shape: shape of one sample, for models that leave spatial sizes open.
         seed: seed of `criterion="random"`.
 
@@ -69,6 +73,7 @@ def prune(
     (58, 23)
     """
     criterion = criteria.get(criterion)
+    check_fuse(fuse, data)
     graph = trace(model, input_shape)
     scores = score_graph(model, graph, criterion, data, seed)
     plan = select(
@@ -85,5 +90,7 @@ def prune(
         round_to=round_to,
     )
     thin = shrink(model, plan)
+    if fuse is not None:
+        assign(thin, fused(model, graph, kept_neurons(graph, plan), data, fuse))
     after = trace(thin, input_shape).cost
     return thin, Report(model.name, plan, graph.cost, after, graph.fixed, graph.notes)

@@ -37,7 +37,9 @@ def score_activations(criterion: Activations, subject: Subject) -> dict[str, np.
     return {path: criterion.finish(total / samples) for path, total in sums.items()}
 
 
-def pooled(subject: Subject, name: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def pooled(
+    subject: Subject, name: str, targets: bool = True
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return each layer's activations averaged over positions, `(samples, units)`, and targets."""
     tapped = taps(subject.shown)
     units = {p.path: len(p.neurons) for p in subject.shown}
@@ -57,7 +59,7 @@ def pooled(subject: Subject, name: str) -> tuple[dict[str, np.ndarray], np.ndarr
         _keras.walk(subject.model, x, call)
         return found
 
-    return subject.collected(step, name)
+    return subject.collected(step, name, targets)
 
 
 def _first(outputs: Any) -> Any:

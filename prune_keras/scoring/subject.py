@@ -81,18 +81,20 @@ class Subject:
         _backend.dispose(compiled)
         return {key: as_numpy(total) for key, total in (totals or {}).items()}, samples, count
 
-    def collected(self, step: Callable, name: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    def collected(
+        self, step: Callable, name: str, targets: bool = True
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Return what a step gives for each sample, `(samples, ...)` arrays, and the targets."""
         compiled = _backend.compiled(step, self.model)
         found: list[dict[str, np.ndarray]] = []
-        targets: list[np.ndarray] = []
-        for x, y, _ in self.batches_with_targets(name):
+        wanted: list[np.ndarray] = [np.zeros(0)]
+        for x, y, _ in self.batches_with_targets(name) if targets else batches(self.data):
             given = compiled(flat_inputs(self.inputs, x))
             found.append({key: as_numpy(value) for key, value in given.items()})
-            targets.append(as_numpy(keras.tree.flatten(y)[0]))
+            wanted += [as_numpy(keras.tree.flatten(y)[0])] if targets else []
         _backend.dispose(compiled)
         joined = {key: np.concatenate([each[key] for each in found]) for key in found[0]}
-        return joined, np.concatenate(targets)
+        return joined, np.concatenate(wanted[1:] or wanted)
 
     def loss(self, x: list, y: Any, weights: Any, call: Callable = _keras.run) -> Any:
         """Return the compiled loss of a batch, summed over its samples, for a walk with `call`."""
