@@ -31,7 +31,7 @@ def test_removed_is_silenced(network, cut):
 @each_network
 def test_a_cut_in_training_keeps_the_optimizers_state(network):
     if network.noise:
-        pytest.skip("random numbers in training differ with the width")
+        pytest.skip("what is drawn, or summed over channels, differs with the width")
     promises.check_step_after_cut(network, (0, 0.5), "adam")
 
 

@@ -26,7 +26,8 @@ class Network:
         fixed: paths of the layers of which all units are fixed, outputs included.
         partly: path -> number of units that are fixed, of layers of which some can be pruned.
         floatx: the float type it is built in, `"float32"` or `"float64"`.
-        noise: whether it draws random numbers in training.
+        noise: whether it draws random numbers in training, or takes statistics over channels: a
+            silenced channel takes part in these.
     """
 
     name: str
