@@ -159,6 +159,16 @@ def convolutional_highway_network():
     return keras.Model(inputs, layers.Dense(3, activation="softmax", name="scores")(x))
 
 
+@network("scores")
+def maxout_network():
+    """Goodfellow et al., Maxout networks, 2013; its units are the last axis, as Keras once had."""
+    inputs = x = keras.Input((9,))
+    for number, width in ((1, 8), (2, 6)):
+        x = layers.Dense(3 * width, name=f"pieces{number}")(x)
+        x = ops.max(layers.Reshape((3, width))(x), axis=1)
+    return keras.Model(inputs, layers.Dense(3, activation="softmax", name="scores")(x))
+
+
 @network("same")
 def siamese_network():
     """Koch et al., Siamese neural networks for one-shot image recognition, 2015."""

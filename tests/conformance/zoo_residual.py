@@ -100,7 +100,7 @@ def preactivated_residual_network():
     """He et al., Identity mappings in deep residual networks, 2016: one stream ties all blocks."""
     inputs = keras.Input((10, 10, 3))
     x = layers.Conv2D(6, 3, padding="same", use_bias=False, name="stem")(inputs)
-    for block in (1, 2, 3, 4):
+    for block in (1, 2, 3):
         y = layers.ReLU()(layers.BatchNormalization()(x))
         y = _convolution(y, 4, 1, name=f"block{block}_reduce")
         y = _convolution(y, 4, name=f"block{block}_conv")
