@@ -1,5 +1,6 @@
 """The promises that pruning makes, over the architectures of the field."""
 
+import numpy as np
 import promises
 import pytest
 import zoo
@@ -20,6 +21,16 @@ def test_all_that_can_be_pruned_is(network):
         partly = {path: units for path, units in left.items() if units and path not in whole}
         assert partly == dict(network.partly)
         assert {fixed.path for fixed in graph.fixed} == whole | {*partly}
+
+
+@each_network
+def test_units_are_neurons_but_for_those_that_must_go_together(network):
+    with network.built() as model:
+        producers = prune_keras.trace(model).producers
+        units = {path: made.neurons[made.prunable] for path, made in producers.items()}
+        neurons = {path: len(np.unique(ids)) for path, ids in units.items()}
+        tied = {path: count for path, count in neurons.items() if count < len(units[path])}
+        assert tied == dict(network.tied)
 
 
 @each_network

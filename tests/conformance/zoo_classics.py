@@ -23,7 +23,12 @@ def lenet():
     )
 
 
-@network("scores", noise=True)
+# Channel j of both groups goes together, in what makes groups and in what they read.
+@network(
+    "scores",
+    tied=(("conv1", 4), ("conv2", 6), ("conv3", 6), ("conv4", 6), ("conv5", 4)),
+    noise=True,
+)
 def alexnet():
     """Krizhevsky et al., ImageNet classification with deep convolutional networks, 2012."""
     inputs = x = keras.Input((24, 24, 3))
@@ -68,7 +73,8 @@ def _vgg(normalized):
     return keras.Model(inputs, layers.Dense(3, activation="softmax", name="scores")(x))
 
 
-@network("image")
+# A channel of an image goes with all of its pixels.
+@network("image", tied=(("unfold", 6),))
 def convolutional_autoencoder():
     """Masci et al., Stacked convolutional auto-encoders, 2011."""
     return keras.Sequential(
@@ -159,7 +165,8 @@ def convolutional_highway_network():
     return keras.Model(inputs, layers.Dense(3, activation="softmax", name="scores")(x))
 
 
-@network("scores")
+# A unit goes with all of its pieces.
+@network("scores", tied=(("pieces1", 8), ("pieces2", 6)))
 def maxout_network():
     """Goodfellow et al., Maxout networks, 2013; its units are the last axis, as Keras once had."""
     inputs = x = keras.Input((9,))
@@ -188,7 +195,7 @@ def siamese_network():
     return keras.Model(images, layers.Dense(1, activation="sigmoid", name="same")(distance))
 
 
-@network("image")
+@network("image", tied=(("project", 8),))
 def gan_generator():
     """Radford et al., Representation learning with deep convolutional GANs, 2016."""
     inputs = keras.Input((7,))

@@ -79,8 +79,15 @@ def _two_way_dense_layer(x, name):
     return layers.Concatenate()([x, one, _convolution(two, 6, 3, f"{name}_2c")])
 
 
-# A convolution that slides along the axis of channels reads neighbours: what lies there stays.
-@network("module1_groups2", "module2_groups2", "bypass", "expand", "scores")
+# A convolution that slides along the axis of channels reads neighbours: what lies there stays. What
+# a fusing kernel makes is a half of the channels, and both halves meet in the next groups.
+@network(
+    *("module1_groups2", "module2_groups2", "bypass", "expand", "scores"),
+    tied=(
+        *(("stem", 1), ("module1_groups1", 6), ("module1_fusion", 1)),
+        *(("module2_groups1", 6), ("module2_fusion", 1)),
+    ),
+)
 def channelnet():
     """Gao et al., ChannelNets, 2018."""
     inputs = keras.Input((12, 12, 3))

@@ -46,7 +46,8 @@ def _unet(up):
     return keras.Model(inputs, layers.Conv2D(3, 1, activation="softmax", name="segments")(x))
 
 
-@network("transmission")
+# A feature goes with all filters of which it is the largest.
+@network("transmission", tied=(("features", 5),))
 def dehazenet():
     """Cai et al., DehazeNet: an end-to-end system for single image haze removal, 2016."""
     inputs = keras.Input((17, 17, 3))
@@ -105,7 +106,7 @@ def subpixel_super_resolution():
     return keras.Model(inputs, _shuffled(_convolution(x, 4, 3, "subpixels", None)))
 
 
-@network("image")
+@network("image", tied=(("upsample", 6),))
 def residual_super_resolution():
     """Lim et al., Enhanced deep residual networks for single image super-resolution, 2017."""
     inputs = keras.Input((8, 8, 3))

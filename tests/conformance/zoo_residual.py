@@ -133,7 +133,14 @@ def _convnext_branch(x, width, name):
     return StochasticDepth(0.2)(LayerScale(1e-1, width)(x))
 
 
-@network("scores")
+# Groups tie some channels before a shuffle and others after it; sums tie what is concatenated.
+@network(
+    "scores",
+    tied=(
+        *(("stem", 3), ("unit1_reduce", 2), ("unit1_expand", 3), ("unit2_reduce", 2)),
+        *(("unit2_expand", 3), ("unit3_reduce", 2), ("unit3_expand", 3)),
+    ),
+)
 def shufflenet():
     """Zhang et al., ShuffleNet, 2018."""
     inputs = keras.Input((16, 16, 3))
