@@ -30,7 +30,10 @@ def lenet():
     noise=True,
 )
 def alexnet():
-    """Krizhevsky et al., ImageNet classification with deep convolutional networks, 2012."""
+    """Krizhevsky et al., ImageNet classification with deep convolutional networks, 2012.
+
+    Without its local response normalization, which ties every channel to its neighbours.
+    """
     inputs = x = keras.Input((24, 24, 3))
     x = layers.Conv2D(8, 5, strides=2, padding="same", activation="relu", name="conv1")(x)
     x = layers.MaxPooling2D(3, strides=2)(x)
