@@ -54,7 +54,7 @@ class Equation:
 
 @register_rule(layers.EinsumDense)
 def einsum_dense(visit, trace):
-    """Of several axes of units, the last one can be pruned."""
+    """Of several axes of units, the last one can be pruned, unless channels keep a kernel each."""
     layer, x = visit.operation, visit.input
     equation = Equation.of(layer.equation, x.rank + 1)
     if not equation.plain:
@@ -64,7 +64,11 @@ def einsum_dense(visit, trace):
         last = equation.units[-1]
         tap_axis = equation.made.index(last) - 1
         axis = equation.kernel.index(last)
-        along[last] = trace.units(visit, layer._kernel, axis=axis, tap_axis=tap_axis)
+        units = trace.units(visit, layer._kernel, axis=axis, tap_axis=tap_axis)
+        if any(sign in equation.made for sign in along):
+            trace.fix(units, f"{visit.path} makes them of each channel by itself")
+        else:
+            along[last] = units
     _record_weights(visit, trace, equation, along)
     made = {sign: ids for sign, ids in along.items() if sign in equation.made}
     _set_output_shape(visit, trace, equation, made)
@@ -79,8 +83,7 @@ def _read(visit, trace, equation: Equation) -> dict[Any, np.ndarray]:
         if not varies(x.ids, axis):
             continue
         ids = trace.along(x, axis, visit.path)
-        carried = sign in equation.made
-        if along or sign not in equation.kernel or (carried and equation.units):
+        if along or sign not in equation.kernel:
             trace.fix(ids, f"{visit.path} computes along another axis than theirs")
         else:
             along[sign] = ids

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import silenced_structural as structural
 from keras import layers, ops
+from keras.src.applications import convnext, inception_resnet_v2
 from keras.src.ops import nn
 from keras.src.ops import numpy as raw
 from silenced_sequences import SEVERAL_WEIGHTS, is_unscaled
@@ -36,10 +37,10 @@ OVER_CHANNELS = tuple(
     if hasattr(layers, name)  # older Keras has fewer
 )
 REDUCING = (*OVER_CHANNELS, layers.GroupNormalization)
+SCALING = (layers.BatchNormalization, convnext.LayerScale)
 POINTWISE = (
     layers.ActivityRegularization,
     layers.AlphaDropout,
-    layers.BatchNormalization,
     layers.Dropout,
     layers.ELU,
     layers.GaussianDropout,
@@ -50,6 +51,8 @@ POINTWISE = (
     layers.SpatialDropout1D,
     layers.SpatialDropout2D,
     layers.SpatialDropout3D,
+    convnext.StochasticDepth,
+    *SCALING,
     *structural.POINTWISE,
 )
 SPATIAL = tuple(
@@ -66,6 +69,7 @@ MOVING = (layers.Flatten, layers.Reshape, layers.Concatenate, raw.Concatenate)
 MERGES = (
     *(layers.Add, layers.Average, layers.Maximum, layers.Minimum, layers.Multiply, layers.Subtract),
     *(raw.Add, raw.Maximum, raw.Minimum, raw.Multiply, raw.Subtract),
+    inception_resnet_v2.CustomScaleLayer,
     *structural.MERGES,
 )
 
@@ -238,8 +242,8 @@ class Silenced:
         if isinstance(operation, MERGES):
             structural.join_constants(self, call.args, masks)
             return self._merged(masks, shape)
-        if isinstance(operation, layers.BatchNormalization):
-            along = self._vector(masks[0], operation.axis % masks[0].ndim)
+        if isinstance(operation, SCALING):
+            along = self._vector(masks[0], getattr(operation, "axis", -1) % masks[0].ndim)
             for variable in operation.weights:
                 self._lies_along(variable, 0, along)
         if self._is_pointwise(operation):

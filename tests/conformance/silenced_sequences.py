@@ -17,7 +17,7 @@ def einsum_dense(silenced, path, layer, masks, shapes):
     for axis in reading:
         sign, along = read[axis], silenced.vector(mask, axis)
         carried = sign in made
-        if sign not in kernel or (carried and {*kernel} - {*read}):
+        if sign not in kernel:
             silenced.keep(along)
             continue
         silenced.weight(layer, layer._kernel, kernel.index(sign), along, reads=not carried)

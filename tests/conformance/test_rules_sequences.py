@@ -61,6 +61,12 @@ def projected(x):
     return dense(layers.EinsumDense("abde,def->abf", (5, 5), bias_axes="f", name="b")(x))
 
 
+def by_channel(x):
+    """A kernel for each channel: the channels can be pruned, the units that it makes cannot."""
+    x = layers.Dense(6, name="a")(x)
+    return dense(layers.EinsumDense("bpc,cpq->bqc", (4, 6), bias_axes="qc", name="b")(x))
+
+
 CASES = {
     "simple": (lambda x: dense(layers.SimpleRNN(6, name="a")(x)), {"a": 6}),
     "lstm": (lambda x: both(layers.LSTM(6, return_state=True, seed=0, name="a")(x)), {"a": 6}),
@@ -98,6 +104,7 @@ CASES = {
     "additive": (additive, {"a": 5}),
     "slices": (slices, {"t/conv1d": 6}),
     "einsum": (projected, {"a": 6, "b": 5}),
+    "by_channel": (by_channel, {"a": 6}),
 }
 if hasattr(layers, "GroupQueryAttention"):
     CASES["grouped"] = (grouped, {"x": 8, "a:heads": 3})

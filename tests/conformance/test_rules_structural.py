@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from keras.src.applications import convnext, inception_resnet_v2
 from networks import outputs_of, randomize, samples
 from silenced import Silenced
 
@@ -369,6 +370,30 @@ def test_raw_pooling_carries_channels(image):
     assert prune_keras.shrink(
         model, prune_keras.Plan({"a": [1, 2], "read": range(4)}, prune_keras.trace(model).widths)
     )
+
+
+# Layers of Keras' own applications.
+
+
+def test_the_scale_of_a_layer_is_as_long_as_its_channels(image):
+    x = convnext.LayerScale(0.1, 5, name="scale")(conv(5, "a")(image))
+    model = model_of(image, convnext.StochasticDepth(0.2)(x))
+    assert families(model) == {"a": 5, "read": 4}
+    thin = cut(model, a=[0, 3])
+    assert thin.get_layer("scale").projection_dim == 2
+    assert prune_keras.cost(thin).params == thin.count_params()
+
+
+def test_a_scale_of_another_length_keeps_channels(image):
+    model = model_of(image, convnext.LayerScale(0.1, 5)(conv(1, "a")(image)))
+    assert "against its scale" in reason(model)
+
+
+def test_a_scaled_branch_is_as_wide_as_what_it_is_added_to(image):
+    branches = [conv(5, "a")(image), conv(5, "b")(image)]
+    model = model_of(image, inception_resnet_v2.CustomScaleLayer(0.2)(branches))
+    assert families(model) == {"a": 5, "read": 4}
+    cut(model, a=[0, 3], b=[0, 3])
 
 
 # What stays, and why.

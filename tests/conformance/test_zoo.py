@@ -1,5 +1,6 @@
 """The promises that pruning makes, over the architectures of the field."""
 
+import numpy as np
 import promises
 import pytest
 import zoo
@@ -23,6 +24,16 @@ def test_all_that_can_be_pruned_is(network):
 
 
 @each_network
+def test_units_are_neurons_but_for_those_that_must_go_together(network):
+    with network.built() as model:
+        producers = prune_keras.trace(model).producers
+        units = {path: made.neurons[made.prunable] for path, made in producers.items()}
+        neurons = {path: len(np.unique(ids)) for path, ids in units.items()}
+        tied = {path: count for path, count in neurons.items() if count < len(units[path])}
+        assert tied == dict(network.tied)
+
+
+@each_network
 @pytest.mark.parametrize("cut", [(0, 0.5), (1, 0.8)], ids=["half", "most"])
 def test_removed_is_silenced(network, cut):
     promises.check_removed_is_silenced(network, cut)
@@ -31,7 +42,7 @@ def test_removed_is_silenced(network, cut):
 @each_network
 def test_a_cut_in_training_keeps_the_optimizers_state(network):
     if network.noise:
-        pytest.skip("random numbers in training differ with the width")
+        pytest.skip("what is drawn, or summed over channels, differs with the width")
     promises.check_step_after_cut(network, (0, 0.5), "adam")
 
 

@@ -1,7 +1,7 @@
 """The field's architectures at small widths, each a network that all promises are checked on.
 
-`zoo_*.py` hold the builders; each is registered by `@network`, with what is fixed in it: a test
-fails where more, or less, of it can be pruned than that.
+`zoo_*.py` hold the builders; each is registered by `@network`, with what is fixed in it and what is
+tied: a test fails where more, or less, of it can be pruned than that, or only with other units.
 """
 
 import contextlib
@@ -25,14 +25,17 @@ class Network:
         make: function without arguments that returns the model.
         fixed: paths of the layers of which all units are fixed, outputs included.
         partly: path -> number of units that are fixed, of layers of which some can be pruned.
+        tied: path -> number of neurons, of layers of which several units are one neuron.
         floatx: the float type it is built in, `"float32"` or `"float64"`.
-        noise: whether it draws random numbers in training.
+        noise: whether it draws random numbers in training, or takes statistics over channels: a
+            silenced channel takes part in these.
     """
 
     name: str
     make: Callable
     fixed: tuple[str, ...]
     partly: tuple[tuple[str, int], ...] = ()
+    tied: tuple[tuple[str, int], ...] = ()
     floatx: str = "float32"
     noise: bool = False
 
