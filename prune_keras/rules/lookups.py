@@ -6,9 +6,8 @@ from keras import layers
 from keras.src.ops import core, image, linalg, math, nn
 from keras.src.ops import numpy as raw
 
-from prune_keras.labels import product, vector
+from prune_keras.labels import count, product, vector
 from prune_keras.rules import named, register_rule
-from prune_keras.rules.convolutional import count
 from prune_keras.rules.elementwise import pointwise
 from prune_keras.rules.structural import spatial
 
