@@ -185,7 +185,7 @@ def space_to_depth(visit, trace):
 
 @register_rule(*named(raw, "Append Dstack Hstack"))
 def joined(visit, trace):
-    axis = getattr(visit.operation, "axis", 2 if isinstance(visit.operation, raw.Dstack) else 1)
+    axis = getattr(visit.operation, "axis", 2 if type(visit.operation).__name__ == "Dstack" else 1)
     rank = visit.input.rank
     axis = BATCH if axis is None or axis > rank else without_batch(axis, rank)
     return moves_the_batch(visit, trace) if axis == BATCH else concatenated(visit, trace, axis)
