@@ -114,6 +114,11 @@ def vector(ids: np.ndarray, axis: int, rank: int) -> np.ndarray:
     return np.reshape(ids, shape)
 
 
+def count(mask: np.ndarray) -> int:
+    """Return how many entries are kept."""
+    return int(mask.sum())
+
+
 def kept_sizes(mask: np.ndarray, shape: Sequence[int | None]) -> tuple[int | None, ...]:
     """Return a tensor's shape once only the entries where `mask` is true are left.
 

@@ -16,8 +16,9 @@ from keras import tree
 
 from prune_keras import _keras
 from prune_keras.accounting import Cost
+from prune_keras.checking import check_found, check_setting, check_weight
 from prune_keras.graph import Graph
-from prune_keras.labels import Labels, Partition, compress
+from prune_keras.labels import Labels, Partition, compress, count, vector
 from prune_keras.resolving import Fixing, MadeUnits, Record, UsedWeight, resolve
 from prune_keras.rules import rule_for
 from prune_keras.validation import check_model
@@ -31,7 +32,8 @@ class Visit:
         path: path of the operation in the model.
         operation: the layer or raw operation.
         node: the call in the graph.
-        args, kwargs: the call's arguments, with `Labels` in place of tensors.
+        args: positional arguments of the call, with `Labels` in place of tensors.
+        kwargs: keyword arguments of the call, with `Labels` in place of tensors.
         shape: shape of the output without the batch; of the first one where there are several.
         shapes: shapes of all outputs.
     """
@@ -52,22 +54,45 @@ class Visit:
 
     @property
     def input(self) -> Labels:
+        """The first, or only, labels that come in."""
         return self.inputs[0]
 
     def argument(self, position: int, name: str) -> Any:
         """Return an argument of the call, however it was passed; None where it was not."""
         return self.args[position] if position < len(self.args) else self.kwargs.get(name)
 
+    def output(self, ids: np.ndarray, axis: int = -1) -> np.ndarray:
+        """Return ids for the output that lie along one of its axes.
+
+        Args:
+            ids: `(size,)` ids.
+            axis: the axis of the output, counted without the batch. Defaults to the last one.
+        """
+        return vector(ids, axis, len(self.shape))
+
 
 class Tracer:
-    """What rules report to; see `prune_keras.rules`."""
+    """What rules report to.
+
+    An id stands for one channel. Those of what comes in are `visit.input.ids`; those of what a
+    layer makes come from `units`. Ids that are united, as `along` and `weight` do where they meet,
+    are removed together or not at all.
+    """
 
     def __init__(self) -> None:
         self.partition = Partition()
         self.record = Record()
 
     def fix(self, ids: np.ndarray, reason: str) -> np.ndarray:
-        """Keep the channels of these ids forever, and say why."""
+        """Keep the channels of these ids forever.
+
+        Args:
+            ids: integer array of any shape.
+            reason: why they stay, as the report says it: `f"{visit.path} counts them"`.
+
+        Returns:
+            The ids.
+        """
         self.record.fixings.append(Fixing(np.unique(ids), reason))
         return ids
 
@@ -90,7 +115,16 @@ class Tracer:
         return self.fix(self.partition.new(1).reshape((1,) * rank), reason)
 
     def along(self, labels: Labels, axis: int, reader: str) -> np.ndarray:
-        """Return the ids along one axis, uniting what that axis holds at all other positions."""
+        """Return the `(size,)` ids along one axis.
+
+        What lies at the other positions is united with them: after a Flatten, say, one channel
+        stands at many entries, and a layer that treats entries along an axis alike needs them all.
+
+        Args:
+            labels: what comes in.
+            axis: the axis, counted without the batch.
+            reader: `visit.path`; reasons name it.
+        """
         axis %= labels.rank
         size = labels.shape[axis]
         if size is None:
@@ -107,18 +141,19 @@ class Tracer:
         visit: Visit,
         kernel: Any,
         axis: int,
-        tap_axis: int | None,
+        tap_axis: int | None = -1,
         name: str = "",
         copies: int = 1,
     ) -> np.ndarray:
-        """Return the ids of the units that a layer makes, the same ones at every call.
+        """Return the `(units,)` ids of the units that a layer makes, the same ones at every call.
 
         Args:
             visit: the call of the layer.
             kernel: the variable that computes the units.
             axis: the axis of `kernel` along which the units lie.
             tap_axis: the axis of the (first) output along which they lie, without the batch; None
-                where it does not show them.
+                where it does not show them. Criteria that score activations look there. Defaults
+                to the last one.
             name: what the units are, where a layer makes several kinds, e.g. `"heads"`.
             copies: how often the units follow one another along the axis, as those of gates do.
         """
@@ -146,14 +181,20 @@ class Tracer:
         Args:
             visit: the call that uses the variable.
             variable: a Keras variable, or None where the layer has none.
-            axes: axis -> `(size,)` ids.
-            reads: the axes that read the layer's input.
-            times: multiplications of the whole variable for one sample; None where unknown.
+            axes: axis -> `(size,)` ids; empty where no axis holds channels.
+            reads: the axes that read the layer's input: zero there silences a channel.
+            times: how often each entry of the variable is multiplied for one sample, for FLOPs;
+                `visit.input.positions(-1)` for a kernel that is applied at every position, None
+                where unknown. Defaults to 0.
             scale: `(size,)` ids and a function of booleans of that shape: what the variable is
-                multiplied by to make up for what the layer divides by.
+                multiplied by to make up for what the layer divides by. Defaults to nothing.
+
+        Raises:
+            ValueError: if the ids do not fit the variable.
         """
         if variable is None:
             return
+        check_weight(visit, variable, axes, reads)
         axes = {axis % len(variable.shape): ids for axis, ids in axes.items()}
         reads = tuple(axis % len(variable.shape) for axis in reads)
         used = self.record.used.get(id(variable))
@@ -174,15 +215,20 @@ class Tracer:
         """
         self.record.products.append((axes, times))
 
-    def setting(self, owner: Any, name: str, ids: np.ndarray, value: Callable) -> None:
+    def setting(self, owner: Any, name: str, ids: np.ndarray, value: Callable = count) -> None:
         """Record that an attribute depends on which entries of `ids` are kept.
 
         Args:
-            owner: the object that has the attribute.
-            name: the attribute.
+            owner: the object that has the attribute, a layer say, which writes it to its config.
+            name: the attribute, such as `"units"`.
             ids: integer array.
-            value: function of booleans of the shape of `ids`; returns the new value.
+            value: function of booleans of the shape of `ids`, true for what is kept; returns the
+                attribute's new value. Defaults to counting them.
+
+        Raises:
+            ValueError: if the owner has no such attribute.
         """
+        check_setting(owner, name, value)
         known = self.record.settings.setdefault((id(owner), name), (owner, name, ids, value))
         if known[2].shape == ids.shape:
             self.partition.unite(known[2], ids)
@@ -196,7 +242,10 @@ class Tracer:
         return ids
 
     def pointwise(self, visit: Visit) -> np.ndarray:
-        """Record that a call maps each entry by itself, and return its input's ids."""
+        """Record that a call maps each entry by itself, and return its input's ids.
+
+        What it returns is taken for the activations of the units before it.
+        """
         self.record.pointwise.add(id(visit.node))
         return visit.input.ids
 
@@ -209,7 +258,8 @@ class Tracer:
         found = self.apply(visit)
         found = found if isinstance(found, list) else [found]
         if len(found) != len(shapes):
-            found = self.refuse(visit, f"{visit.path} has outputs that its rule does not know")
+            counts = f"{len(shapes)} outputs, and its rule returns ids of {len(found)}"
+            found = self.refuse(visit, f"{visit.path} has {counts}")
         return [Labels(compress(ids), shape) for ids, shape in zip(found, shapes, strict=True)]
 
     def apply(self, visit: Visit, tracer: Any = None) -> Any:
@@ -223,7 +273,13 @@ class Tracer:
         if rule is None:
             kind = type(visit.operation).__name__
             return self.refuse(visit, f"no rule for the operation {visit.path} ({kind})")
-        found = rule(visit, tracer or self)
+        try:
+            found = rule(visit, tracer or self)
+        except Exception as error:
+            kind = type(visit.operation).__name__
+            error.add_note(f"in the rule of {visit.path!r} ({kind})")
+            raise
+        check_found(visit, found, self.partition.size)
         self._check_weights(visit)
         return found
 
@@ -240,7 +296,12 @@ class Tracer:
         """Fix what a layer touches if it has weights that its rule does not know."""
         for variable in getattr(visit.operation, "weights", ()):
             if id(variable) not in self.record.used:
-                self.refuse(visit, f"{visit.path} has a weight without a rule: {variable.name}")
+                shape = tuple(variable.shape)
+                self.refuse(
+                    visit,
+                    f"the rule of {visit.path} does not record its weight {variable.name} of "
+                    f"shape {shape}",
+                )
 
     def _output_shapes(self, call: _keras.Call) -> list[tuple]:
         if not self.record.recompute_shapes:

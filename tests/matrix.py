@@ -59,9 +59,13 @@ def _row(case):
 
 def document():
     """Return the page of the documentation with the table as it is now."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{rest.split(END)[1]}"
+    return filled(DOCUMENT, table())
+
+
+def filled(page, content):
+    """Return a page of the documentation with its table exchanged."""
+    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
+    return f"{before}{BEGIN}\n\n{content}\n\n{END}{rest.split(END)[1]}"
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import keras
+
 Rule = Callable[[Any, Any], Any]
 _RULES: dict[type, Rule] = {}
 
@@ -22,7 +24,10 @@ def register_rule(*operations: type) -> Callable[[Rule], Rule]:
 
     Returns:
         A decorator for the rule, a function of a `Visit` and a `Tracer` that returns the ids of
-        the output, or a list of those of all outputs.
+        the output, or a list of those of all outputs. It replaces an older rule.
+
+    Raises:
+        ValueError: if something else than such classes is given.
 
     Example:
 
@@ -39,6 +44,14 @@ def register_rule(*operations: type) -> Callable[[Rule], Rule]:
     >>> prune_keras.trace(model).neurons
     3
     """
+
+    if not operations or not all(
+        isinstance(each, type) and issubclass(each, keras.Operation) for each in operations
+    ):
+        raise ValueError(
+            "A rule must be registered for at least one class, all of them classes of layers or "
+            f"operations. Received: {operations}. Write @register_rule(YourLayer)."
+        )
 
     def register(rule: Rule) -> Rule:
         _RULES.update(dict.fromkeys(operations, rule))

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from keras import layers
 
-from prune_keras.labels import Labels, product, vector
+from prune_keras.labels import Labels, count, product, vector
 from prune_keras.rules import register_rule
-from prune_keras.rules.convolutional import count
 from prune_keras.rules.wrapping import inside, remember
 
 

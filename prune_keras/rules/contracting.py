@@ -15,7 +15,7 @@ from keras import layers
 from keras.src.ops import numpy as raw
 
 from prune_keras.labels import Labels, varying_axes, vector
-from prune_keras.rules import named, register_rule
+from prune_keras.rules import register_rule
 from prune_keras.rules.shaping import moves_the_batch
 
 
@@ -144,8 +144,3 @@ def dot(visit, trace):
         for labels in visit.inputs:
             trace.note(labels.ids, f"{visit.path} normalizes over the channels that are left")
     return ids
-
-
-@register_rule(*named(raw, "Cross Dot Inner Kron Outer Tensordot Vdot"))
-def of_all_samples(visit, trace):
-    return trace.refuse(visit, f"{visit.path} takes the batch for one of its axes")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from keras import layers
 
-from prune_keras.labels import product, vector
+from prune_keras.labels import count, product, vector
 from prune_keras.rules import register_rule
 from prune_keras.rules.elementwise import fix_mixing_activation
 
@@ -84,10 +84,6 @@ def tied_parts(trace, ids: np.ndarray, count: int) -> np.ndarray:
     parts = ids.reshape(count, -1)
     trace.partition.unite(parts[1:], parts[:1])
     return parts[0]
-
-
-def count(mask: np.ndarray) -> int:
-    return int(mask.sum())
 
 
 def _positions(shape, axis: int) -> int | None:

@@ -21,12 +21,12 @@ ELEMENTWISE_ACTIVATIONS = frozenset(
 )
 
 UNARY = (
-    *(core.Cast, core.StopGradient, *named(core, "SaturateCast")),
+    *(core.Cast, core.StopGradient, *named(core, "ConvertToTensor SaturateCast")),
     *named(
         raw,
-        "Abs Absolute Arccos Arccosh Arcsin Arcsinh Arctan Arctanh Cbrt Ceil Copy Cos Cosh Deg2rad "
-        "Exp Exp2 Expm1 Fabs Floor Log Log10 Log1p Log2 NanToNum Negative Rad2deg Reciprocal Round "
-        "Sign Sin Sinc Sinh Sqrt Square Tan Tanh Trunc",
+        "Abs Absolute Angle Arccos Arccosh Arcsin Arcsinh Arctan Arctanh Cbrt Ceil Conj Conjugate "
+        "Copy Cos Cosh Deg2rad Exp Exp2 Expm1 Fabs Floor I0 Imag Log Log10 Log1p Log2 NanToNum "
+        "Negative Rad2deg Real Reciprocal Round Sign Sin Sinc Sinh Sqrt Square Tan Tanh Trunc",
     ),
     *named(
         nn,
@@ -39,15 +39,16 @@ UNARY = (
 # What these return is no activation: truth values, bits, constants.
 UNARY_WITHOUT_GRADIENT = named(
     raw,
-    "BitwiseInvert BitwiseNot Isfinite Isinf Isnan Isneginf Isposinf LogicalNot OnesLike Signbit "
-    "ZerosLike",
+    "BitwiseInvert BitwiseNot EmptyLike Isfinite Isinf Isnan Isneginf Isposinf Isreal LogicalNot "
+    "OnesLike Signbit ZerosLike",
 )
 OF_SEVERAL = named(
     raw,
     "Add Arctan2 BitwiseAnd BitwiseLeftShift BitwiseOr BitwiseRightShift BitwiseXor Divide "
-    "DivideNoNan Equal FloorDivide Fmax Fmin Fmod Gcd Greater GreaterEqual Heaviside Hypot Isclose "
-    "Lcm Ldexp LeftShift Less LessEqual Logaddexp Logaddexp2 LogicalAnd LogicalOr LogicalXor "
-    "Maximum Minimum Mod Multiply Nextafter NotEqual Power RightShift Subtract TrueDivide Where",
+    "DivideNoNan Equal FloorDivide Fmax Fmin Fmod FullLike Gcd Greater GreaterEqual Heaviside "
+    "Hypot Isclose Lcm Ldexp LeftShift Less LessEqual Logaddexp Logaddexp2 LogicalAnd LogicalOr "
+    "LogicalXor Maximum Minimum Mod Multiply Nextafter NotEqual Power RightShift Select Subtract "
+    "TrueDivide Where",
 )
 
 

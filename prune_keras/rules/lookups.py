@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from keras import layers
-from keras.src.ops import nn
+from keras.src.ops import core, image, linalg, math, nn
+from keras.src.ops import numpy as raw
 
-from prune_keras.labels import vector
+from prune_keras.labels import count, product, vector
 from prune_keras.rules import named, register_rule
-from prune_keras.rules.convolutional import count
 from prune_keras.rules.elementwise import pointwise
 from prune_keras.rules.structural import spatial
 
@@ -23,33 +23,80 @@ def embedding(visit, trace):
     return vector(units, -1, numbers.rank + 1)
 
 
+if hasattr(layers, "ReversibleEmbedding"):
+
+    @register_rule(layers.ReversibleEmbedding)
+    def reversible_embedding(visit, trace):
+        """Backwards, the vectors are read; there is a score for each row of the table."""
+        layer, x = visit.operation, visit.input
+        units = trace.units(visit, layer._embeddings, axis=1, tap_axis=None)
+        backwards = visit.argument(1, "reverse")
+        times = product(x.shape[:-1]) if backwards else 0
+        own = None if layer.tie_weights else layer.reverse_embeddings
+        trace.weight(visit, own, {0: units}, reads=(0,), times=times)
+        if not backwards:
+            return embedding(visit, trace)
+        times, reads = (times, (1,)) if layer.tie_weights else (0, ())
+        trace.weight(visit, layer._embeddings, {1: units}, reads=reads, times=times)
+        trace.setting(layer, "output_dim", units, count)
+        trace.partition.unite(trace.along(x, -1, visit.path), units)
+        return trace.nothing(x.rank, f"{visit.path} scores the rows of its table")
+
+
 # In inference these are the identity, or move positions; in training they do to all channels
 # alike what they do.
 register_rule(
     *named(
         layers,
-        "CenterCrop RandomContrast RandomCrop RandomFlip RandomPerspective RandomRotation "
-        "RandomShear RandomTranslation RandomZoom Resizing",
+        "AutoContrast CenterCrop CutMix RandomContrast RandomCrop RandomElasticTransform "
+        "RandomErasing RandomFlip RandomGaussianBlur RandomPerspective RandomRotation "
+        "RandomSharpness RandomShear RandomTranslation RandomZoom Resizing",
     )
 )(spatial)
-register_rule(*named(layers, "RandomBrightness"))(pointwise)
+register_rule(
+    *named(layers, "MixUp RandomBrightness RandomInvert RandomPosterization Solarization")
+)(pointwise)
 
-_FIXED = {
+KEPT = {
     "looks at all features": named(layers, "Masking"),
-    "calls a function that cannot be looked into": named(layers, "Lambda"),
+    "calls a function that cannot be looked into": (
+        *named(layers, "FlaxLayer JaxLayer Lambda TFSMLayer TorchModuleWrapper"),
+        *named(core, "AssociativeScan Cond ForiLoop Map Scan Switch VectorizedMap WhileLoop"),
+    ),
+    "names places, that of the batch among them": named(
+        core, "Scatter ScatterUpdate Slice SliceUpdate"
+    ),
+    "takes the batch for one of its axes": named(
+        raw, "Cross Dot Flipud Inner Kron Outer Ravel Tensordot Vdot Vsplit Vstack"
+    ),
+    "takes them for boxes": named(layers, "MaxNumBoundingBoxes"),
+    "scales them by arrays of its own": named(nn, "BatchNorm"),
+    "works on matrices, of which they are rows or columns": (
+        *named(raw, "Diagonal Trace Tril Triu"),
+        *named(
+            linalg,
+            "Cholesky CholeskyInverse Det Eig Eigh Inv LuFactor Lstsq MatrixRank Pinv Qr SVD Solve "
+            "SolveTriangular",
+        ),
+        *named(math, "Logdet"),
+    ),
     "turns them into categories": named(
         layers,
         "CategoryEncoding Discretization HashedCrossing Hashing IntegerLookup StringLookup "
         "TextVectorization",
     ),
-    "takes them for colours": named(
-        layers,
-        "AugMix AutoContrast ContrastLimitedAdaptiveHistogramEqualization CutMix Equalization "
-        "MixUp RandAugment RandomColorDegeneration RandomColorJitter RandomElasticTransform "
-        "RandomErasing RandomGaussianBlur RandomGrayscale RandomHue RandomInvert "
-        "RandomPosterization RandomSaturation RandomSharpness Solarization",
+    "takes them for colours": (
+        *named(
+            layers,
+            "AugMix ContrastLimitedAdaptiveHistogramEqualization Equalization RandAugment "
+            "RandomColorDegeneration RandomColorJitter RandomGrayscale RandomHue RandomSaturation",
+        ),
+        *named(image, "HSVToRGB RGBToGrayscale RGBToHSV"),
     ),
-    "takes them for sound": named(layers, "MelSpectrogram STFTSpectrogram"),
+    "takes them for sound": (
+        *named(layers, "MelSpectrogram STFTSpectrogram"),
+        *named(math, "FFT FFT2 IFFT2 IRFFT ISTFT RFFT STFT"),
+    ),
     "has a kernel that is no weight of a layer": named(
         nn, "Conv ConvTranspose DepthwiseConv SeparableConv"
     ),
@@ -64,5 +111,5 @@ def _fixed(reason: str):
     return rule
 
 
-for _reason, _operations in _FIXED.items():
+for _reason, _operations in KEPT.items():
     register_rule(*_operations)(_fixed(_reason))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 from keras import layers
 from keras.src.applications import convnext
+from keras.src.ops import nn
 
 from prune_keras.labels import varies
-from prune_keras.rules import register_rule
+from prune_keras.rules import named, register_rule
 from prune_keras.rules.convolutional import count, tied_groups
 from prune_keras.rules.shaping import without_batch
 
@@ -32,7 +34,7 @@ def over_channels(visit, trace):
         for position, axis in enumerate(axes)
         if varies(visit.input.ids, axis)
     }
-    for variable in visit.operation.weights:
+    for variable in getattr(visit.operation, "weights", ()):
         trace.weight(visit, variable, along)
     if along:
         trace.note(visit.input.ids, f"{visit.path} normalizes over the channels that are left")
@@ -41,6 +43,15 @@ def over_channels(visit, trace):
 
 if hasattr(layers, "RMSNormalization"):  # older Keras has none
     register_rule(layers.RMSNormalization)(over_channels)
+
+
+@register_rule(*named(nn, "LayerNorm RMSNorm"))
+def unscaled(visit, trace):
+    """A raw operation that is given arrays of scales and offsets keeps the channels."""
+    given = keras.tree.flatten((visit.args, visit.kwargs))
+    if any(value is not None for value in given[1:]):
+        return trace.refuse(visit, f"{visit.path} scales them by arrays of its own")
+    return over_channels(visit, trace)
 
 
 @register_rule(layers.GroupNormalization)

@@ -9,9 +9,8 @@ import numpy as np
 from keras import layers, tree
 from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 
-from prune_keras.labels import Labels, product, vector
+from prune_keras.labels import Labels, count, product, vector
 from prune_keras.rules import register_rule
-from prune_keras.rules.convolutional import count
 from prune_keras.rules.elementwise import activation_mixes
 from prune_keras.rules.wrapping import inside, remember
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from keras import layers
-from keras.src.ops import math, nn
+from keras.src.ops import linalg, math, nn
 from keras.src.ops import numpy as raw
 
 from prune_keras.labels import varies
@@ -21,8 +21,9 @@ REDUCTIONS = (
     *SUMS,
     *named(raw, "All Amax Amin Any CountNonzero Max Mean Median Min Prod Ptp Std Var"),
     *named(raw, "Nanmax Nanmean Nanmedian Nanmin Nanprod Nanstd Nanvar"),
-    *named(math, "Logsumexp"),
+    *(*named(math, "Logsumexp"), linalg.Norm),
 )
+QUANTILES = named(raw, "Nanpercentile Nanquantile Percentile Quantile")
 POSITIONS = named(raw, "Argmax Argmin Nanargmax Nanargmin")
 SOFTMAXES = (layers.Softmax, *named(nn, "Softmax LogSoftmax Sparsemax"))
 ALONG = (
@@ -44,6 +45,21 @@ def reduced(visit, trace):
     if not getattr(operation, "keepdims", False):
         ids = _without(ids, axes)
     return [ids] * len(visit.shapes)
+
+
+@register_rule(*QUANTILES)
+def quantile(visit, trace):
+    """Several quantiles lie along a new axis in front of the batch."""
+    given = visit.argument(1, "q")
+    single = not isinstance(given, list | tuple) and np.ndim(given) == 0
+    return reduced(visit, trace) if single else moves_the_batch(visit, trace)
+
+
+@register_rule(raw.Average)
+def average(visit, trace):
+    if visit.argument(1, "weights") is not None:
+        return trace.refuse(visit, f"{visit.path} weighs the entries that it adds")
+    return reduced(visit, trace)
 
 
 def _over_channels(visit, trace, ids: np.ndarray) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from keras import layers
-from keras.src.ops import nn
+from keras.src.ops import image, nn
 from keras.src.ops import numpy as raw
 
 from prune_keras.labels import kept_sizes, product, varies, vector
 from prune_keras.rules import named, register_rule
 from prune_keras.rules.convolutional import channel_axis, tied_parts
-from prune_keras.rules.structural import same
+from prune_keras.rules.structural import concatenated, joins_constants, same
 
 BATCH = -1
 
@@ -89,14 +89,23 @@ def expanded(visit, trace):
     return moves_the_batch(visit, trace) if BATCH in axes else np.expand_dims(visit.input.ids, axes)
 
 
-@register_rule(raw.Flip)
+@register_rule(raw.Flip, *named(raw, "Fliplr"))
 def flipped(visit, trace):
-    given, x = visit.operation.axis, visit.input
+    given, x = getattr(visit.operation, "axis", 1), visit.input
     axes = [] if given is None else np.atleast_1d(given).tolist()
     axes = [without_batch(axis, x.rank) for axis in axes]
     return (
         moves_the_batch(visit, trace) if BATCH in axes or not axes else np.flip(x.ids, tuple(axes))
     )
+
+
+@register_rule(*named(raw, "Rot90"))
+def turned(visit, trace):
+    operation, x = visit.operation, visit.input
+    first, second = (without_batch(axis, x.rank) for axis in operation.axes)
+    if BATCH in (first, second):
+        return moves_the_batch(visit, trace)
+    return np.rot90(x.ids, operation.k, (first, second))
 
 
 @register_rule(layers.RepeatVector)
@@ -152,6 +161,8 @@ def stacked(visit, trace):
     axis = without_batch(visit.operation.axis, len(visit.shape))
     if axis == BATCH:
         return moves_the_batch(visit, trace)
+    if joins_constants(visit):
+        return trace.refuse(visit, f"{visit.path} stacks them with a constant array")
     return np.expand_dims(same(visit, trace), axis)
 
 
@@ -163,8 +174,18 @@ def depth_to_space(visit, trace):
     return vector(tied_parts(trace, channels, visit.operation.block_size**2), axis, 3)
 
 
-@register_rule(*named(nn, "SpaceToDepth"))
+@register_rule(*named(nn, "SpaceToDepth"), *named(image, "ExtractPatches"))
 def space_to_depth(visit, trace):
+    """The channels follow one another once for each position of a block."""
     axis = channel_axis(visit.operation)
     channels = trace.along(visit.input, axis, visit.path)
-    return vector(np.tile(channels, visit.operation.block_size**2), axis, 3)
+    times = (visit.shape[axis] or 0) // len(channels)
+    return vector(np.tile(channels, times), axis, visit.input.rank)
+
+
+@register_rule(*named(raw, "Append Dstack Hstack"))
+def joined(visit, trace):
+    axis = getattr(visit.operation, "axis", 2 if type(visit.operation).__name__ == "Dstack" else 1)
+    rank = visit.input.rank
+    axis = BATCH if axis is None or axis > rank else without_batch(axis, rank)
+    return moves_the_batch(visit, trace) if axis == BATCH else concatenated(visit, trace, axis)

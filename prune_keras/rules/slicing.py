@@ -89,11 +89,12 @@ def _new_arguments(visit, place: int, part: Callable) -> Callable:
     return new_arguments
 
 
-@register_rule(raw.Split)
+@register_rule(raw.Split, *named(raw, "Dsplit Hsplit"))
 def split(visit, trace):
     """Parts of an axis of channels are cut each by itself."""
     operation, x = visit.operation, visit.input
-    axis, count = without_batch(operation.axis, x.rank), len(visit.shapes)
+    given = getattr(operation, "axis", 1 if type(operation).__name__ == "Hsplit" else 2)
+    axis, count = without_batch(given, x.rank), len(visit.shapes)
     if axis == BATCH:
         return moves_the_batch(visit, trace)
     if not varies(x.ids, axis):

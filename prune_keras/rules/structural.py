@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import keras
 import numpy as np
 from keras import layers
-from keras.src.ops import nn
+from keras.src.ops import image, nn
 from keras.src.ops import numpy as raw
 
 from prune_keras.labels import Labels, kept_sizes, varies, varying_axes
@@ -33,6 +34,7 @@ from prune_keras.rules.convolutional import channel_axis
     *named(layers, "AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D"),
     *named(layers, "AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D"),
     *named(nn, "AveragePool MaxPool AdaptiveAveragePool AdaptiveMaxPool"),
+    *named(image, "CropImages ElasticTransform GaussianBlur PadImages Resize"),
 )
 def spatial(visit, trace):
     return _along_channels_only(visit, trace)
@@ -92,7 +94,13 @@ def _unknown_size(visit, trace) -> np.ndarray:
 @register_rule(layers.Concatenate, raw.Concatenate)
 def concatenate(visit, trace):
     axis = visit.operation.axis
-    axis = axis if axis < 0 else axis - 1
+    return concatenated(visit, trace, axis if axis < 0 else axis - 1)
+
+
+def concatenated(visit, trace, axis: int) -> np.ndarray:
+    """Return the ids of tensors that are joined along an axis, counted without the batch."""
+    if joins_constants(visit):
+        return trace.refuse(visit, f"{visit.path} joins them with a constant array")
     if None in (labels.shape[axis] for labels in visit.inputs):
         joined = any(varies(labels.ids, axis) for labels in visit.inputs)
         return _unknown_size(visit, trace) if joined else same(visit, trace)
@@ -101,6 +109,11 @@ def concatenate(visit, trace):
     shape = np.max(sizes, axis=0)
     whole = [np.broadcast_to(p, [*_replaced(shape, axis, p.shape[axis])]) for p in parts]
     return trace.rectangle(np.concatenate(whole, axis=axis))
+
+
+def joins_constants(visit) -> bool:
+    """Tell whether not all that is joined is a tensor of the graph."""
+    return len(visit.inputs) < len(keras.tree.flatten((visit.args, visit.kwargs)))
 
 
 def same(visit, trace) -> np.ndarray:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from keras import layers
 
-from prune_keras.labels import product, vector
+from prune_keras.labels import count, product, vector
 from prune_keras.rules import register_rule
-from prune_keras.rules.convolutional import count
 from prune_keras.rules.elementwise import fix_mixing_activation
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from keras import layers
 
 from prune_keras.labels import Labels, compress, kept_sizes, product, varies
-from prune_keras.rules import register_rule
+from prune_keras.rules import named, register_rule
 
 
 def inside(visit, layer: Any, shapes: list[tuple], given: Labels, **arguments: Any) -> Any:
@@ -121,3 +121,17 @@ def _set_kernel_shape(trace, wrapper, axes: dict[int, np.ndarray]) -> None:
         return tuple(sizes.get(axis, size) for axis, size in enumerate(shape))
 
     trace.setting(wrapper, "kernel_shape", np.concatenate([*axes.values()]), new_shape)
+
+
+@register_rule(*named(layers, "Pipeline"))
+def pipeline(visit, trace):
+    """One layer after another, as long as none of them has weights: nothing shows their units."""
+    if visit.operation.weights:
+        return trace.refuse(visit, f"{visit.path} holds layers with weights")
+    labels = visit.input
+    for layer in visit.operation.layers:
+        shape = tuple(layer.compute_output_shape((None, *labels.shape))[1:])
+        found = trace.apply(inside(visit, layer, [shape], labels))
+        ids = found[0] if isinstance(found, list) else found
+        labels = Labels(compress(ids), shape)
+    return labels.ids

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 from keras import layers, ops
-from keras.src.ops import core, math, nn
+from keras.src.ops import core, image, linalg, math, nn
 from keras.src.ops import numpy as raw
 
 
@@ -15,22 +15,27 @@ MOVING = (
     *(layers.Permute, layers.RepeatVector, core.Unstack),
     *_named(raw, "ArraySplit BroadcastTo ExpandDims Flip Moveaxis Repeat Reshape Split Squeeze"),
     *_named(raw, "Stack Swapaxes Take Tile Transpose"),
+    *_named(raw, "Append Dsplit Dstack Fliplr Hsplit Hstack Rot90"),
     *_named(nn, "DepthToSpace SpaceToDepth"),
+    *_named(image, "ExtractPatches"),
 )
 POINTWISE = (
     *_named(raw, "Abs Absolute Arctan Clip Copy Cos Expm1 Negative Sin Square Tanh"),
     *_named(nn, "Elu Gelu HardSigmoid LeakyRelu LogSigmoid Relu Relu6 Sigmoid Silu"),
     *_named(nn, "Softplus Softsign"),
-    *(core.StopGradient, math.Erf, core.Cast),
+    *(core.StopGradient, math.Erf, core.Cast, core.ConvertToTensor),
 )
 MERGES = _named(raw, "Divide Greater Logaddexp Power TrueDivide Where")
 REDUCTIONS = (
     *_named(raw, "Amax Max Mean Median Min Prod Std Sum Var"),
-    math.Logsumexp,
+    *(math.Logsumexp, linalg.Norm),
 )
 ALONG = (layers.Softmax, *_named(nn, "LogSoftmax Softmax"), raw.Cumsum, raw.Roll, raw.Sort)
 PRODUCTS = (raw.Matmul, raw.Einsum, layers.Dot)
-IMAGES = _named(layers, "AdaptiveAveragePooling2D CenterCrop RandomFlip RandomTranslation Resizing")
+IMAGES = (
+    *_named(layers, "AdaptiveAveragePooling2D CenterCrop RandomFlip RandomTranslation Resizing"),
+    *_named(image, "CropImages GaussianBlur PadImages Resize"),
+)
 
 
 def moved(operation, args) -> list[np.ndarray]:
