@@ -18,7 +18,7 @@ import silenced_structural as structural
 from keras import layers, ops
 from keras.src.ops import nn
 from keras.src.ops import numpy as raw
-from silenced_sequences import SEVERAL_WEIGHTS, is_unscaled
+from silenced_sequences import SEVERAL_WEIGHTS, given_in_order, is_unscaled
 
 from prune_keras import _keras
 
@@ -220,6 +220,7 @@ class Silenced:
         if type(operation) in SEVERAL_WEIGHTS:
             path = self._paths.setdefault(id(operation), call.path)
             shapes = [(1, *output.shape[1:]) for output in call.node.outputs]
+            masks = given_in_order(self, call)
             return SEVERAL_WEIGHTS[type(operation)](self, path, operation, masks, shapes)
         if _reads(operation):
             return self._weighted(call, masks[0], shape)

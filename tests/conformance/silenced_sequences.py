@@ -5,8 +5,25 @@ shapes of what goes out; it says along which axes of which weights masks lie and
 zeroed where they read, and returns the masks of what goes out.
 """
 
+import inspect
+
+import keras
 import numpy as np
 from keras import layers
+
+
+def given_in_order(silenced, call) -> list:
+    """Return the masks of what a layer is called on; all of what it takes for a mask is kept."""
+    bound = inspect.signature(call.operation.call).bind(*call.args, **call.kwargs).arguments
+    found = []
+    for name, value in bound.items():
+        masks = [each for each in keras.tree.flatten(value) if isinstance(each, np.ndarray)]
+        if name.endswith("mask"):
+            for mask in masks:
+                silenced.keep(mask)
+        else:
+            found += masks
+    return found
 
 
 def einsum_dense(silenced, path, layer, masks, shapes):

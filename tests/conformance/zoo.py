@@ -27,6 +27,9 @@ class Network:
         partly: path -> number of units that are fixed, of layers of which some can be pruned.
         floatx: the float type it is built in, `"float32"` or `"float64"`.
         noise: whether it draws random numbers in training.
+        over_channels: whether a statistic over channels, of those that are left, is part of it.
+        still: ends of the paths of weights that no training step moves, since what reads them
+            cancels them.
     """
 
     name: str
@@ -35,6 +38,8 @@ class Network:
     partly: tuple[tuple[str, int], ...] = ()
     floatx: str = "float32"
     noise: bool = False
+    over_channels: bool = False
+    still: tuple[str, ...] = ()
 
     def __str__(self):
         return self.name
