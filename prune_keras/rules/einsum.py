@@ -54,7 +54,7 @@ class Equation:
 
 @register_rule(layers.EinsumDense)
 def einsum_dense(visit, trace):
-    """Of several axes of units, the last one can be pruned."""
+    """Of several axes of units, the last one can be pruned, unless channels lie beside them."""
     layer, x = visit.operation, visit.input
     equation = Equation.of(layer.equation, x.rank + 1)
     if not equation.plain:
@@ -64,7 +64,11 @@ def einsum_dense(visit, trace):
         last = equation.units[-1]
         tap_axis = equation.made.index(last) - 1
         axis = equation.kernel.index(last)
-        along[last] = trace.units(visit, layer._kernel, axis=axis, tap_axis=tap_axis)
+        units = trace.units(visit, layer._kernel, axis=axis, tap_axis=tap_axis)
+        if any(sign in equation.made for sign in along):
+            trace.fix(units, f"{visit.path} has channels beside its units")
+        else:
+            along[last] = units
     _record_weights(visit, trace, equation, along)
     made = {sign: ids for sign, ids in along.items() if sign in equation.made}
     _set_output_shape(visit, trace, equation, made)
@@ -72,15 +76,15 @@ def einsum_dense(visit, trace):
 
 
 def _read(visit, trace, equation: Equation) -> dict[Any, np.ndarray]:
-    """Return the ids along those signs of the input that carry channels into the kernel."""
+    """Return the ids along the sign of the input that holds channels, read or passed on."""
     x = visit.input
     along: dict[Any, np.ndarray] = {}
     for axis, sign in enumerate(equation.read[1:]):
         if not varies(x.ids, axis):
             continue
         ids = trace.along(x, axis, visit.path)
-        carried = sign in equation.made
-        if along or sign not in equation.kernel or (carried and equation.units):
+        carried, weighted = sign in equation.made, sign in equation.kernel
+        if along or not (carried or weighted) or (carried and weighted and equation.units):
             trace.fix(ids, f"{visit.path} computes along another axis than theirs")
         else:
             along[sign] = ids
@@ -90,7 +94,11 @@ def _read(visit, trace, equation: Equation) -> dict[Any, np.ndarray]:
 def _record_weights(visit, trace, equation: Equation, along: dict[Any, np.ndarray]) -> None:
     layer = visit.operation
     sizes = dict(zip(equation.read[1:], visit.input.shape, strict=True))
-    times = product(size for sign, size in sizes.items() if sign not in equation.kernel)
+    beside = [sign for sign in along if sign not in equation.kernel]
+    others = [sizes[sign] for sign in sizes if sign not in (*equation.kernel, *beside)]
+    times = 0 if beside else product(others)
+    for sign in beside:
+        trace.multiplied([along[sign]], product([*others, *layer.kernel.shape]))
     axes = {axis: along[sign] for axis, sign in enumerate(equation.kernel) if sign in along}
     contracted = (a for a in axes if equation.kernel[a] not in equation.made)
     trace.weight(visit, layer._kernel, axes, reads=tuple(contracted), times=times)

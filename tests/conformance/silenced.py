@@ -319,7 +319,8 @@ class Silenced:
         self._reads.append(mask)
         units = np.zeros(shape[axis])
         units[self.plan.kept.get(path, slice(None))] = 1
-        given = self._vector(mask, axis)
+        beside = isinstance(layer, layers.Dense) and self.is_even(mask, axis)
+        given = np.ones(mask.shape[axis]) if beside else self._vector(mask, axis)
         if isinstance(layer, SEPARABLE):
             self._lies_along(layer.depthwise_kernel, len(kernel.shape) - 2, given)
             given = np.repeat(given, layer.depth_multiplier)
@@ -329,7 +330,8 @@ class Silenced:
         self._lies_along(kernel, making, units)
         if layer.use_bias:
             self._lies_along(layer.bias, 0, units)
-        return _spread(units, axis, shape)
+        made = _spread(units, axis, shape)
+        return made * mask.take([0], axis) if beside else made
 
     def _by_channel(self, layer, mask, shape):
         """Filters of one channel each go with it."""

@@ -34,10 +34,12 @@ def einsum_dense(silenced, path, layer, masks, shapes):
     for axis in reading:
         sign, along = read[axis], silenced.vector(mask, axis)
         carried = sign in made
-        if sign not in kernel or (carried and {*kernel} - {*read}):
+        weighted = sign in kernel
+        if not (carried or weighted) or (carried and weighted and {*kernel} - {*read}):
             silenced.keep(along)
             continue
-        silenced.weight(layer, layer._kernel, kernel.index(sign), along, reads=not carried)
+        if weighted:
+            silenced.weight(layer, layer._kernel, kernel.index(sign), along, reads=not carried)
         if carried:
             out = out * _laid(along, made.index(sign), len(shapes[0]))
             _bias(silenced, layer, made, sign, along)

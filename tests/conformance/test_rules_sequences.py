@@ -61,7 +61,16 @@ def projected(x):
     return dense(layers.EinsumDense("abde,def->abf", (5, 5), bias_axes="f", name="b")(x))
 
 
+def mixed(x):
+    """What reads positions passes the channels beside them on."""
+    x = layers.Permute((2, 1))(layers.Dense(6, name="a")(x))
+    x = layers.Dense(3, activation="relu", name="b")(x)
+    x = layers.EinsumDense("acb,bd->acd", (6, 4), bias_axes="cd", name="c")(x)
+    return dense(layers.Permute((2, 1))(x))
+
+
 CASES = {
+    "mixed": (mixed, {"a": 6}),
     "simple": (lambda x: dense(layers.SimpleRNN(6, name="a")(x)), {"a": 6}),
     "lstm": (lambda x: both(layers.LSTM(6, return_state=True, seed=0, name="a")(x)), {"a": 6}),
     "gru": (
@@ -167,6 +176,14 @@ def test_flops_by_hand():
     assert flops(layers.Bidirectional(layers.SimpleRNN(6))) == 2 * 2 * one
     assert flops(layers.TimeDistributed(layers.Dense(3))) == 2 * LENGTH * FEATURES * 3
     assert flops(layers.EinsumDense("abc,bd->adc", (3, FEATURES))) == 2 * LENGTH * FEATURES * 3
+    channels = layers.Dense(FEATURES)
+    for move, each in (
+        (layers.Permute((2, 1)), layers.Dense(3)),
+        (layers.Permute((2, 1)), layers.EinsumDense("abc,cd->abd", (FEATURES, 3))),
+        (layers.Reshape((LENGTH, FEATURES, 1)), layers.TimeDistributed(layers.Dense(3))),
+    ):
+        more = flops(lambda x, move=move, each=each: each(move(channels(x))))
+        assert more - flops(channels) == 2 * LENGTH * FEATURES * 3
     projections = LENGTH * FEATURES * 2 * (3 + 3 + 5 + 5)
     products = LENGTH * LENGTH * 2 * (3 + 5)
     attention = layers.MultiHeadAttention(2, 3, value_dim=5)
