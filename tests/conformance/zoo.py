@@ -27,7 +27,7 @@ class Network:
         partly: path -> number of units that are fixed, of layers of which some can be pruned.
         floatx: the float type it is built in, `"float32"` or `"float64"`.
         noise: whether it draws random numbers in training.
-        over_channels: whether a statistic over channels, of those that are left, is part of it.
+        over_channels: whether it reduces over channels, which are those that are left.
         still: ends of the paths of weights that no training step moves, since what reads them
             cancels them.
     """
