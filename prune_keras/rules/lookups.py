@@ -23,6 +23,24 @@ def embedding(visit, trace):
     return vector(units, -1, numbers.rank + 1)
 
 
+@register_rule(*named(layers, "ReversibleEmbedding"))
+def reversible_embedding(visit, trace):
+    """In reverse, its table or a second one of the same width reads the channels."""
+    layer, x = visit.operation, visit.input
+    if visit.argument(1, "reverse"):
+        units, times = trace.along(x, -1, visit.path), x.positions(-1)
+        trace.setting(layer, "output_dim", units, count)
+        found = trace.nothing(x.rank, f"{visit.path} makes one entry for each row of its table")
+    else:
+        found, times = embedding(visit, trace), 0
+        units = found.reshape(-1)
+    if layer.tie_weights:
+        trace.weight(visit, layer._embeddings, {1: units}, reads=(1,), times=times)
+    else:
+        trace.weight(visit, layer.reverse_embeddings, {0: units}, reads=(0,), times=times)
+    return found
+
+
 # In inference these are the identity, or move positions; in training they do to all channels
 # alike what they do.
 register_rule(

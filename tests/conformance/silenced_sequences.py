@@ -67,6 +67,17 @@ def _signs(equation, rank):
     return read.replace("...", dots), kernel, made.replace("...", dots)
 
 
+def reversible_embedding(silenced, path, layer, masks, shapes):
+    (mask,), reverse = masks, len(shapes[0]) == masks[0].ndim
+    units = silenced.planned(path, layer.output_dim)
+    if reverse:
+        silenced.unite(silenced.vector(mask, mask.ndim - 1), units)
+    silenced.weight(layer, layer._embeddings, 1, units, reads=layer.tie_weights)
+    if not layer.tie_weights:
+        silenced.weight(layer, layer.reverse_embeddings, 0, units, reads=True)
+    return [np.ones(shapes[0]) if reverse else np.broadcast_to(units, shapes[0])]
+
+
 def recurrent(silenced, path, layer, masks, shapes):
     stacked = isinstance(layer.cell, layers.StackedRNNCells)
     cells = layer.cell.cells if stacked else [layer.cell]
@@ -176,10 +187,12 @@ def _laid(along, axis, rank):
 RECURRENT = (layers.RNN, layers.SimpleRNN, layers.GRU, layers.LSTM)
 CONVOLUTIONAL = (layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
 
+REVERSIBLE = hasattr(layers, "ReversibleEmbedding")  # older Keras has fewer
 GROUPED = getattr(layers, "GroupQueryAttention", ())
 
 SEVERAL_WEIGHTS = {
     layers.EinsumDense: einsum_dense,
+    **dict.fromkeys([layers.ReversibleEmbedding] if REVERSIBLE else [], reversible_embedding),
     **dict.fromkeys((*RECURRENT, *CONVOLUTIONAL), recurrent),
     layers.Bidirectional: bidirectional,
     layers.MultiHeadAttention: multi_head_attention,

@@ -144,6 +144,28 @@ def test_thin_equals_silenced_and_is_read_back(name, tmp_path):
     assert prune_keras.cost(again) == prune_keras.cost(thin)
 
 
+@pytest.mark.skipif(not hasattr(layers, "ReversibleEmbedding"), reason="Keras is older")
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_embedding_that_reads_in_reverse(tied, tmp_path):
+    tokens = keras.Input((LENGTH,), dtype="int32")
+    words = layers.ReversibleEmbedding(7, 6, tie_weights=tied, name="words")
+    x = layers.Dense(6, activation="relu", name="a")(words(tokens))
+    model = keras.Model(tokens, words(x, reverse=True))
+    randomize(model)
+    graph = prune_keras.trace(model)
+    assert {f.name: (f.paths, f.size) for f in graph.families} == {"words": (("words", "a"), 6)}
+    assert graph.cost.flops == 2 * LENGTH * (6 * 6 + 6 * 7)
+    plan, x = random_plan(model, (0, 0.5)), samples(model)
+    reference = Silenced(model, plan)
+    thin = prune_keras.shrink(model, plan)
+    assert_close(outputs_of(thin, x), reference.outputs(x), "float32")
+    for old, new in zip(model.variables, thin.variables, strict=True):
+        np.testing.assert_array_equal(reference.sliced(old), np.asarray(new))
+    thin.save(tmp_path / "thin.keras")
+    again = keras.models.load_model(tmp_path / "thin.keras")
+    np.testing.assert_allclose(outputs_of(again, x)[0], outputs_of(thin, x)[0], 1e-5, 1e-6)
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", CASES)
 def test_a_step_after_a_cut_in_place(name, optimizer):
