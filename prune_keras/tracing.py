@@ -202,8 +202,11 @@ class Tracer:
             path = f"{visit.path}/{variable.name}"
             self.record.used[id(variable)] = UsedWeight(path, variable, axes, reads, times, scale)
             return
-        for axis, ids in axes.items():
-            self.partition.unite(used.axes[axis], ids)
+        for axis in used.axes.keys() & axes.keys():
+            self.partition.unite(used.axes[axis], axes[axis])
+        for axis in used.axes.keys() ^ axes.keys():
+            alone = used.axes[axis] if axis in used.axes else axes[axis]
+            self.fix(alone, f"{used.path} is met by channels in some calls only")
         used.times = None if used.times is None or times is None else used.times + times
 
     def multiplied(self, axes: list[np.ndarray], times: int | None) -> None:

@@ -218,6 +218,22 @@ def test_outputs_and_what_is_joined_with_inputs_stay(image):
     assert found["b"] == found["out"] == "they are an output of the model"
 
 
+@pytest.mark.parametrize(
+    "shared",
+    [
+        lambda: layers.LayerNormalization(name="n"),
+        lambda: layers.PReLU(shared_axes=[1, 2], name="n"),
+        lambda: layers.EinsumDense("abcd,de->abce", (8, 8, 3), name="n"),
+    ],
+)
+@pytest.mark.parametrize("first", ["image", "channels"])
+def test_a_layer_that_meets_channels_in_some_calls_only_keeps_them(image, shared, first):
+    layer, other = shared(), conv(3, "a")(image)
+    calls = [layer(x) for x in ((image, other) if first == "image" else (other, image))]
+    found = reasons(head(layers.Concatenate()(calls)), image)
+    assert "is met by channels in some calls only" in found["a"]
+
+
 def test_tracing_leaves_no_trace(image):
     model = keras.Model(image, head(conv(4, "a")(image)))
     calls = [len(layer._inbound_nodes) for layer in model.layers]

@@ -54,7 +54,7 @@ class Equation:
 
 @register_rule(layers.EinsumDense)
 def einsum_dense(visit, trace):
-    """Of several axes of units, the last one can be pruned, unless channels keep a kernel each."""
+    """Of several axes of units, the last one can be pruned, unless channels lie beside them."""
     layer, x = visit.operation, visit.input
     equation = Equation.of(layer.equation, x.rank + 1)
     if not equation.plain:
@@ -66,7 +66,7 @@ def einsum_dense(visit, trace):
         axis = equation.kernel.index(last)
         units = trace.units(visit, layer._kernel, axis=axis, tap_axis=tap_axis)
         if any(sign in equation.made for sign in along):
-            trace.fix(units, f"{visit.path} makes them of each channel by itself")
+            trace.fix(units, f"{visit.path} has channels beside its units")
         else:
             along[last] = units
     _record_weights(visit, trace, equation, along)
@@ -76,14 +76,15 @@ def einsum_dense(visit, trace):
 
 
 def _read(visit, trace, equation: Equation) -> dict[Any, np.ndarray]:
-    """Return the ids along those signs of the input that carry channels into the kernel."""
+    """Return the ids along the sign of the input that holds channels, read or passed on."""
     x = visit.input
     along: dict[Any, np.ndarray] = {}
     for axis, sign in enumerate(equation.read[1:]):
         if not varies(x.ids, axis):
             continue
         ids = trace.along(x, axis, visit.path)
-        if along or sign not in equation.kernel:
+        carried, weighted = sign in equation.made, sign in equation.kernel
+        if along or not (carried or weighted):
             trace.fix(ids, f"{visit.path} computes along another axis than theirs")
         else:
             along[sign] = ids
@@ -93,7 +94,11 @@ def _read(visit, trace, equation: Equation) -> dict[Any, np.ndarray]:
 def _record_weights(visit, trace, equation: Equation, along: dict[Any, np.ndarray]) -> None:
     layer = visit.operation
     sizes = dict(zip(equation.read[1:], visit.input.shape, strict=True))
-    times = product(size for sign, size in sizes.items() if sign not in equation.kernel)
+    beside = [sign for sign in along if sign not in equation.kernel]
+    others = [sizes[sign] for sign in sizes if sign not in (*equation.kernel, *beside)]
+    times = 0 if beside else product(others)
+    for sign in beside:
+        trace.multiplied([along[sign]], product([*others, *layer.kernel.shape]))
     axes = {axis: along[sign] for axis, sign in enumerate(equation.kernel) if sign in along}
     contracted = (a for a in axes if equation.kernel[a] not in equation.made)
     trace.weight(visit, layer._kernel, axes, reads=tuple(contracted), times=times)

@@ -6,7 +6,7 @@ from keras import layers
 from keras.src.ops import core, image, linalg, math, nn
 from keras.src.ops import numpy as raw
 
-from prune_keras.labels import count, product, vector
+from prune_keras.labels import count, vector
 from prune_keras.rules import named, register_rule
 from prune_keras.rules.elementwise import pointwise
 from prune_keras.rules.structural import spatial
@@ -23,24 +23,22 @@ def embedding(visit, trace):
     return vector(units, -1, numbers.rank + 1)
 
 
-if hasattr(layers, "ReversibleEmbedding"):
-
-    @register_rule(layers.ReversibleEmbedding)
-    def reversible_embedding(visit, trace):
-        """Backwards, the vectors are read; there is a score for each row of the table."""
-        layer, x = visit.operation, visit.input
-        units = trace.units(visit, layer._embeddings, axis=1, tap_axis=None)
-        backwards = visit.argument(1, "reverse")
-        times = product(x.shape[:-1]) if backwards else 0
-        own = None if layer.tie_weights else layer.reverse_embeddings
-        trace.weight(visit, own, {0: units}, reads=(0,), times=times)
-        if not backwards:
-            return embedding(visit, trace)
-        times, reads = (times, (1,)) if layer.tie_weights else (0, ())
-        trace.weight(visit, layer._embeddings, {1: units}, reads=reads, times=times)
+@register_rule(*named(layers, "ReversibleEmbedding"))
+def reversible_embedding(visit, trace):
+    """In reverse, its table or a second one of the same width reads the channels."""
+    layer, x = visit.operation, visit.input
+    if visit.argument(1, "reverse"):
+        units, times = trace.along(x, -1, visit.path), x.positions(-1)
         trace.setting(layer, "output_dim", units, count)
-        trace.partition.unite(trace.along(x, -1, visit.path), units)
-        return trace.nothing(x.rank, f"{visit.path} scores the rows of its table")
+        found = trace.nothing(x.rank, f"{visit.path} makes one entry for each row of its table")
+    else:
+        found, times = embedding(visit, trace), 0
+        units = found.reshape(-1)
+    if layer.tie_weights:
+        trace.weight(visit, layer._embeddings, {1: units}, reads=(1,), times=times)
+    else:
+        trace.weight(visit, layer.reverse_embeddings, {0: units}, reads=(0,), times=times)
+    return found
 
 
 # In inference these are the identity, or move positions; in training they do to all channels

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import numpy as np
 from keras import layers
 
-from prune_keras.labels import count, product, vector
+from prune_keras.labels import count, product, varying_axes, vector
 from prune_keras.rules import register_rule
 from prune_keras.rules.elementwise import fix_mixing_activation
 
 
 @register_rule(layers.Dense)
 def dense(visit, trace):
-    layer, x = visit.operation, visit.input
+    x = visit.input
+    axes = varying_axes(x.ids)
+    if len(axes) == 1 and axes[0] != x.rank - 1:
+        return _of_positions(visit, trace, axes[0])
     features = trace.along(x, -1, visit.path)
+    units = _units(visit, trace, features, product(x.shape[:-1]))
+    fix_mixing_activation(visit, units, trace)
+    return vector(units, -1, x.rank)
+
+
+def _units(visit, trace, features: np.ndarray, times: int | None) -> np.ndarray:
+    layer = visit.operation
     units = trace.units(visit, layer._kernel, axis=1, tap_axis=-1)
-    times = product(x.shape[:-1])
     trace.weight(visit, layer._kernel, {0: features, 1: units}, reads=(0,), times=times)
     trace.weight(visit, layer.bias, {0: units})
     trace.setting(layer, "units", units, count)
-    fix_mixing_activation(visit, units, trace)
-    return vector(units, -1, x.rank)
+    return units
+
+
+def _of_positions(visit, trace, axis: int) -> np.ndarray:
+    """Pass on the channels beside what is read; an entry has one, so that the units stay."""
+    x, reason = visit.input, f"{visit.path} reads positions, and the channels lie beside them"
+    features = np.broadcast_to(trace.nothing(1, reason), x.shape[-1:])
+    units = trace.fix(_units(visit, trace, features, 0), reason)
+    channels, each = trace.along(x, axis, visit.path), x.positions(axis)
+    trace.multiplied([channels], product([each, len(units)]))
+    return vector(channels, axis, x.rank)

@@ -81,6 +81,9 @@ class _Slices:
             times = 0 if times == 0 else product((times, self._count))
         self._trace.weight(visit, variable, axes, reads, times)
 
+    def multiplied(self, axes, times: int | None) -> None:
+        self._trace.multiplied(axes, product((times, self._count)))
+
 
 @register_rule(layers.TimeDistributed)
 def time_distributed(visit, trace):

@@ -222,12 +222,16 @@ def _sample(rng, dtype: str, shape: tuple) -> np.ndarray:
     return (rng.integers(0, 4, shape) if whole else rng.normal(size=shape)).astype(dtype)
 
 
+def packed(model, x: list):
+    """Return arrays, one an input, in the structure that the model takes."""
+    return keras.tree.pack_sequence_as(_keras.function_of(model)._inputs_struct, x)
+
+
 def outputs_of(model, x: list) -> list[np.ndarray]:
     """Return the model's outputs for a batch, as float64 arrays."""
-    given = x if len(x) > 1 else x[0]
     return [
         np.asarray(ops.convert_to_numpy(y), np.float64)
-        for y in keras.tree.flatten(model(given, training=False))
+        for y in keras.tree.flatten(model(packed(model, x), training=False))
     ]
 
 
@@ -241,4 +245,4 @@ def train_step(model, seed: int = 2) -> None:
     x = samples(model, count=3, seed=seed)
     y = [rng.normal(size=(3, *t.shape[1:])).astype(t.dtype) for t in model.outputs]
     y = keras.tree.pack_sequence_as(_keras.output_structure(model), y)
-    model.train_on_batch(x if len(x) > 1 else x[0], y)
+    model.train_on_batch(packed(model, x), y)

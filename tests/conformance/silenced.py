@@ -19,7 +19,7 @@ from keras import layers, ops
 from keras.src.applications import convnext, inception_resnet_v2
 from keras.src.ops import nn
 from keras.src.ops import numpy as raw
-from silenced_sequences import SEVERAL_WEIGHTS, is_unscaled
+from silenced_sequences import SEVERAL_WEIGHTS, given_in_order, is_unscaled
 
 from prune_keras import _keras
 
@@ -226,6 +226,7 @@ class Silenced:
         if type(operation) in SEVERAL_WEIGHTS:
             path = self._paths.setdefault(id(operation), call.path)
             shapes = [(1, *output.shape[1:]) for output in call.node.outputs]
+            masks = given_in_order(self, call)
             return SEVERAL_WEIGHTS[type(operation)](self, path, operation, masks, shapes)
         if _reads(operation):
             return self._weighted(call, masks[0], shape)
@@ -324,7 +325,8 @@ class Silenced:
         self._reads.append(mask)
         units = np.zeros(shape[axis])
         units[self.plan.kept.get(path, slice(None))] = 1
-        given = self._vector(mask, axis)
+        beside = isinstance(layer, layers.Dense) and self.is_even(mask, axis)
+        given = np.ones(mask.shape[axis]) if beside else self._vector(mask, axis)
         if isinstance(layer, SEPARABLE):
             self._lies_along(layer.depthwise_kernel, len(kernel.shape) - 2, given)
             given = np.repeat(given, layer.depth_multiplier)
@@ -334,7 +336,8 @@ class Silenced:
         self._lies_along(kernel, making, units)
         if layer.use_bias:
             self._lies_along(layer.bias, 0, units)
-        return _spread(units, axis, shape)
+        made = _spread(units, axis, shape)
+        return made * mask.take([0], axis) if beside else made
 
     def _by_channel(self, layer, mask, shape):
         """Filters of one channel each go with it."""

@@ -5,8 +5,25 @@ shapes of what goes out; it says along which axes of which weights masks lie and
 zeroed where they read, and returns the masks of what goes out.
 """
 
+import inspect
+
+import keras
 import numpy as np
 from keras import layers
+
+
+def given_in_order(silenced, call) -> list:
+    """Return the masks of what a layer is called on; all of what it takes for a mask is kept."""
+    bound = inspect.signature(call.operation.call).bind(*call.args, **call.kwargs).arguments
+    found = []
+    for name, value in bound.items():
+        masks = [each for each in keras.tree.flatten(value) if isinstance(each, np.ndarray)]
+        if name.endswith("mask"):
+            for mask in masks:
+                silenced.keep(mask)
+        else:
+            found += masks
+    return found
 
 
 def einsum_dense(silenced, path, layer, masks, shapes):
@@ -17,10 +34,12 @@ def einsum_dense(silenced, path, layer, masks, shapes):
     for axis in reading:
         sign, along = read[axis], silenced.vector(mask, axis)
         carried = sign in made
-        if sign not in kernel:
+        weighted = sign in kernel
+        if not (carried or weighted):
             silenced.keep(along)
             continue
-        silenced.weight(layer, layer._kernel, kernel.index(sign), along, reads=not carried)
+        if weighted:
+            silenced.weight(layer, layer._kernel, kernel.index(sign), along, reads=not carried)
         if carried:
             out = out * _laid(along, made.index(sign), len(shapes[0]))
             _bias(silenced, layer, made, sign, along)
@@ -46,6 +65,17 @@ def _signs(equation, rank):
     read, kernel = terms.split(",")
     dots = "ABCDEFGH"[: rank - len(read.replace("...", ""))]
     return read.replace("...", dots), kernel, made.replace("...", dots)
+
+
+def reversible_embedding(silenced, path, layer, masks, shapes):
+    (mask,), reverse = masks, len(shapes[0]) == masks[0].ndim
+    units = silenced.planned(path, layer.output_dim)
+    if reverse:
+        silenced.unite(silenced.vector(mask, mask.ndim - 1), units)
+    silenced.weight(layer, layer._embeddings, 1, units, reads=layer.tie_weights)
+    if not layer.tie_weights:
+        silenced.weight(layer, layer.reverse_embeddings, 0, units, reads=True)
+    return [np.ones(shapes[0]) if reverse else np.broadcast_to(units, shapes[0])]
 
 
 def recurrent(silenced, path, layer, masks, shapes):
@@ -172,10 +202,12 @@ def _laid(along, axis, rank):
 RECURRENT = (layers.RNN, layers.SimpleRNN, layers.GRU, layers.LSTM)
 CONVOLUTIONAL = (layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
 
+REVERSIBLE = hasattr(layers, "ReversibleEmbedding")  # older Keras has fewer
 GROUPED = getattr(layers, "GroupQueryAttention", ())
 
 SEVERAL_WEIGHTS = {
     layers.EinsumDense: einsum_dense,
+    **dict.fromkeys([layers.ReversibleEmbedding] if REVERSIBLE else [], reversible_embedding),
     **dict.fromkeys((*RECURRENT, *CONVOLUTIONAL), recurrent),
     layers.Bidirectional: bidirectional,
     layers.MultiHeadAttention: multi_head_attention,

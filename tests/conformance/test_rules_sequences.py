@@ -67,7 +67,16 @@ def by_channel(x):
     return dense(layers.EinsumDense("bpc,cpq->bqc", (4, 6), bias_axes="qc", name="b")(x))
 
 
+def mixed(x):
+    """What reads positions passes the channels beside them on."""
+    x = layers.Permute((2, 1))(layers.Dense(6, name="a")(x))
+    x = layers.Dense(3, activation="relu", name="b")(x)
+    x = layers.EinsumDense("acb,bd->acd", (6, 4), bias_axes="cd", name="c")(x)
+    return dense(layers.Permute((2, 1))(x))
+
+
 CASES = {
+    "mixed": (mixed, {"a": 6}),
     "simple": (lambda x: dense(layers.SimpleRNN(6, name="a")(x)), {"a": 6}),
     "lstm": (lambda x: both(layers.LSTM(6, return_state=True, seed=0, name="a")(x)), {"a": 6}),
     "gru": (
@@ -142,6 +151,28 @@ def test_thin_equals_silenced_and_is_read_back(name, tmp_path):
     assert prune_keras.cost(again) == prune_keras.cost(thin)
 
 
+@pytest.mark.skipif(not hasattr(layers, "ReversibleEmbedding"), reason="Keras is older")
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_embedding_that_reads_in_reverse(tied, tmp_path):
+    tokens = keras.Input((LENGTH,), dtype="int32")
+    words = layers.ReversibleEmbedding(7, 6, tie_weights=tied, name="words")
+    x = layers.Dense(6, activation="relu", name="a")(words(tokens))
+    model = keras.Model(tokens, words(x, reverse=True))
+    randomize(model)
+    graph = prune_keras.trace(model)
+    assert {f.name: (f.paths, f.size) for f in graph.families} == {"words": (("words", "a"), 6)}
+    assert graph.cost.flops == 2 * LENGTH * (6 * 6 + 6 * 7)
+    plan, x = random_plan(model, (0, 0.5)), samples(model)
+    reference = Silenced(model, plan)
+    thin = prune_keras.shrink(model, plan)
+    assert_close(outputs_of(thin, x), reference.outputs(x), "float32")
+    for old, new in zip(model.variables, thin.variables, strict=True):
+        np.testing.assert_array_equal(reference.sliced(old), np.asarray(new))
+    thin.save(tmp_path / "thin.keras")
+    again = keras.models.load_model(tmp_path / "thin.keras")
+    np.testing.assert_allclose(outputs_of(again, x)[0], outputs_of(thin, x)[0], 1e-5, 1e-6)
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", CASES)
 def test_a_step_after_a_cut_in_place(name, optimizer):
@@ -174,6 +205,14 @@ def test_flops_by_hand():
     assert flops(layers.Bidirectional(layers.SimpleRNN(6))) == 2 * 2 * one
     assert flops(layers.TimeDistributed(layers.Dense(3))) == 2 * LENGTH * FEATURES * 3
     assert flops(layers.EinsumDense("abc,bd->adc", (3, FEATURES))) == 2 * LENGTH * FEATURES * 3
+    channels = layers.Dense(FEATURES)
+    for move, each in (
+        (layers.Permute((2, 1)), layers.Dense(3)),
+        (layers.Permute((2, 1)), layers.EinsumDense("abc,cd->abd", (FEATURES, 3))),
+        (layers.Reshape((LENGTH, FEATURES, 1)), layers.TimeDistributed(layers.Dense(3))),
+    ):
+        more = flops(lambda x, move=move, each=each: each(move(channels(x))))
+        assert more - flops(channels) == 2 * LENGTH * FEATURES * 3
     projections = LENGTH * FEATURES * 2 * (3 + 3 + 5 + 5)
     products = LENGTH * LENGTH * 2 * (3 + 5)
     attention = layers.MultiHeadAttention(2, 3, value_dim=5)

@@ -27,8 +27,10 @@ class Network:
         partly: path -> number of units that are fixed, of layers of which some can be pruned.
         tied: path -> number of neurons, of layers of which several units are one neuron.
         floatx: the float type it is built in, `"float32"` or `"float64"`.
-        noise: whether it draws random numbers in training, or takes statistics over channels: a
-            silenced channel takes part in these.
+        noise: whether it draws random numbers in training.
+        over_channels: whether it reduces over channels, which are those that are left.
+        still: ends of the paths of weights that no training step moves, since what reads them
+            cancels them.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Network:
     tied: tuple[tuple[str, int], ...] = ()
     floatx: str = "float32"
     noise: bool = False
+    over_channels: bool = False
+    still: tuple[str, ...] = ()
 
     def __str__(self):
         return self.name
