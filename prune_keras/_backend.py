@@ -1,4 +1,4 @@
-"""What differs between Keras' backends: compiling a step, freeing it, gradients of activations."""
+"""What differs between Keras' backends: compiling a step, freeing it, gradients, slices."""
 
 from __future__ import annotations
 
@@ -77,6 +77,18 @@ def gradients(function: Callable[[Any], Any], arguments: Any) -> Any:
     arguments = {key: value.detach().requires_grad_() for key, value in arguments.items()}
     found = torch.autograd.grad(function(arguments), list(arguments.values()))
     return dict(zip(arguments, found, strict=True))
+
+
+def take(value: Any, indices: Any, axis: int) -> Any:
+    """Return the entries of a tensor at indices of 0 and more along an axis.
+
+    On TensorFlow `keras.ops.take` looks for negative indices, which takes longer than the slice.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.gather(value, indices, axis=axis)
+    return keras.ops.take(value, indices, axis=axis)
 
 
 def eagerly() -> contextlib.AbstractContextManager:
