@@ -174,7 +174,7 @@ def test_numbers_agree_with_the_model_that_is_cut():
         ({"fraction": 0.5, "max_layer_fraction": 0}, "max_layer_fraction=0"),
         ({"fraction": 0.5, "exclude": "c"}, r"exclude='c', which fits none of \['a', 'b'\]"),
         ({"fraction": 0.5, "exclude": "*"}, "leaves none"),
-        ({"target": {"params": 0.01}}, r"reachable. Received: \{'params': 0.01\}.*at least"),
+        ({"target": {"params": 0.01}}, r"reachable. Received: target=\{'params': 0.01\}.*closest"),
         (
             {"target": {"neurons": 0.3}, "min_units": 3},
             "out: 2 units are fixed: they are an output",
