@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prune_keras import criteria
+from prune_keras.reaching import missed
 from prune_keras.report import Report
 from prune_keras.scoring import score_graph
 from prune_keras.selection import select
@@ -87,4 +88,5 @@ def prune(
     )
     thin = shrink(model, plan)
     after = trace(thin, input_shape).cost
-    return thin, Report(model.name, plan, graph.cost, after, graph.fixed, graph.notes)
+    notes = missed(target, graph.cost, after, f"fraction={fraction} was removed first")
+    return thin, Report(model.name, plan, graph.cost, after, graph.fixed, notes + graph.notes)

@@ -36,6 +36,18 @@ def check_reachable(
             raise ValueError(_unreachable(graph, least, budget, limits, original))
 
 
+def missed(
+    target: Mapping[str, float] | None, before: Cost, after: Cost, why: str
+) -> tuple[str, ...]:
+    """Return a note that a target was not reached: what remains, what was asked for, and why."""
+    left = after.share_of(before)
+    over = {m: share for m, share in (target or {}).items() if left[m] > share * (1 + 1e-12)}
+    if not over:
+        return ()
+    parts = [f"{left[m]:.2%} of the {m} remain, not {share:.2%}" for m, share in over.items()]
+    return (f"the target is not reached: {', '.join(parts)}: {why}",)
+
+
 def _least(graph: Graph, limits: Limits, original: Mapping[str, int] | None = None) -> Cost:
     """Return the cost of the model once everything is gone that may go."""
     blocks = [
@@ -51,10 +63,7 @@ def _unreachable(
     graph: Graph, least: Cost, budget: Mapping[str, float], limits: Limits, original
 ) -> str:
     asked = {metric: most / getattr(graph.cost, metric) for metric, most in budget.items()}
-    ways = [
-        f"{name} (without it: {_shares(_least(graph, looser, original), graph.cost, asked)})"
-        for name, looser in limits.looser()
-    ]
+    ways = _limits_in_the_way(graph, least, limits, original, asked)
     ways += [str(fixed) for fixed in graph.fixed[:MOST_FIXED]]
     more = len(graph.fixed) - MOST_FIXED
     ways += [f"{more} more, all in prune_keras.trace(model).fixed"] if more > 0 else []
@@ -64,6 +73,23 @@ def _unreachable(
         f"In the way: {'; '.join(ways) or 'every layer keeps one unit'}. "
         "Ask for a larger share, or loosen what is in the way."
     )
+
+
+def _limits_in_the_way(
+    graph: Graph, least: Cost, limits: Limits, original, metrics: Iterable[str]
+) -> list[str]:
+    """Return each limit that costs something by itself, or else all of them together."""
+    looser = [(text, _least(graph, each, original)) for text, each in limits.looser()]
+    alone = [
+        f"{text} (without it: {_shares(cost, graph.cost, metrics)})"
+        for text, cost in looser
+        if cost != least
+    ]
+    free = _least(graph, Limits(), original)
+    if alone or free == least:
+        return alone
+    together = " and ".join(text for text, _ in looser)
+    return [f"{together} (without them: {_shares(free, graph.cost, metrics)})"]
 
 
 def _shares(cost: Cost, whole: Cost, metrics: Iterable[str]) -> dict[str, float]:
