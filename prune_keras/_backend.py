@@ -91,6 +91,31 @@ def take(value: Any, indices: Any, axis: int) -> Any:
     return keras.ops.take(value, indices, axis=axis)
 
 
+def renewed(held: Any, value: Any) -> Any:
+    """Return what a Keras variable is to hold in place of what it holds, for a value of any shape.
+
+    TensorFlow makes an operation for each new pair of name and shape, which takes longer than the
+    cut of most weights. So all plain variables are made under one name, and get theirs afterwards.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return value
+    import tensorflow as tf
+    from tensorflow.python.ops.resource_variable_ops import ResourceVariable
+
+    if type(held) is not ResourceVariable:
+        return value
+    made = tf.Variable(
+        value,
+        trainable=held.trainable,
+        name="renewed",
+        aggregation=held.aggregation,
+        synchronization=held.synchronization,
+    )
+    if type(made) is ResourceVariable:
+        made._handle_name = held._handle_name
+    return made
+
+
 def eagerly() -> contextlib.AbstractContextManager:
     """Return a context in which operations run at once, even where a function is being traced."""
     if keras.backend.backend() == "tensorflow":
