@@ -16,7 +16,7 @@ from scipy import stats
 
 import prune_keras
 from prune_keras import criteria, debias
-from prune_keras.selection import combine_members, savings
+from prune_keras.selection import combine_members, debiased
 
 LEAST = 8
 CRITERIA = [name for name in criteria.CRITERIA if name != "oracle"]
@@ -51,7 +51,7 @@ def network_rows(name, model, data, output):
             fitted = by
             if by == "affine":
                 fitted = prune_keras.fit_affine(model, criterion, scored_few(data), seed=0)
-            values = debiased(graph, combined, fitted)
+            values = debiased(graph, combined, debias.get(fitted))
             found = row | {"debias": by, "global": correlation(values, losses)}
             print(found, flush=True)
             yield found
@@ -73,12 +73,6 @@ def stored(file, measure):
         np.savez(file, **measure())
     with np.load(file) as held:
         return dict(held)
-
-
-def debiased(graph, combined, by):
-    function = debias.get(by)
-    pairs = zip(combined, savings(graph), strict=True)
-    return [debias.apply(function, scores, saving) for scores, saving in pairs]
 
 
 def within(values, losses):

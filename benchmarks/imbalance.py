@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 import prune_keras  # noqa: E402
 from prune_keras import debias  # noqa: E402
-from prune_keras.selection import combine_members, savings  # noqa: E402
+from prune_keras.selection import combine_members, debiased  # noqa: E402
 
 CRITERIA = {
     "stack": ("l1", "l2", "geometric_median", "mean_activation", "taylor"),
@@ -50,12 +50,7 @@ def main():
 
 def shares(graph, combined):
     """Return the share between families after each debias."""
-    return {by: between(debiased(graph, combined, by)) for by in debias.DEBIASES}
-
-
-def debiased(graph, combined, by):
-    pairs = zip(combined, savings(graph), strict=True)
-    return [debias.apply(debias.get(by), scores, saving) for scores, saving in pairs]
+    return {by: between(debiased(graph, combined, debias.get(by))) for by in debias.DEBIASES}
 
 
 def between(values):
@@ -71,7 +66,7 @@ def draw(graph, combined, name, criterion, output):
     height = max(3.0, 0.22 * len(names))
     figure, panels = plt.subplots(1, 4, figsize=(12, height), sharey=True, layout="constrained")
     for panel, by in zip(panels, DRAWN[criterion], strict=True):
-        values = debiased(graph, combined, by)
+        values = debiased(graph, combined, debias.get(by))
         panel.boxplot(values, orientation="horizontal", widths=0.7, flierprops={"markersize": 2})
         panel.set_title(f"debias {by}: {between(values):.0%} between layers", fontsize=9)
         panel.set_xlabel(f"{criterion} score")

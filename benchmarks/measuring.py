@@ -59,9 +59,9 @@ def _spare_memory():
     return tensors
 
 
-def in_fresh_process(script, *arguments):
+def in_fresh_process(script, *arguments, interpreter=sys.executable):
     """Run a script in a process of its own and return the JSON of its last line."""
-    command = [sys.executable, script, *map(str, arguments)]
+    command = [interpreter, script, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")

@@ -13,9 +13,10 @@ from prune_keras.fusing import assign, check_fuse, fused
 from prune_keras.graph import Graph
 from prune_keras.limits import Limits, Ranking, budget_of, meets
 from prune_keras.plan import Plan
+from prune_keras.reaching import check_reachable
 from prune_keras.recalibration import recalibrate
 from prune_keras.scoring import score_graph
-from prune_keras.selection import check_reachable, choose
+from prune_keras.selection import choose
 from prune_keras.surgery import check_alone, kept_neurons
 
 

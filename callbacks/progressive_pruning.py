@@ -28,6 +28,7 @@ from prune_keras.limits import (
     check_share,
 )
 from prune_keras.plan import Plan
+from prune_keras.reaching import missed
 from prune_keras.report import Report
 from prune_keras.surgery import check_alone, check_optimizer
 from prune_keras.tracing import trace
@@ -163,8 +164,16 @@ class ProgressivePruning(keras.callbacks.Callback):
     def report(self) -> Report:
         """What is gone so far, counted in the model that pruning began with."""
         done, graph = self._progress, self._progress.graph
-        name = self.model.name
-        return Report(name, done.plan, done.original, graph.cost, graph.fixed, graph.notes)
+        name, notes = self.model.name, self._missed + graph.notes
+        return Report(name, done.plan, done.original, graph.cost, graph.fixed, notes)
+
+    @property
+    def _missed(self) -> tuple[str, ...]:
+        """What the report says of a target that is not reached."""
+        why = "fit had no epochs left for another round, and the next fit goes on from here"
+        if self._finished:
+            why = f"no further cut held the bound of {self.monitor}"
+        return missed(self.target, self._progress.original, self._progress.graph.cost, why)
 
     @property
     def _progress(self) -> Progress:

@@ -1,4 +1,4 @@
-"""What differs between Keras' backends: compiling a step, freeing it, gradients of activations."""
+"""What differs between Keras' backends: compiling a step, freeing it, gradients, slices."""
 
 from __future__ import annotations
 
@@ -119,6 +119,43 @@ def variable_gradients(
     for value in frozen:
         value.requires_grad_(False)
     return [torch.zeros_like(v) if g is None else g for v, g in zip(values, found, strict=True)]
+
+
+def take(value: Any, indices: Any, axis: int) -> Any:
+    """Return the entries of a tensor at indices of 0 and more along an axis.
+
+    On TensorFlow `keras.ops.take` looks for negative indices, which takes longer than the slice.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.gather(value, indices, axis=axis)
+    return keras.ops.take(value, indices, axis=axis)
+
+
+def renewed(held: Any, value: Any) -> Any:
+    """Return what a Keras variable is to hold in place of what it holds, for a value of any shape.
+
+    TensorFlow makes an operation for each new pair of name and shape, which takes longer than the
+    cut of most weights. So all plain variables are made under one name, and get theirs afterwards.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return value
+    import tensorflow as tf
+    from tensorflow.python.ops.resource_variable_ops import ResourceVariable
+
+    if type(held) is not ResourceVariable:
+        return value
+    made = tf.Variable(
+        value,
+        trainable=held.trainable,
+        name="renewed",
+        aggregation=held.aggregation,
+        synchronization=held.synchronization,
+    )
+    if type(made) is ResourceVariable:
+        made._handle_name = held._handle_name
+    return made
 
 
 def eagerly() -> contextlib.AbstractContextManager:

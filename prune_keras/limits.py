@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -59,6 +59,15 @@ class Limits:
                     f"exclude={pattern!r}, which fits none of {paths}."
                 )
         return {path for path in paths if any(fnmatchcase(path, p) for p in self.exclude)}
+
+    def looser(self) -> list[tuple[str, Limits]]:
+        """Return the limits that differ from their defaults, as text, each with all others."""
+        defaults = {each.name: getattr(Limits, each.name) for each in fields(self)}
+        return [
+            (f"{name}={getattr(self, name)!r}", replace(self, **{name: default}))
+            for name, default in defaults.items()
+            if getattr(self, name) != default
+        ]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from prune_keras import criteria
 from prune_keras.fusing import assign, check_fuse, fused
+from prune_keras.reaching import missed
 from prune_keras.report import Report
 from prune_keras.scoring import score_graph
 from prune_keras.selection import select
@@ -93,4 +94,5 @@ def prune(
     if fuse is not None:
         assign(thin, fused(model, graph, kept_neurons(graph, plan), data, fuse))
     after = trace(thin, input_shape).cost
-    return thin, Report(model.name, plan, graph.cost, after, graph.fixed, graph.notes)
+    notes = missed(target, graph.cost, after, f"fraction={fraction} was removed first")
+    return thin, Report(model.name, plan, graph.cost, after, graph.fixed, notes + graph.notes)

@@ -48,6 +48,14 @@ class UsedWeight:
     scale: tuple[np.ndarray, Callable[[np.ndarray], float]] | None
 
 
+@dataclass(frozen=True)
+class Group:
+    """Neurons of one family; `signature` is `(axes, 2)`: an axis, and entries a neuron on it."""
+
+    signature: np.ndarray
+    neurons: list[int]
+
+
 @dataclass
 class Record:
     """Everything that rules reported during one trace."""
@@ -203,34 +211,42 @@ def _key(ids: np.ndarray) -> bytes:
     return np.ascontiguousarray(ids).tobytes()
 
 
-def _group(axes: list[np.ndarray], prunable: np.ndarray) -> list[tuple[tuple, list[int]]]:
-    """Return (signature, neurons) of each family; a signature lists (axis, entries a neuron)."""
-    places: dict[int, list] = defaultdict(list)
-    for number, ids in enumerate(axes):
-        neurons, first, counts = np.unique(ids, return_index=True, return_counts=True)
-        for i in np.argsort(first).tolist():
-            if prunable[neurons[i]]:
-                places[int(neurons[i])].append((number, int(counts[i])))
-    groups: dict[tuple, list[int]] = defaultdict(list)
-    for neuron, signature in places.items():
-        groups[tuple(signature)].append(neuron)
-    return list(groups.items())
+def _group(axes: list[np.ndarray], prunable: np.ndarray) -> list[Group]:
+    """Gather neurons that lie along the same axes, equally often, in the order of position."""
+    if not axes:
+        return []
+    entries = np.concatenate(axes)
+    numbers = np.repeat(np.arange(len(axes)), [len(ids) for ids in axes])
+    places, counts = np.unique(entries * len(axes) + numbers, return_counts=True)
+    owners, numbers = np.divmod(places, len(axes))
+    signatures = np.stack([numbers, counts], axis=1)
+    neurons, first = np.unique(entries, return_index=True)
+    begins = np.searchsorted(owners, neurons).tolist()
+    ends = [*begins[1:], len(owners)]
+    groups: dict[bytes, Group] = {}
+    for place in np.argsort(first).tolist():
+        if prunable[neurons[place]]:
+            signature = signatures[begins[place] : ends[place]]
+            group = groups.setdefault(signature.tobytes(), Group(signature, []))
+            group.neurons.append(int(neurons[place]))
+    return list(groups.values())
 
 
-def _named(groups, producers: dict[str, Producer]) -> tuple[Family, ...]:
+def _named(groups: list[Group], producers: dict[str, Producer]) -> tuple[Family, ...]:
     """Name each family after the first layer it lives in."""
-    living: dict[int, list[str]] = defaultdict(list)
+    family_of = {group.neurons[0]: number for number, group in enumerate(groups)}
+    living: list[list[str]] = [[] for _ in groups]
     for path, producer in producers.items():
-        for neuron in np.unique(producer.neurons[producer.prunable]).tolist():
-            living[neuron].append(path)
+        for number in dict.fromkeys(map(family_of.get, producer.neurons.tolist())):
+            if number is not None:
+                living[number].append(path)
     families: list[Family] = []
     taken: dict[str, int] = defaultdict(int)
-    for _, neurons in groups:
-        paths = tuple(living[neurons[0]])
+    for group, paths in zip(groups, living, strict=True):
         taken[paths[0]] += 1
         number = taken[paths[0]]
         name = paths[0] if number == 1 else f"{paths[0]}#{number}"
-        families.append(Family(name, paths, np.array(neurons)))
+        families.append(Family(name, tuple(paths), np.array(group.neurons)))
     return tuple(families)
 
 
@@ -238,9 +254,8 @@ def _cost_model(
     model, axes, groups, prunable, weights, products, index: dict[bytes, int]
 ) -> CostModel:
     members = np.zeros((len(axes), len(groups)), np.int64)
-    for column, (signature, _) in enumerate(groups):
-        for axis, count in signature:
-            members[axis, column] = count
+    for column, group in enumerate(groups):
+        members[group.signature[:, 0], column] = group.signature[:, 1]
     along = [[*w.axes.values()] for w in weights] + [ids for ids, _ in products]
     times = [w.times for w in weights] + [times for _, times in products]
     terms = np.full((len(along), max(map(len, along), default=1)), -1, np.int64)

@@ -6,26 +6,18 @@ lowest up, in blocks of `round_to`, until the budget is met; a family that meets
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from prune_keras import debias as debiasing
-from prune_keras.accounting import Cost
+from prune_keras.blocks import Block, begins_of, removable, sizes_after
 from prune_keras.graph import Graph
 from prune_keras.limits import COMBINATIONS, Limits, Ranking, budget_of, check_request, meets
 from prune_keras.plan import Plan
-
-
-@dataclass(frozen=True)
-class Block:
-    """Neurons of one family that go together: their positions, and their place in the order."""
-
-    family: int
-    positions: tuple[int, ...]
-    key: tuple[float, ...]
+from prune_keras.reaching import check_reachable
 
 
 def select(
@@ -118,18 +110,19 @@ def choose(
         removed = _first_turn(graph, blocks, limits, original)
     else:
         blocks, allowed = _offered(graph, blocks, ranking.scope, fraction)
-        removed = _removable(graph, blocks, limits, original, allowed)
+        removed = removable(graph, blocks, limits, original, allowed)
     return _plan(graph, removed[: _needed(graph, removed, budget)])
 
 
 def _first_turn(graph: Graph, blocks: list[Block], limits: Limits, original) -> list[Block]:
     """Return what the first family in the order that has something to lose can lose in a turn."""
-    for place in range(len(graph.families)):
-        own = [block for block in blocks if block.key[:2] == (1, place)]
-        removed = _removable(graph, own, limits, original, graph.neurons)
-        if removed:
-            return removed
-    return []
+    turns: dict[int, list[Block]] = defaultdict(list)
+    for block in blocks:
+        turn, place, _ = block.key
+        if turn == 1:
+            turns[int(place)].append(block)
+    ways = (removable(graph, turns[p], limits, original, graph.neurons) for p in sorted(turns))
+    return next((removed for removed in ways if removed), [])
 
 
 def combine_members(graph: Graph, scores: Mapping[str, np.ndarray], how: str) -> list[np.ndarray]:
@@ -152,19 +145,22 @@ def _ranked(graph: Graph, combined: list[np.ndarray], ranking: Ranking) -> list[
     """Return debiased scores, `(neurons,)` a family; ranks where families are not compared."""
     if ranking.scope != "global":
         return [debiasing.rank(scores) for scores in combined]
-    return [
-        debiasing.apply(ranking.debias, scores, saving)
-        for scores, saving in zip(combined, savings(graph), strict=True)
-    ]
+    return debiased(graph, combined, ranking.debias)
+
+
+def debiased(graph: Graph, combined: list[np.ndarray], debias: Any) -> list[np.ndarray]:
+    """Return scores that a debias has made comparable, `(neurons,)` a family."""
+    pairs = zip(combined, savings(graph), strict=True)
+    return [debiasing.apply(debias, scores, saving) for scores, saving in pairs]
 
 
 def savings(graph: Graph) -> list[debiasing.Saving]:
     """Return what goes with one neuron of each family as the model stands."""
-    found = []
+    found, now = [], graph.cost
     for number, family in enumerate(graph.families):
         sizes = graph.sizes
         sizes[number] -= 1
-        less, now = graph.costs.at(sizes), graph.cost
+        less = graph.costs.at(sizes)
         flops = None if now.flops is None or less.flops is None else now.flops - less.flops
         found.append(debiasing.Saving(family.name, now.params - less.params, flops))
     return found
@@ -176,20 +172,20 @@ def _blocks(
     for family, (scores, values) in enumerate(zip(combined, debiased, strict=True)):
         ranks = debiasing.rank(scores)
         ascending = np.argsort(ranks)
-        first = len(scores) % round_to or round_to
-        cuts = range(first, len(scores), round_to)
-        place = (family - turn) % len(combined)
-        value = -np.inf
-        for positions in np.split(ascending, cuts):
-            # Rounding must not let a block go before a lower one of its family.
-            value = max(value, float(values[positions].mean()))
-            key: tuple[float, ...] = (value,)
-            if ranking.scope == "uniform":
-                key = (float(ranks[positions].max()),)
-            if ranking.scope == "layerwise":
-                turn_of = np.ceil(ranks[positions].max() / (fraction or 0.1) - 1e-9)
-                key = (float(turn_of), place, key[0])
-            yield Block(family, tuple(positions.tolist()), key)
+        begins = begins_of(len(scores), round_to)
+        ends = [*begins[1:], len(scores)]
+        means = np.add.reduceat(values[ascending], begins) / np.subtract(ends, begins)
+        # Rounding must not let a block go before a lower one of its family.
+        keys = [np.maximum.accumulate(means)]
+        tops = ranks[ascending][np.subtract(ends, 1)]
+        if ranking.scope == "uniform":
+            keys = [tops]
+        if ranking.scope == "layerwise":
+            place = np.full(len(begins), (family - turn) % len(combined))
+            keys = [np.ceil(tops / (fraction or 0.1) - 1e-9), place, *keys]
+        positions = ascending.tolist()
+        for begin, end, *key in zip(begins, ends, *(k.tolist() for k in keys), strict=True):
+            yield Block(family, tuple(positions[begin:end]), tuple(key))
 
 
 def _ordered(blocks: Iterable[Block]) -> list[Block]:
@@ -211,39 +207,6 @@ def _offered(
     return blocks, int(fraction * graph.neurons + 1e-9)
 
 
-def _removable(graph: Graph, blocks, limits: Limits, original, allowed: int) -> list[Block]:
-    """Return the blocks to remove, in order, each within all limits when it goes."""
-    costs = graph.costs
-    lengths, floors = costs.lengths(graph.sizes), _floors(graph, limits, original)
-    excluded = limits.excluded(graph.widths)
-    closed = [bool(excluded & set(family.paths)) for family in graph.families]
-    touched = [np.flatnonzero(column) for column in costs.members.T]
-    removed = []
-    for block in blocks:
-        family, size = block.family, len(block.positions)
-        if closed[family] or size > allowed:
-            continue
-        axes = touched[family]
-        shorter = lengths[axes] - size * costs.members[axes, family]
-        if (shorter < floors[axes]).any():
-            closed[family] = True
-            continue
-        lengths[axes] = shorter
-        allowed -= size
-        removed.append(block)
-    return removed
-
-
-def _floors(graph: Graph, limits: Limits, original: Mapping[str, int]) -> np.ndarray:
-    """Return the least length of every axis, `(axes,)`."""
-    floors = graph.floors.copy()
-    for path, axis in graph.unit_axes.items():
-        if path in original:
-            share = int(np.ceil((1 - limits.max_layer_fraction) * original[path] - 1e-9))
-            floors[axis] = max(floors[axis], limits.min_units, share)
-    return floors
-
-
 def _needed(graph: Graph, removed: list[Block], budget: Mapping[str, float]) -> int:
     """Return how many of the blocks must go to meet the budget, all if it is not met."""
     if not budget:
@@ -251,68 +214,20 @@ def _needed(graph: Graph, removed: list[Block], budget: Mapping[str, float]) -> 
     low, high = 0, len(removed)
     while low < high:
         middle = (low + high) // 2
-        if meets(graph.costs.at(_sizes_after(graph, removed[:middle])), budget):
+        if meets(graph.costs.at(sizes_after(graph, removed[:middle])), budget):
             high = middle
         else:
             low = middle + 1
     return low
 
 
-def _sizes_after(graph: Graph, removed: Iterable[Block]) -> np.ndarray:
-    sizes = graph.sizes
-    for block in removed:
-        sizes[block.family] -= len(block.positions)
-    return sizes
-
-
 def _plan(graph: Graph, removed: Iterable[Block]) -> Plan:
     gone = [graph.families[b.family].neurons[list(b.positions)] for b in removed]
-    neurons = np.concatenate([np.zeros(0, int), *gone])
-    kept = {
-        path: np.flatnonzero(~np.isin(graph.producers[path].neurons, neurons))
-        for path in graph.widths
-    }
+    last = max((int(graph.producers[path].neurons.max()) for path in graph.widths), default=0)
+    stays = np.ones(1 + last, bool)
+    stays[np.concatenate([np.zeros(0, int), *gone])] = False
+    kept = {path: np.flatnonzero(stays[graph.producers[path].neurons]) for path in graph.widths}
     return Plan(kept, graph.widths)
-
-
-def check_reachable(
-    graph: Graph,
-    limits: Limits,
-    budget: Mapping[str, float],
-    original: Mapping[str, int] | None = None,
-) -> None:
-    """Raise a ValueError if nothing may be pruned, or not enough to meet the budget."""
-    if not graph.families:
-        reasons = "; ".join(map(str, graph.fixed[:5])) or "it has no layers with units"
-        raise ValueError(
-            f"The model must have prunable neurons. Received: {graph.name!r}: {reasons}."
-        )
-    if limits.excluded(graph.widths) >= set(graph.widths):
-        raise ValueError(
-            "At least one layer must be left to prune. Received: "
-            f"exclude={limits.exclude}, which leaves none of {list(graph.widths)}."
-        )
-    blocks = _ordered(
-        Block(f, tuple(p.tolist()), (f,))
-        for f, size in enumerate(graph.sizes)
-        for p in np.split(np.arange(size), range(size % limits.round_to, size, limits.round_to))
-        if len(p)
-    )
-    least = _removable(graph, blocks, limits, original or graph.widths, graph.neurons)
-    cost = graph.costs.at(_sizes_after(graph, least))
-    if not meets(cost, budget):
-        raise ValueError(_unreachable(graph, cost, budget, limits))
-
-
-def _unreachable(graph: Graph, least: Cost, budget: Mapping[str, float], limits: Limits) -> str:
-    asked = {m: round(most / getattr(graph.cost, m), 4) for m, most in budget.items()}
-    closest = {m: round(share, 4) for m, share in least.share_of(graph.cost).items() if m in asked}
-    stands = "; ".join(str(fixed) for fixed in graph.fixed[:5])
-    return (
-        f"The target must be reachable. Received: {asked} of what the model has now, while at "
-        f"least {closest} remains with {limits}. What cannot be pruned: {stands or 'nothing'}. "
-        "Ask for a larger share, or loosen the limits."
-    )
 
 
 def check_scores(graph: Graph, scores: Mapping[str, np.ndarray]) -> None:

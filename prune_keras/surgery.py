@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from prune_keras import _keras
+from prune_keras import _backend, _keras
 from prune_keras.graph import Graph, Weight
 from prune_keras.labels import kept_sizes
 from prune_keras.plan import Plan
@@ -227,7 +227,7 @@ def _slices(weight: Weight, kept: np.ndarray) -> Slices:
 def _sliced(weight: Weight, variable: Any, kept: np.ndarray) -> Any:
     value, slices = ops.convert_to_tensor(variable.value), _slices(weight, kept)
     for axis, indices in slices.axes:
-        value = ops.take(value, indices, axis=axis)
+        value = _backend.take(value, indices, axis)
     return value if slices.factor == 1 else value * slices.factor
 
 
@@ -235,7 +235,7 @@ def _cut(variable: Any, slices: Slices) -> None:
     """Cut axis by axis, so that no more than one new value stands beside an old one."""
     for axis, indices in slices.axes:
         value = ops.convert_to_tensor(variable.value)
-        _keras.set_value(variable, ops.take(value, indices, axis=axis))
+        _keras.set_value(variable, _backend.take(value, indices, axis))
     if slices.factor != 1:
         variable.assign(ops.convert_to_tensor(variable.value) * slices.factor)
 

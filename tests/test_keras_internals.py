@@ -31,6 +31,14 @@ def test_variables_take_values_of_other_shapes(model):
     assert variable.name == "kernel"
 
 
+def test_variables_keep_the_name_that_the_backend_knows(model):
+    with keras.name_scope("outer"):
+        variable = keras.Variable(keras.ops.ones((2, 3)), name="kernel")
+    before = getattr(variable.value, "name", None)
+    _keras.set_value(variable, keras.ops.zeros((4, 5)))
+    assert getattr(variable.value, "name", None) == before
+
+
 def test_variables_of_a_stateless_scope_start_from_what_is_given():
     with keras.StatelessScope():
         layer = keras.layers.Dense(3)

@@ -40,6 +40,23 @@ def test_stops_at_the_target_and_not_beyond():
     assert [done.after.neurons for done in pruning.rounds] == [18, 14, 12]
 
 
+def test_the_report_says_why_the_target_is_not_reached():
+    pruning = callback()
+    drive(pruning, dense_model(), [0.5] * 2)
+    note = "58.33% of the neurons remain, not 50.00%: fit had no epochs left for another round"
+    assert note in pruning.report.render()
+    pruning = judged(target={"neurons": 0.5})
+    drive(pruning, dense_model(), [0.1] * 12)
+    note = "100.00% of the neurons remain, not 50.00%: no further cut held the bound of"
+    assert note in pruning.report.render()
+
+
+def test_the_report_of_a_target_that_is_reached_says_no_more():
+    pruning = callback()
+    drive(pruning, dense_model(), [0.5] * 6)
+    assert pruning.report.notes == ()
+
+
 def test_a_fraction_below_one_neuron_still_reaches_the_target():
     model, pruning = dense_model((5, 3)), callback(fraction=0.1)
     drive(pruning, model, [0.5] * 6)
@@ -424,7 +441,7 @@ def test_bad_arguments_are_refused_at_construction(arguments, message):
         ({"exclude": "hidden*"}, "Received: exclude=.*, which leaves none of"),
         ({"exclude": "conv9"}, "exclude='conv9', which fits none of"),
         ({"target": {"params": 0.01}}, "The target must be reachable"),
-        ({"min_units": 9}, "The target must be reachable"),
+        ({"min_units": 9}, r"closest .* is {.*}. In the way: min_units=9 \(without it: {.*}\)"),
         (
             {"floor": 0.9, "baseline": 0.5, "mode": "max"},
             "hold the floor before pruning. Received: .*=0.5",

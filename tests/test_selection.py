@@ -1,9 +1,13 @@
 """Selection on hand-made scores: orders, ties, budgets, limits, and what is refused."""
 
+import ast
+import re
+
 import keras
 import numpy as np
 import pytest
 
+import prune_keras
 from prune_keras import cost, select, shrink, trace
 from prune_keras.limits import Limits, Ranking
 from prune_keras.selection import choose, combine_members
@@ -174,7 +178,7 @@ def test_numbers_agree_with_the_model_that_is_cut():
         ({"fraction": 0.5, "max_layer_fraction": 0}, "max_layer_fraction=0"),
         ({"fraction": 0.5, "exclude": "c"}, r"exclude='c', which fits none of \['a', 'b'\]"),
         ({"fraction": 0.5, "exclude": "*"}, "leaves none"),
-        ({"target": {"params": 0.01}}, r"reachable. Received: \{'params': 0.01\}.*at least"),
+        ({"target": {"params": 0.01}}, r"reachable. Received: target=\{'params': 0.01\}.*closest"),
         (
             {"target": {"neurons": 0.3}, "min_units": 3},
             "out: 2 units are fixed: they are an output",
@@ -197,3 +201,50 @@ def test_bad_requests_say_what_was_received(graph, arguments, message):
 def test_scores_must_fit(graph, scores, message):
     with pytest.raises(ValueError, match=message):
         select(graph, scores, fraction=0.5)
+
+
+@pytest.mark.parametrize(
+    ("limits", "named"),
+    [
+        ({}, "out: 2 units are fixed: they are an output of the model"),
+        ({"min_units": 3}, r"min_units=3 \(without it: {.*}\); out: 2 units"),
+        ({"max_layer_fraction": 0.5}, r"max_layer_fraction=0.5 \(without it: {.*}\)"),
+        ({"exclude": "b"}, r"exclude=\('b',\) \(without it: {.*}\)"),
+        ({"round_to": 2}, r"round_to=2 \(without it: {.*}\)"),
+        ({"min_units": 2, "round_to": 2}, r"min_units=2 and round_to=2 \(without them: {.*}\)"),
+    ],
+)
+def test_an_unreachable_target_says_how_near_it_can_be_come_and_what_stands_in_the_way(
+    graph, limits, named
+):
+    scores, target = {"a": A, "b": B}, {"params": 0.01, "neurons": 0.01}
+    with pytest.raises(ValueError, match=f"In the way: .*{named}") as caught:
+        select(graph, scores, target, **limits)
+    closest = ast.literal_eval(re.search(r"closest .*? is ({.*?})", str(caught.value))[1])
+    assert closest.keys() == target.keys()
+    above = {metric: share * 1.01 for metric, share in closest.items()}
+    assert select(graph, scores, above, **limits).removed > 0
+    for metric, share in closest.items():
+        with pytest.raises(ValueError, match="reachable"):
+            select(graph, scores, {metric: share * 0.99}, **limits)
+
+
+def test_a_limit_that_another_one_covers_is_not_in_the_way(graph):
+    with pytest.raises(ValueError, match=r"In the way: round_to=4 \(without it"):
+        select(graph, {"a": A, "b": B}, {"params": 0.01}, min_units=2, round_to=4)
+
+
+def test_what_a_limit_costs_is_what_goes_without_it(graph):
+    scores = {"a": A, "b": B}
+    with pytest.raises(ValueError, match="reachable") as caught:
+        select(graph, scores, {"neurons": 0.01}, min_units=3)
+    without = ast.literal_eval(re.search(r"without it: ({.*?})", str(caught.value))[1])
+    assert select(graph, scores, {"neurons": without["neurons"] * 1.01}).removed > 0
+
+
+def test_a_target_that_a_fraction_keeps_from_being_reached_is_in_the_report():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(10), keras.layers.Dense(2)])
+    report = prune_keras.prune(model, {"neurons": 0.5}, fraction=0.2)[1]
+    note = "80.00% of the neurons remain, not 50.00%: fraction=0.2 was removed first"
+    assert f"note: the target is not reached: {note}" in report.render()
+    assert not prune_keras.prune(model, {"neurons": 0.5})[1].notes

@@ -170,6 +170,17 @@ def test_what_has_no_rule_is_fixed_and_named(image):
     )
 
 
+def test_the_report_names_what_has_no_rule_with_all_layers_and_units_that_it_fixed(image):
+    joined = layers.Add()([conv(4, "a")(image), conv(4, "b")(image)])
+    x = Unknown(name="mystery")(layers.Concatenate()([joined, conv(3, "c")(image)]))
+    report = prune_keras.prune(keras.Model(image, head(conv(5, "d")(x))), fraction=0.5)[1]
+    for path, units in (("a", 4), ("b", 4), ("c", 3)):
+        reason = "no rule for the operation mystery (Unknown)"
+        assert f"fixed: {path}: {units} units are fixed: {reason}\n" in report.render()
+        stored = {"path": path, "units": units, "reason": reason}
+        assert stored in report.to_dict()["fixed"]
+
+
 def test_a_subclass_that_changes_call_is_not_guessed():
     class Odd(layers.Dense):
         def call(self, inputs, training=None):

@@ -13,6 +13,7 @@ from keras.src.models.functional import Functional
 from keras.src.ops.symbolic_arguments import SymbolicArguments
 from keras.src.saving.serialization_lib import SerializableDict
 
+from prune_keras import _backend
 from prune_keras._keras.graphs import function_of, models_in
 
 
@@ -21,8 +22,10 @@ def set_value(variable: keras.Variable, value: Any) -> None:
     if tuple(variable.shape) == tuple(value.shape):
         variable.assign(value)
         return
+    value = keras.ops.convert_to_tensor(value, dtype=variable.dtype)
+    held = _backend.renewed(variable.value, value)
     with _scope_of(variable):
-        variable._initialize(keras.ops.convert_to_tensor(value, dtype=variable.dtype))
+        variable._initialize(held)
     variable._shape = variable._validate_shape(tuple(value.shape))
 
 

@@ -1,0 +1,101 @@
+"""Reaching: how far limits and fixed layers let a model go, and what stands in the way."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+
+from prune_keras.accounting import Cost
+from prune_keras.blocks import Block, begins_of, removable, sizes_after
+from prune_keras.graph import Graph
+from prune_keras.limits import Limits, meets
+
+MOST_FIXED = 5  # layers that one message lists
+
+
+def check_reachable(
+    graph: Graph,
+    limits: Limits,
+    budget: Mapping[str, float],
+    original: Mapping[str, int] | None = None,
+) -> None:
+    """Raise a ValueError if nothing may be pruned, or not enough to meet the budget."""
+    if not graph.families:
+        reasons = "; ".join(map(str, graph.fixed[:5])) or "it has no layers with units"
+        raise ValueError(
+            f"The model must have prunable neurons. Received: {graph.name!r}: {reasons}."
+        )
+    if limits.excluded(graph.widths) >= set(graph.widths):
+        raise ValueError(
+            "At least one layer must be left to prune. Received: "
+            f"exclude={limits.exclude}, which leaves none of {list(graph.widths)}."
+        )
+    if budget:
+        least = _least(graph, limits, original)
+        if not meets(least, budget):
+            raise ValueError(_unreachable(graph, least, budget, limits, original))
+
+
+def missed(
+    target: Mapping[str, float] | None, before: Cost, after: Cost, why: str
+) -> tuple[str, ...]:
+    """Return a note that a target was not reached: what remains, what was asked for, and why."""
+    left = after.share_of(before)
+    over = {m: share for m, share in (target or {}).items() if left[m] > share * (1 + 1e-12)}
+    if not over:
+        return ()
+    parts = [f"{left[m]:.2%} of the {m} remain, not {share:.2%}" for m, share in over.items()]
+    return (f"the target is not reached: {', '.join(parts)}: {why}",)
+
+
+def _least(graph: Graph, limits: Limits, original: Mapping[str, int] | None = None) -> Cost:
+    """Return the cost of the model once everything is gone that may go."""
+    blocks = [
+        Block(family, tuple(range(begin, end)), ())
+        for family, size in enumerate(graph.sizes.tolist())
+        for begin, end in itertools.pairwise([*begins_of(size, limits.round_to), size])
+    ]
+    removed = removable(graph, blocks, limits, original or graph.widths, graph.neurons)
+    return graph.costs.at(sizes_after(graph, removed))
+
+
+def _unreachable(
+    graph: Graph, least: Cost, budget: Mapping[str, float], limits: Limits, original
+) -> str:
+    asked = {metric: most / getattr(graph.cost, metric) for metric, most in budget.items()}
+    ways = _limits_in_the_way(graph, least, limits, original, asked)
+    ways += [str(fixed) for fixed in graph.fixed[:MOST_FIXED]]
+    more = len(graph.fixed) - MOST_FIXED
+    ways += [f"{more} more, all in prune_keras.trace(model).fixed"] if more > 0 else []
+    return (
+        f"The target must be reachable. Received: target={_rounded(asked)} of what the model has "
+        f"now, while the closest that can be reached is {_shares(least, graph.cost, asked)}. "
+        f"In the way: {'; '.join(ways) or 'every layer keeps one unit'}. "
+        "Ask for a larger share, or loosen what is in the way."
+    )
+
+
+def _limits_in_the_way(
+    graph: Graph, least: Cost, limits: Limits, original, metrics: Iterable[str]
+) -> list[str]:
+    """Return each limit that costs something by itself, or else all of them together."""
+    looser = [(text, _least(graph, each, original)) for text, each in limits.looser()]
+    alone = [
+        f"{text} (without it: {_shares(cost, graph.cost, metrics)})"
+        for text, cost in looser
+        if cost != least
+    ]
+    free = _least(graph, Limits(), original)
+    if alone or free == least:
+        return alone
+    together = " and ".join(text for text, _ in looser)
+    return [f"{together} (without them: {_shares(free, graph.cost, metrics)})"]
+
+
+def _shares(cost: Cost, whole: Cost, metrics: Iterable[str]) -> dict[str, float]:
+    shares = cost.share_of(whole)
+    return _rounded({metric: shares[metric] for metric in metrics})
+
+
+def _rounded(shares: Mapping[str, float]) -> dict[str, float]:
+    return {metric: float(f"{share:.3g}") for metric, share in shares.items()}
