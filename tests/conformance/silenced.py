@@ -16,6 +16,8 @@ import keras
 import numpy as np
 import silenced_structural as structural
 from keras import layers, ops
+from keras.src.applications.convnext import LayerScale, StochasticDepth
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 from keras.src.ops import nn
 from keras.src.ops import numpy as raw
 from silenced_sequences import SEVERAL_WEIGHTS, is_unscaled
@@ -40,6 +42,7 @@ POINTWISE = (
     layers.ActivityRegularization,
     layers.AlphaDropout,
     layers.BatchNormalization,
+    LayerScale,
     layers.Dropout,
     layers.ELU,
     layers.GaussianDropout,
@@ -50,6 +53,7 @@ POINTWISE = (
     layers.SpatialDropout1D,
     layers.SpatialDropout2D,
     layers.SpatialDropout3D,
+    StochasticDepth,
     *structural.POINTWISE,
 )
 SPATIAL = tuple(
@@ -66,6 +70,7 @@ MOVING = (layers.Flatten, layers.Reshape, layers.Concatenate, raw.Concatenate)
 MERGES = (
     *(layers.Add, layers.Average, layers.Maximum, layers.Minimum, layers.Multiply, layers.Subtract),
     *(raw.Add, raw.Maximum, raw.Minimum, raw.Multiply, raw.Subtract),
+    CustomScaleLayer,
     *structural.MERGES,
 )
 
@@ -236,8 +241,9 @@ class Silenced:
         if isinstance(operation, MERGES):
             structural.join_constants(self, call.args, masks)
             return self._merged(masks, shape)
-        if isinstance(operation, layers.BatchNormalization):
-            along = self._vector(masks[0], operation.axis % masks[0].ndim)
+        if isinstance(operation, (layers.BatchNormalization, LayerScale)):
+            axis = getattr(operation, "axis", -1)
+            along = self._vector(masks[0], axis % masks[0].ndim)
             for variable in operation.weights:
                 self._lies_along(variable, 0, along)
         if self._is_pointwise(operation):
