@@ -58,6 +58,7 @@ class Record:
     products: list[tuple[list[np.ndarray], int | None]] = field(default_factory=list)
     settings: dict[tuple[int, str], tuple] = field(default_factory=dict)
     rectangles: list[np.ndarray] = field(default_factory=list)
+    least: list[tuple[np.ndarray, int]] = field(default_factory=list)
     tensors: dict[int, tuple[Any, Labels]] = field(default_factory=dict)
     pointwise: set[int] = field(default_factory=set)
     recompute_shapes: bool = False
@@ -74,6 +75,9 @@ def resolve(model: Any, record: Record, partition: Partition) -> Graph:
     weights = tuple(_weight(used, roots) for used in record.used.values())
     products = [([roots[ids] for ids in axes], times) for axes, times in record.products]
     axes, index = _distinct_axes(producers, weights, products, record, roots)
+    least = np.ones(len(axes), np.int64)
+    for ids, count in record.least:
+        least[index[_key(roots[ids])]] = count
     groups = _group(axes, prunable)
     tensors = record.tensors.values()
     return Graph(
@@ -85,7 +89,7 @@ def resolve(model: Any, record: Record, partition: Partition) -> Graph:
         weights=weights,
         settings=tuple(Setting(o, n, roots[ids], v) for o, n, ids, v in record.settings.values()),
         tensors=tuple(Tensor(t, labels.shape, roots[labels.ids]) for t, labels in tensors),
-        costs=_cost_model(model, axes, groups, prunable, weights, products, index),
+        costs=_cost_model(model, axes, groups, prunable, weights, products, index, least),
         unit_axes={path: index[_key(p.neurons)] for path, p in producers.items()},
     )
 
@@ -211,7 +215,7 @@ def _named(groups, producers: dict[str, Producer]) -> tuple[Family, ...]:
 
 
 def _cost_model(
-    model, axes, groups, prunable, weights, products, index: dict[bytes, int]
+    model, axes, groups, prunable, weights, products, index: dict[bytes, int], least
 ) -> CostModel:
     members = np.zeros((len(axes), len(groups)), np.int64)
     for column, (signature, _) in enumerate(groups):
@@ -230,6 +234,7 @@ def _cost_model(
         times=np.array([-1 if each is None else each for each in times], np.int64),
         held=len(weights),
         params=_other_params(model, weights),
+        least=least,
     )
 
 

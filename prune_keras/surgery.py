@@ -192,8 +192,11 @@ def kept_neurons(graph: Graph, plan: Plan) -> np.ndarray:
     for path, indices in plan.kept.items():
         _check_whole(graph.producers[path], indices, kept)
     sizes = np.array([kept[family.neurons].sum() for family in graph.families], int)
-    if (graph.costs.lengths(sizes) == 0).any():
-        raise ValueError("A plan must leave at least one channel along every axis of the model.")
+    if (graph.costs.lengths(sizes) < graph.costs.least).any():
+        raise ValueError(
+            "A plan must leave at least one channel along every axis of the model, and two in "
+            f"every group of a convolution. Received: {plan.new_widths}."
+        )
     return kept
 
 

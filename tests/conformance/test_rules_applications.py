@@ -76,3 +76,13 @@ def test_a_scaled_branch_goes_with_the_stream_it_is_added_to(image, tmp_path):
     model = model_of(image, x)
     assert families(model) == {"a": (("a", "b"), 5)}
     check_cut(model, tmp_path, a=[0, 3], b=[0, 3])
+
+
+@pytest.mark.parametrize("multiplier", [1, 2])
+def test_a_convolution_of_each_channel_by_itself(image, tmp_path, multiplier):
+    x = conv(5, "a")(image)
+    x = layers.Conv2D(5 * multiplier, 3, padding="same", groups=5, name="b")(x)
+    model = model_of(image, x)
+    assert families(model) == {"a": (("a", "b"), 5)}
+    filters = np.arange(5 * multiplier).reshape(5, multiplier)[[0, 3]].ravel()
+    check_cut(model, tmp_path, a=[0, 3], b=filters)
