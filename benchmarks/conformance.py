@@ -18,12 +18,17 @@ import measuring
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "applications"
 BEGIN, END = "<!-- table -->", "<!-- end of table -->"
+HEAD = (
+    *("network", "parameters", "reached", "traced"),
+    *("float64", "float32", "rounding", ".keras", ".h5"),
+)
 sys.path.append(str(ROOT / "tests" / "conformance"))
+
+import applications  # noqa: E402
+import applications_measured as measurements  # noqa: E402
 
 
 def main(names):
-    import applications
-
     rows = {row["network"]: row for row in known() if row["network"] not in names}
     for name in names or [name for name in applications.NAMES if name not in rows]:
         try:
@@ -48,11 +53,9 @@ def known():
 
 def measure(name):
     """Return the row of one network, with the promises that it breaks."""
-    import applications
-
-    row = applications.measured(name)
+    row = measurements.measured(name)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    return row | {"peak GB": peak, "broken": "; ".join(applications.shortcomings(row))}
+    return row | {"peak GB": peak, "broken": "; ".join(measurements.shortcomings(row))}
 
 
 def write(rows):
@@ -69,26 +72,19 @@ def write(rows):
     path.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
 
 
-HEAD = ("network", "parameters", "reached", "traced", "float64", "float32", ".keras", ".h5")
-
-
 def line(row):
     """Return the README's line of a network; errors are the largest over the three cuts."""
-    errors = [max(float(row[f"{kind} {cut}"]) for cut in CUTS) for kind in ("float64", "float32")]
-    million, reached = float(row["params"]) / 1e6, float(row["params reached"])
+    kinds = ("float64", "float32", "rounding")
     cells = (
         row["network"],
-        f"{million:.1f} M",
-        f"{100 * reached:.2f} %",
+        f"{float(row['params']) / 1e6:.1f} M",
+        f"{100 * float(row['params reached']):.2f} %",
         f"{float(row['trace seconds']):.2f} s",
-        *(f"{error:.0e}" for error in errors),
+        *(f"{max(float(row[f'{kind} {cut}']) for cut in measurements.CUTS):.0e}" for kind in kinds),
         row[".keras"],
         row[".h5"],
     )
     return " | ".join(cells)
-
-
-CUTS = ("half at random", "30 % by l2", "70 % by l2")
 
 
 if __name__ == "__main__":
