@@ -90,7 +90,7 @@ def write_table(path, rows):
         csv.writer(file).writerows([list(rows[0]), *table])
 
 
-def finish(name, rows, **settings):
+def finish(name, rows, **with_):
     """Print rows as a table; write them as CSV beside the settings they were measured with."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     columns = list(dict.fromkeys(column for row in rows for column in row))
@@ -100,12 +100,13 @@ def finish(name, rows, **settings):
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
     with open(RESULTS / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([columns, *table])
-    stored = json.dumps(_settings() | settings, indent=2)
+    stored = json.dumps(settings() | with_, indent=2)
     (RESULTS / f"{name}.json").write_text(stored + "\n", encoding="utf-8")
     print(stored)
 
 
-def _settings():
+def settings():
+    """Return what a table was measured with."""
     import keras
 
     return {

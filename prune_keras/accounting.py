@@ -47,6 +47,7 @@ class CostModel:
         held: how many of the terms are weights; the others are products of tensors, which have no
             parameters.
         params: parameters of all other variables.
+        least: `(axes,)`, entries that must be left along each axis.
     """
 
     constants: np.ndarray
@@ -56,6 +57,7 @@ class CostModel:
     times: np.ndarray
     held: int
     params: int
+    least: np.ndarray
 
     def lengths(self, sizes: np.ndarray) -> np.ndarray:
         """Return the length of every axis, `(axes,)`, for `(families,)` sizes."""

@@ -50,7 +50,7 @@ def removable(graph: Graph, blocks, limits: Limits, original, allowed: int) -> l
 
 def _floors(graph: Graph, limits: Limits, original: Mapping[str, int]) -> np.ndarray:
     """Return the least length of every axis, `(axes,)`."""
-    floors = graph.floors.copy()
+    floors = graph.costs.least.copy()
     for path, axis in graph.unit_axes.items():
         if path in original:
             share = int(np.ceil((1 - limits.max_layer_fraction) * original[path] - 1e-9))

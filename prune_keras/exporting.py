@@ -78,13 +78,18 @@ def _unreadable(model: Any, suffix: str, error: Exception) -> str:
             "back. Export to a path that ends in .keras."
         )
     reason = str(error).strip().splitlines()[0]
-    named = [op.name for op in _keras.operations_in(model) if f"'{op.name}'" in str(error)]
+    named = [op.name for op in _keras.operations_in(model) if _is_blamed(op, str(error))]
     layer = f"layer {named[0]!r} of " if named else ""
     other = " Export to a path that ends in .keras." if suffix == ".h5" else ""
     return (
         f"A {suffix} file must be readable by plain Keras. Received: {layer}{model.name!r}, with "
         f"which reading fails: {reason}{other}"
     )
+
+
+def _is_blamed(operation: Any, text: str) -> bool:
+    """Tell whether an error of Keras names an operation, or its class, which a file may lack."""
+    return any(f"'{name}'" in text for name in (operation.name, type(operation).__name__))
 
 
 def _compare(model: Any, read: Any) -> None:

@@ -126,7 +126,6 @@ class Graph:
         tensors: symbolic tensors of the graph.
         costs: parameters and FLOPs as a function of the families' sizes.
         unit_axes: path -> the axis in `costs` along which the layer's units lie.
-        floors: `(axes,)`, the least length of each axis in `costs`.
     """
 
     name: str
@@ -139,7 +138,6 @@ class Graph:
     tensors: tuple[Tensor, ...]
     costs: CostModel
     unit_axes: dict[str, int]
-    floors: np.ndarray
 
     @property
     def neurons(self) -> int:

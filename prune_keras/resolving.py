@@ -67,6 +67,7 @@ class Record:
     products: list[tuple[list[np.ndarray], int | None]] = field(default_factory=list)
     settings: dict[tuple[int, str], tuple] = field(default_factory=dict)
     rectangles: list[np.ndarray] = field(default_factory=list)
+    least: list[tuple[np.ndarray, int]] = field(default_factory=list)
     tensors: dict[int, tuple[Any, Labels]] = field(default_factory=dict)
     pointwise: set[int] = field(default_factory=set)
     recompute_shapes: bool = False
@@ -74,7 +75,9 @@ class Record:
 
 def resolve(model: Any, record: Record, partition: Partition) -> Graph:
     """Turn the record of a trace into a `Graph`."""
-    tied = _make_rectangular(record.rectangles, partition)
+    # Of what ties others, two stay: with one, a thin model no longer shows what was tied, and plans
+    # that are made for it would not fit the original.
+    least = [*record.least, *((ids, 2) for ids in _make_rectangular(record.rectangles, partition))]
     roots = partition.roots()
     reasons = _reasons(record, roots)
     prunable = _prunable(record, roots, reasons)
@@ -82,8 +85,8 @@ def resolve(model: Any, record: Record, partition: Partition) -> Graph:
     producers = {m.path: _producer(m, roots, prunable, follow) for m in record.made.values()}
     weights = tuple(_weight(used, roots) for used in record.used.values())
     products = [([roots[ids] for ids in axes], times) for axes, times in record.products]
-    tied = [roots[ids] for ids in tied]
-    axes, index = _distinct_axes(producers, weights, products, tied, record, roots)
+    bounded = [(roots[ids], count) for ids, count in least]
+    axes, index = _distinct_axes(producers, weights, products, bounded, record, roots)
     groups = _group(axes, prunable)
     tensors = record.tensors.values()
     return Graph(
@@ -95,9 +98,8 @@ def resolve(model: Any, record: Record, partition: Partition) -> Graph:
         weights=weights,
         settings=tuple(Setting(o, n, roots[ids], v) for o, n, ids, v in record.settings.values()),
         tensors=tuple(Tensor(t, labels.shape, roots[labels.ids]) for t, labels in tensors),
-        costs=_cost_model(model, axes, groups, prunable, weights, products, index),
+        costs=_cost_model(model, axes, groups, prunable, weights, products, index, bounded),
         unit_axes={path: index[_key(p.neurons)] for path, p in producers.items()},
-        floors=_floors(len(axes), [index[_key(ids)] for ids in tied]),
     )
 
 
@@ -120,17 +122,6 @@ def _make_rectangular(rectangles: list[np.ndarray], partition: Partition) -> lis
             if len(axes) > 1:
                 tied.append(np.moveaxis(ids, axes[-1], -1).reshape(-1, ids.shape[axes[-1]])[0])
     return tied
-
-
-def _floors(count: int, tied: list[int]) -> np.ndarray:
-    """Return the least length of each axis.
-
-    Of those that tie others, two entries stay: with one, a thin model no longer shows what was
-    tied, and plans that are made for it would not fit the original.
-    """
-    floors = np.ones(count, int)
-    floors[tied] = 2
-    return floors
 
 
 def _reasons(record: Record, roots: np.ndarray) -> dict[int, str]:
@@ -190,14 +181,14 @@ def _fixed(producers: Iterable[Producer], reasons: dict[int, str]) -> Iterable[F
 
 
 def _distinct_axes(
-    producers, weights, products, tied, record, roots
+    producers, weights, products, bounded, record, roots
 ) -> tuple[list[np.ndarray], dict[bytes, int]]:
     """Collect every distinct vector of neurons that lies along an axis of a weight or tensor."""
     index: dict[bytes, int] = {}
     axes: list[np.ndarray] = []
     vectors = [p.neurons for p in producers.values()]
     vectors += [ids for weight in weights for ids in weight.axes.values()]
-    vectors += [*(ids for along, _ in products for ids in along), *tied]
+    vectors += [ids for along, _ in products for ids in along] + [ids for ids, _ in bounded]
     for _, labels in record.tensors.values():
         ids = roots[labels.ids]
         vectors += [ids.reshape(-1)] if labels.ids.size == max(labels.ids.shape, default=0) else []
@@ -251,7 +242,7 @@ def _named(groups: list[Group], producers: dict[str, Producer]) -> tuple[Family,
 
 
 def _cost_model(
-    model, axes, groups, prunable, weights, products, index: dict[bytes, int]
+    model, axes, groups, prunable, weights, products, index: dict[bytes, int], bounded
 ) -> CostModel:
     members = np.zeros((len(axes), len(groups)), np.int64)
     for column, group in enumerate(groups):
@@ -269,7 +260,16 @@ def _cost_model(
         times=np.array([-1 if each is None else each for each in times], np.int64),
         held=len(weights),
         params=_other_params(model, weights),
+        least=_least(len(axes), [(index[_key(ids)], count) for ids, count in bounded]),
     )
+
+
+def _least(axes: int, bounds: list[tuple[int, int]]) -> np.ndarray:
+    """Return the least length of each axis, `(axes,)`."""
+    least = np.ones(axes, np.int64)
+    for axis, count in bounds:
+        least[axis] = max(least[axis], count)
+    return least
 
 
 def _factor(weight: Weight) -> int:

@@ -78,6 +78,7 @@ def shrink(model: Any, plan: Plan) -> Any:
         for old, new in zip(model.variables, twin.variables, strict=True):
             _keras.set_value_on_exit(new, slices.get(id(old), old.value))
         _assign_attributes(attributes)
+    _keras.settle(twin)
     _keras.compile_like(twin, model)
     return twin
 
@@ -193,8 +194,11 @@ def kept_neurons(graph: Graph, plan: Plan) -> np.ndarray:
     for path, indices in plan.kept.items():
         _check_whole(graph.producers[path], indices, kept)
     sizes = np.array([kept[family.neurons].sum() for family in graph.families], int)
-    if (graph.costs.lengths(sizes) == 0).any():
-        raise ValueError("A plan must leave at least one channel along every axis of the model.")
+    if (graph.costs.lengths(sizes) < graph.costs.least).any():
+        raise ValueError(
+            "A plan must leave at least one channel along every axis of the model, and two where "
+            f"groups or reshapes tie channels to each other. Received: {plan.new_widths}."
+        )
     return kept
 
 

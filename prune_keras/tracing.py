@@ -244,6 +244,10 @@ class Tracer:
         self.record.rectangles.append(ids)
         return ids
 
+    def at_least(self, ids: np.ndarray, count: int) -> None:
+        """Ask that so many entries are left of ids that lie along an axis of a weight."""
+        self.record.least.append((ids, count))
+
     def pointwise(self, visit: Visit) -> np.ndarray:
         """Record that a call maps each entry by itself, and return its input's ids.
 

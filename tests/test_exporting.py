@@ -6,6 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
 import prune_keras
 
@@ -58,6 +59,15 @@ def test_a_raw_operation_in_h5_is_named_with_the_format_that_can(tmp_path):
         prune_keras.export(model, tmp_path / "model.h5")
     assert (tmp_path / "model.h5").read_text() == "older"
     assert [path.name for path in tmp_path.iterdir()] == ["model.h5"]
+    prune_keras.export(model, tmp_path / "model.keras")
+
+
+def test_a_layer_that_h5_cannot_name_is_named(tmp_path):
+    inputs = keras.Input((8,))
+    x = CustomScaleLayer(0.1, name="sum")([inputs, keras.layers.Dense(8, name="dense")(inputs)])
+    model = keras.Model(inputs, x)
+    with pytest.raises(ValueError, match=r"layer 'sum' of .*Unknown layer.*ends in \.keras"):
+        prune_keras.export(model, tmp_path / "model.h5")
     prune_keras.export(model, tmp_path / "model.keras")
 
 

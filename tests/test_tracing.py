@@ -1,6 +1,7 @@
 """Tracing: which units end up in one neuron, which are fixed, and what reasons are given."""
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
@@ -108,9 +109,9 @@ def test_a_depthwise_convolution_carries_its_channels(image):
 
 
 def test_groups_stay_equally_wide(image):
-    x = conv(6, "b", groups=2)(conv(4, "a")(image))
+    x = conv(6, "b", groups=2)(conv(8, "a")(image))
     graph = prune_keras.trace(keras.Model(image, head(x)))
-    assert [(family.name, family.size) for family in graph.families] == [("a", 2), ("b", 3)]
+    assert [(family.name, family.size) for family in graph.families] == [("a", 4), ("b", 3)]
     assert (
         graph.producers["b"].neurons.reshape(2, 3).tolist()[0]
         == (graph.producers["b"].neurons.reshape(2, 3).tolist()[1])
@@ -121,18 +122,47 @@ def test_groups_stay_equally_wide(image):
     "make",
     [
         lambda x: layers.GroupNormalization(4, name="g")(x),
-        lambda x: layers.Conv2D(8, 1, groups=4, name="g")(x),
+        lambda x: conv(4, "c")(layers.Conv2D(2, 1, groups=2, name="g")(x)),
     ],
 )
 def test_channels_that_are_groups_of_their_own_stay(image, make):
     found = reasons(head(make(conv(4, "a")(image))), image)
-    assert found["a"] == "each of them is a group of its own in g"
+    assert "each of them is a group of its own in g" in found.values()
 
 
-def test_plans_compose_where_a_group_comes_down_to_one_channel(image):
-    x = conv(4, "b", groups=2)(conv(4, "a")(image))
+@pytest.mark.parametrize("multiplier", [1, 3])
+def test_a_convolution_of_each_channel_by_itself_goes_with_it(image, multiplier):
+    x = conv(4 * multiplier, "b", groups=4)(conv(4, "a")(image))
+    model = keras.Model(image, head(conv(5, "c")(x)))
+    graph = prune_keras.trace(model)
+    assert graph.families[0].paths == ("a", "b") and graph.families[0].size == 4
+    units = [np.arange(multiplier) + multiplier * i for i in (1, 3)]
+    everything = prune_keras.Plan.everything(graph.widths).kept
+    kept = {**everything, "a": [1, 3], "b": np.concatenate(units)}
+    plan = prune_keras.Plan(kept, graph.widths)
+    layer = prune_keras.shrink(model, plan).get_layer("b")
+    assert (layer.groups, layer.filters) == (2, 2 * multiplier)
+
+
+def test_groups_keep_two_channels_lest_each_one_becomes_a_group(image):
+    x = conv(4, "b", groups=2)(conv(6, "a")(image))
+    model = keras.Model(image, head(x))
+    graph = prune_keras.trace(model)
+    scores = {path: np.ones(width) for path, width in graph.widths.items()}
+    plan = prune_keras.select(graph, scores, fraction=0.9)
+    assert plan.new_widths == {"a": 4, "b": 2}
+    with pytest.raises(ValueError, match="two in every group of a convolution"):
+        prune_keras.shrink(model, prune_keras.Plan({**plan.kept, "a": [0, 3]}, graph.widths))
+    assert reasons(head(conv(6, "b", groups=3)(conv(6, "a")(image))), image) == {
+        "a": "b has two of them in a group, which it needs",
+        "out": "they are an output of the model",
+    }
+
+
+def test_plans_compose_where_groups_come_down_to_two_channels(image):
+    x = conv(4, "b", groups=2)(conv(6, "a")(image))
     model = keras.Model(image, head(conv(4, "c")(x)))
-    one = prune_keras.Plan({"a": [0, 2], "b": [0, 2], "c": [0, 1]}, {"a": 4, "b": 4, "c": 4})
+    one = prune_keras.Plan({"a": [0, 2, 3, 5], "b": [0, 2], "c": [0, 1]}, {"a": 6, "b": 4, "c": 4})
     between = prune_keras.shrink(model, one)
     scores = prune_keras.score(between)
     two = prune_keras.select(prune_keras.trace(between), scores, fraction=0.5)

@@ -47,6 +47,7 @@ from prune_keras._keras.training import (
     metrics_of,
     quiet,
     refresh,
+    settle,
     sync,
     uncompiled,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "set_attribute",
     "set_value",
     "set_value_on_exit",
+    "settle",
     "shape_attributes",
     "strategy_scope",
     "sync",

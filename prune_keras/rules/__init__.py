@@ -85,6 +85,7 @@ def _method(operation: Any, name: str) -> Any:
 
 
 from prune_keras.rules import (  # noqa: E402, F401
+    applications,
     attention,
     contracting,
     convolutional,

@@ -15,11 +15,33 @@ def convolution(visit, trace):
     layer, axis = visit.operation, channel_axis(visit.operation)
     channels = trace.along(visit.input, axis, visit.path)
     units = trace.units(visit, layer._kernel, axis=-1, tap_axis=axis)
+    times = _positions(visit.shape, axis)
+    if 1 < layer.groups == len(channels):
+        _apart(visit, trace, channels, units)
+        trace.weight(visit, layer._kernel, {-1: units}, times=times)
+        return _finished(visit, trace, units)
     reads = tied_groups(visit, trace, channels)
     tied_groups(visit, trace, units)
-    axes = {-2: reads, -1: units}
-    trace.weight(visit, layer._kernel, axes, reads=(-2,), times=_positions(visit.shape, axis))
+    trace.weight(visit, layer._kernel, {-2: reads, -1: units}, reads=(-2,), times=times)
+    if layer.groups > 1:
+        _at_least_two(visit, trace, reads)
     return _finished(visit, trace, units)
+
+
+def _apart(visit, trace, channels: np.ndarray, units: np.ndarray) -> None:
+    """Let each channel go as a whole group, with all filters that read nothing else."""
+    multiplier = len(units) // len(channels)
+    trace.partition.unite(units, np.repeat(channels, multiplier))
+    trace.setting(visit.operation, "groups", channels, count)
+    if multiplier > 1:  # The filters of a single group would be free of each other.
+        trace.at_least(units, 2 * multiplier)
+
+
+def _at_least_two(visit, trace, reads: np.ndarray) -> None:
+    """Keep two channels in a group: single ones go as groups, which no plan from here could say."""
+    if len(reads) == 2:
+        trace.fix(reads, f"{visit.path} has two of them in a group, which it needs")
+    trace.at_least(reads, 2)
 
 
 @register_rule(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)

@@ -7,7 +7,6 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers
-from keras.src.applications import convnext, inception_resnet_v2
 from keras.src.ops import core, math, nn
 from keras.src.ops import numpy as raw
 
@@ -81,7 +80,6 @@ def fix_mixing_activation(visit, units: np.ndarray, trace) -> None:
     layers.SpatialDropout1D,
     layers.SpatialDropout2D,
     layers.SpatialDropout3D,
-    convnext.StochasticDepth,
     *UNARY,
 )
 def pointwise(visit, trace):
@@ -126,7 +124,6 @@ def dropout(visit, trace):
     layers.Minimum,
     layers.Multiply,
     layers.Subtract,
-    inception_resnet_v2.CustomScaleLayer,
     *OF_SEVERAL,
 )
 def merge(visit, trace):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import keras
 import numpy as np
 from keras import layers
-from keras.src.applications import convnext
 from keras.src.ops import nn
 
 from prune_keras.labels import varies
 from prune_keras.rules import named, register_rule
-from prune_keras.rules.convolutional import count, tied_groups
+from prune_keras.rules.convolutional import tied_groups
 from prune_keras.rules.shaping import without_batch
 
 
@@ -92,15 +91,4 @@ def prelu(visit, trace):
         if alpha.shape[axis] > 1 and varies(x.ids, axis)
     }
     trace.weight(visit, alpha, axes)
-    return trace.pointwise(visit)
-
-
-@register_rule(convnext.LayerScale)
-def layer_scale(visit, trace):
-    layer, x = visit.operation, visit.input
-    if layer.projection_dim != x.shape[-1]:
-        return trace.refuse(visit, f"{visit.path} broadcasts them against its scale")
-    channels = trace.along(x, -1, visit.path)
-    trace.weight(visit, layer.gamma, {0: channels})
-    trace.setting(layer, "projection_dim", channels, count)
     return trace.pointwise(visit)

@@ -149,7 +149,7 @@ class Silenced:
         """Set to zero, in the model itself, every weight that reads a removed channel."""
         for layer in filter(_reads, _keras.all_layers(self.model)):
             kernel, axis, _ = _kernel_of(layer)
-            kept = self.kept[id(kernel)][axis]
+            kept = self.kept[id(kernel)].get(axis, np.ones(1))  # a channel by itself is its group
             shape = [1] * len(kernel.shape)
             shape[axis] = -1
             kernel.assign(ops.convert_to_numpy(kernel.value) * kept.reshape(shape))
@@ -331,8 +331,11 @@ class Silenced:
             self._lies_along(layer.depthwise_kernel, len(kernel.shape) - 2, given)
             given = np.repeat(given, layer.depth_multiplier)
         groups = getattr(layer, "groups", 1)
-        self._lies_along(kernel, reading, self._group(given, groups))
-        self._group(units, groups)
+        if 1 < groups == len(given):
+            self._unite(units, np.repeat(given, len(units) // groups))
+        else:
+            self._lies_along(kernel, reading, self._group(given, groups))
+            self._group(units, groups)
         self._lies_along(kernel, making, units)
         if layer.use_bias:
             self._lies_along(layer.bias, 0, units)
