@@ -226,7 +226,7 @@ def test_a_switch_is_another_criterion_in_later_rounds():
         criteria.Switch("taylor", criteria.Mean(["l1", criteria.Random(3)]), after=2),
         criteria.Discrimination(steps=7),
     ],
-    ids=str,
+    ids=["mean", "switch", "discrimination"],
 )
 def test_configs_of_criteria_with_arguments(criterion):
     assert criteria.get(criteria.serialize(criterion)) == criterion

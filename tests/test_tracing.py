@@ -151,7 +151,7 @@ def test_groups_keep_two_channels_lest_each_one_becomes_a_group(image):
     scores = {path: np.ones(width) for path, width in graph.widths.items()}
     plan = prune_keras.select(graph, scores, fraction=0.9)
     assert plan.new_widths == {"a": 4, "b": 2}
-    with pytest.raises(ValueError, match="two in every group of a convolution"):
+    with pytest.raises(ValueError, match="two where groups or reshapes tie"):
         prune_keras.shrink(model, prune_keras.Plan({**plan.kept, "a": [0, 3]}, graph.widths))
     assert reasons(head(conv(6, "b", groups=3)(conv(6, "a")(image))), image) == {
         "a": "b has two of them in a group, which it needs",

@@ -137,23 +137,23 @@ def _convnext_branch(x, width, name):
 @network(
     "scores",
     tied=(
-        *(("stem", 3), ("unit1_reduce", 2), ("unit1_expand", 3), ("unit2_reduce", 2)),
-        *(("unit2_expand", 3), ("unit3_reduce", 2), ("unit3_expand", 3)),
+        *(("stem", 6), ("unit1_reduce", 4), ("unit1_expand", 6), ("unit2_reduce", 4)),
+        *(("unit2_expand", 6), ("unit3_reduce", 4), ("unit3_expand", 6)),
     ),
 )
 def shufflenet():
     """Zhang et al., ShuffleNet, 2018."""
     inputs = keras.Input((16, 16, 3))
-    x = _convolution(inputs, 6, strides=2, name="stem")
+    x = _convolution(inputs, 12, strides=2, name="stem")
     x = layers.MaxPooling2D(3, strides=2, padding="same")(x)
-    x = _shuffle_unit(x, 6, 2, "unit1")
-    x = _shuffle_unit(x, 12, 1, "unit2")
-    return keras.Model(inputs, _scores(_shuffle_unit(x, 12, 1, "unit3")))
+    x = _shuffle_unit(x, 12, 2, "unit1")
+    x = _shuffle_unit(x, 24, 1, "unit2")
+    return keras.Model(inputs, _scores(_shuffle_unit(x, 24, 1, "unit3")))
 
 
 def _shuffle_unit(x, width, strides, name, groups=2):
     """Where it strides, what is pooled is concatenated; else it is added."""
-    y = _convolution(x, 8, 1, groups=groups, name=f"{name}_reduce")
+    y = _convolution(x, 16, 1, groups=groups, name=f"{name}_reduce")
     y = _shuffled(y, groups)
     y = layers.DepthwiseConv2D(3, strides=strides, padding="same", use_bias=False)(y)
     # What a center would add, the next normalization takes away.
