@@ -45,6 +45,10 @@ def places(cwd, *path, before=""):
     return [Path(line).resolve().parent for line in done.stdout.splitlines()]
 
 
+# They share what is built.
+pytestmark = pytest.mark.xdist_group("packaging")
+
+
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
     """A copy of what is packaged: building leaves files behind."""
