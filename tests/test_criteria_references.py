@@ -17,7 +17,7 @@ Y = np.arange(6) % 3
 def network():
     """Convolutions of all kinds that read, a Dense layer behind Flatten."""
     inputs = keras.Input((7, 7, 2))
-    x = layers.Conv2D(4, 3, activation="relu", name="a")(inputs)
+    x = layers.Conv2D(6, 3, activation="relu", name="a")(inputs)
     y = layers.Conv2D(5, 3, strides=2, padding="same", activation="tanh", name="b")(x)
     z = layers.Conv2D(6, 2, dilation_rate=2, padding="valid", groups=2, name="c")(x)
     flat = layers.Concatenate()([layers.Flatten()(y), layers.Flatten()(z)])
