@@ -80,12 +80,14 @@ class ProgressivePruning(keras.callbacks.Callback):
         recalibration_steps: batches of `data` for batch normalization. Defaults to 10.
         fuse: one of `{None, "weights", "bias"}`: with `data`, let the weights that read neurons
             that stay make up for those that go, or only the bias, for their mean. Defaults to None.
-        min_units: units that every layer keeps at least. Defaults to 1.
+        min_units: units that a layer keeps at least; one number, or numbers by path, pattern or
+            type of layer: `{"block1_*": 16, "Dense": 8}`. Defaults to 1.
         max_layer_fraction: share of its original units that a layer loses at most, over all
-            rounds. Defaults to 1.
+            rounds; one number, or several as above. Defaults to 1.
         exclude: layers that keep all units: path, pattern, several of them, or a function of the
             path. Defaults to none.
-        round_to: a family keeps a multiple of this many neurons. Defaults to 1.
+        round_to: a family keeps a multiple of this many neurons; one number, or several as above,
+            all of which hold. Defaults to 1.
         seed: seed of `criterion="random"`. Defaults to None: different in each run.
         log_dir: folder for `rounds.json`, written anew after each round; made if it is not there.
             Defaults to None: no file.
@@ -134,10 +136,10 @@ class ProgressivePruning(keras.callbacks.Callback):
     data: Any = None
     recalibration_steps: int = 10
     fuse: str | None = None
-    min_units: int = 1
-    max_layer_fraction: float = 1.0
+    min_units: int | Mapping[str, int] = 1
+    max_layer_fraction: float | Mapping[str, float] = 1.0
     exclude: Any = ()
-    round_to: int = 1
+    round_to: int | Mapping[str, int] = 1
     seed: int | None = None
     log_dir: str | Path | None = None
     verbose: int = 1
