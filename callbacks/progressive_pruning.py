@@ -33,6 +33,8 @@ from prune_keras.report import Report
 from prune_keras.surgery import check_alone, check_optimizer
 from prune_keras.tracing import trace
 
+_LOGGED = ("neurons", "params", "flops")
+
 
 @dataclass(eq=False, repr=False)
 class ProgressivePruning(keras.callbacks.Callback):
@@ -53,8 +55,9 @@ class ProgressivePruning(keras.callbacks.Callback):
     `fit` of the same model the callback goes on from where the first one ended.
 
     Args:
-        target: share that may remain, at most, of one or more of `{"params", "flops",
-            "neurons"}`, each in (0, 1). Defaults to None: prune as far as the bound allows.
+        target: share that may remain, at most, of one or more of `{"params", "flops", "neurons",
+            "weight_bytes", "activation_bytes"}`, each in (0, 1); see `Cost`. Defaults to
+            None: prune as far as the bound allows.
         fraction: share of the neurons still there to remove in a round, in (0, 1). Defaults
             to 0.1.
         epochs_per_round: epochs of fine-tuning after a cut. Defaults to 1.
@@ -213,7 +216,13 @@ class ProgressivePruning(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
-        logs.update({k: v for k, v in vars(self._progress.graph.cost).items() if v is not None})
+        logs.update(
+            {
+                k: v
+                for k, v in vars(self._progress.graph.cost).items()
+                if k in _LOGGED and v is not None
+            }
+        )
         if not math.isfinite(logs.get("loss", 0.0)):
             self._give_up(epoch, logs["loss"])
             return

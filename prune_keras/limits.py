@@ -13,6 +13,7 @@ import numpy as np
 from prune_keras import debias as debiasing
 from prune_keras.accounting import METRICS, Cost
 
+NAMES = {"flops": "FLOPs", "activation_bytes": "activation memory"}
 NUMBERS = ("min_units", "max_layer_fraction", "round_to")
 SCOPES = ("global", "layerwise", "uniform")
 COMBINATIONS = {"mean": np.add, "sum": np.add, "max": np.maximum, "min": np.minimum}
@@ -145,7 +146,7 @@ def budget_of(target: Mapping[str, float] | None, cost: Cost) -> dict[str, float
     for metric, share in (target or {}).items():
         if getattr(cost, metric) is None:
             raise ValueError(
-                "A target on FLOPs needs known spatial sizes. Received: "
+                f"A target on {NAMES.get(metric, metric)} needs known spatial sizes. Received: "
                 f"target={dict(target or {})}, while the model leaves them open. "
                 "Pass input_shape, e.g. input_shape=(224, 224, 3)."
             )

@@ -36,8 +36,8 @@ def prune(
 
     Args:
         model: a built functional or Sequential model; it is not changed.
-        target: share that may remain, at most, of one or more of `{"params", "flops",
-            "neurons"}`, each in (0, 1).
+        target: share that may remain, at most, of one or more of `{"params", "flops", "neurons",
+            "weight_bytes", "activation_bytes"}`, each in (0, 1); see `Cost`.
         fraction: share of the neurons to remove, in (0, 1). Give `target`, `fraction` or both.
         criterion: name of a criterion, or what else `prune_keras.criteria.get` takes. Defaults
             to `"l2"`.

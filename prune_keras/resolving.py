@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from prune_keras import _keras
-from prune_keras.accounting import CostModel
+from prune_keras.accounting import CostModel, itemsize
 from prune_keras.graph import Family, Fixed, Graph, Producer, Setting, Tensor, Weight
-from prune_keras.labels import Labels, Partition, varying_axes
+from prune_keras.labels import Labels, Partition, product, varying_axes
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,15 @@ class Group:
     neurons: list[int]
 
 
+@dataclass(frozen=True)
+class Result:
+    """What a call returns, as memory: ids along its axes of channels, and what multiplies them."""
+
+    along: list[np.ndarray]
+    factor: int
+    itemsize: int
+
+
 @dataclass
 class Record:
     """Everything that rules reported during one trace."""
@@ -68,6 +77,7 @@ class Record:
     settings: dict[tuple[int, str], tuple] = field(default_factory=dict)
     rectangles: list[np.ndarray] = field(default_factory=list)
     tensors: dict[int, tuple[Any, Labels]] = field(default_factory=dict)
+    results: list[tuple[Labels, str]] = field(default_factory=list)
     pointwise: set[int] = field(default_factory=set)
     recompute_shapes: bool = False
 
@@ -82,8 +92,9 @@ def resolve(model: Any, record: Record, partition: Partition) -> Graph:
     producers = {m.path: _producer(m, roots, prunable, follow) for m in record.made.values()}
     weights = tuple(_weight(used, roots) for used in record.used.values())
     products = [([roots[ids] for ids in axes], times) for axes, times in record.products]
+    results = [_result(labels, dtype, roots) for labels, dtype in record.results]
     tied = [roots[ids] for ids in tied]
-    axes, index = _distinct_axes(producers, weights, products, tied, record, roots)
+    axes, index = _distinct_axes(producers, weights, products, results, tied, record, roots)
     groups = _group(axes, prunable)
     tensors = record.tensors.values()
     return Graph(
@@ -95,7 +106,7 @@ def resolve(model: Any, record: Record, partition: Partition) -> Graph:
         weights=weights,
         settings=tuple(Setting(o, n, roots[ids], v) for o, n, ids, v in record.settings.values()),
         tensors=tuple(Tensor(t, labels.shape, roots[labels.ids]) for t, labels in tensors),
-        costs=_cost_model(model, axes, groups, prunable, weights, products, index),
+        costs=_cost_model(model, axes, groups, prunable, weights, products, results, index),
         unit_axes={path: index[_key(p.neurons)] for path, p in producers.items()},
         floors=_floors(len(axes), [index[_key(ids)] for ids in tied]),
     )
@@ -190,14 +201,15 @@ def _fixed(producers: Iterable[Producer], reasons: dict[int, str]) -> Iterable[F
 
 
 def _distinct_axes(
-    producers, weights, products, tied, record, roots
+    producers, weights, products, results, tied, record, roots
 ) -> tuple[list[np.ndarray], dict[bytes, int]]:
     """Collect every distinct vector of neurons that lies along an axis of a weight or tensor."""
     index: dict[bytes, int] = {}
     axes: list[np.ndarray] = []
     vectors = [p.neurons for p in producers.values()]
     vectors += [ids for weight in weights for ids in weight.axes.values()]
-    vectors += [*(ids for along, _ in products for ids in along), *tied]
+    vectors += [ids for along, _ in products for ids in along]
+    vectors += [*(ids for result in results for ids in result.along), *tied]
     for _, labels in record.tensors.values():
         ids = roots[labels.ids]
         vectors += [ids.reshape(-1)] if labels.ids.size == max(labels.ids.shape, default=0) else []
@@ -251,13 +263,17 @@ def _named(groups: list[Group], producers: dict[str, Producer]) -> tuple[Family,
 
 
 def _cost_model(
-    model, axes, groups, prunable, weights, products, index: dict[bytes, int]
+    model, axes, groups, prunable, weights, products, results, index: dict[bytes, int]
 ) -> CostModel:
     members = np.zeros((len(axes), len(groups)), np.int64)
     for column, group in enumerate(groups):
         members[group.signature[:, 0], column] = group.signature[:, 1]
     along = [[*w.axes.values()] for w in weights] + [ids for ids, _ in products]
-    times = [w.times for w in weights] + [times for _, times in products]
+    along += [result.along for result in results]
+    times = [w.times for w in weights] + [times for _, times in products] + [0] * len(results)
+    factors = [*map(_factor, weights), *(1 for _ in products), *(r.factor for r in results)]
+    sizes = [itemsize(w.variable.dtype) for w in weights] + [0] * len(products)
+    others = _others(model, weights)
     terms = np.full((len(along), max(map(len, along), default=1)), -1, np.int64)
     for row, vectors in enumerate(along):
         terms[row, : len(vectors)] = [index[_key(ids)] for ids in vectors]
@@ -265,10 +281,12 @@ def _cost_model(
         constants=np.array([int((~prunable[ids]).sum()) for ids in axes], np.int64),
         members=members,
         terms=terms,
-        factors=np.array([*map(_factor, weights), *(1 for _ in products)], np.int64),
+        factors=np.array(factors, np.int64),
         times=np.array([-1 if each is None else each for each in times], np.int64),
+        itemsizes=np.array([*sizes, *(result.itemsize for result in results)], np.int64),
         held=len(weights),
-        params=_other_params(model, weights),
+        params=sum(math.prod(v.shape) for v in others),
+        weight_bytes=sum(math.prod(v.shape) * itemsize(v.dtype) for v in others),
     )
 
 
@@ -277,6 +295,16 @@ def _factor(weight: Weight) -> int:
     return math.prod(size for axis, size in enumerate(shape) if axis not in weight.axes)
 
 
-def _other_params(model: Any, weights: Iterable[Weight]) -> int:
+def _others(model: Any, weights: Iterable[Weight]) -> list[Any]:
+    """Return the variables that carry no channels."""
     known = {id(weight.variable) for weight in weights}
-    return sum(math.prod(v.shape) for v in model.weights if id(v) not in known)
+    return [variable for variable in model.weights if id(variable) not in known]
+
+
+def _result(labels: Labels, dtype: str, roots: np.ndarray) -> Result:
+    """Return the axis of channels of what a call returns, and the product of its other axes."""
+    ids = roots[labels.ids]
+    axes = varying_axes(ids)
+    along = [np.moveaxis(ids, axis, -1).reshape(-1, ids.shape[axis])[0] for axis in axes]
+    others = product(size for axis, size in enumerate(labels.shape) if axis not in axes)
+    return Result(along, -1 if others is None else others, itemsize(dtype))

@@ -38,8 +38,8 @@ def select(
     Args:
         graph: the traced model.
         scores: path -> `(units,)` scores, higher = keep; one entry a producer, as `score` gives.
-        target: share that may remain, at most, of one or more of `{"params", "flops",
-            "neurons"}`, each in (0, 1).
+        target: share that may remain, at most, of one or more of `{"params", "flops", "neurons",
+            "weight_bytes", "activation_bytes"}`, each in (0, 1); see `Cost`.
         fraction: share of the neurons to remove, in (0, 1). With `scope="layerwise"` it is the
             share of a layer's neurons that goes before the next layer has its turn, by default
             0.1; without a target only the first layer has one. Give `target`, `fraction` or both;
