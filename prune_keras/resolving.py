@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -11,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from prune_keras import _keras
-from prune_keras.accounting import CostModel, itemsize
+from prune_keras.counting import cost_model, key, result_of
 from prune_keras.graph import Family, Fixed, Graph, Producer, Setting, Tensor, Weight
-from prune_keras.labels import Labels, Partition, product, varying_axes
+from prune_keras.labels import Labels, Partition, varying_axes
 
 
 @dataclass(frozen=True)
@@ -56,15 +55,6 @@ class Group:
     neurons: list[int]
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a call returns, as memory: ids along its axes of channels, and what multiplies them."""
-
-    along: list[np.ndarray]
-    factor: int
-    itemsize: int
-
-
 @dataclass
 class Record:
     """Everything that rules reported during one trace."""
@@ -92,7 +82,7 @@ def resolve(model: Any, record: Record, partition: Partition) -> Graph:
     producers = {m.path: _producer(m, roots, prunable, follow) for m in record.made.values()}
     weights = tuple(_weight(used, roots) for used in record.used.values())
     products = [([roots[ids] for ids in axes], times) for axes, times in record.products]
-    results = [_result(labels, dtype, roots) for labels, dtype in record.results]
+    results = [result_of(labels, dtype, roots) for labels, dtype in record.results]
     tied = [roots[ids] for ids in tied]
     axes, index = _distinct_axes(producers, weights, products, results, tied, record, roots)
     groups = _group(axes, prunable)
@@ -106,9 +96,9 @@ def resolve(model: Any, record: Record, partition: Partition) -> Graph:
         weights=weights,
         settings=tuple(Setting(o, n, roots[ids], v) for o, n, ids, v in record.settings.values()),
         tensors=tuple(Tensor(t, labels.shape, roots[labels.ids]) for t, labels in tensors),
-        costs=_cost_model(model, axes, groups, prunable, weights, products, results, index),
-        unit_axes={path: index[_key(p.neurons)] for path, p in producers.items()},
-        floors=_floors(len(axes), [index[_key(ids)] for ids in tied]),
+        costs=cost_model(model, axes, groups, prunable, weights, products, results, index),
+        unit_axes={path: index[key(p.neurons)] for path, p in producers.items()},
+        floors=_floors(len(axes), [index[key(ids)] for ids in tied]),
     )
 
 
@@ -214,13 +204,9 @@ def _distinct_axes(
         ids = roots[labels.ids]
         vectors += [ids.reshape(-1)] if labels.ids.size == max(labels.ids.shape, default=0) else []
     for ids in vectors:
-        if index.setdefault(_key(ids), len(axes)) == len(axes):
+        if index.setdefault(key(ids), len(axes)) == len(axes):
             axes.append(ids)
     return axes, index
-
-
-def _key(ids: np.ndarray) -> bytes:
-    return np.ascontiguousarray(ids).tobytes()
 
 
 def _group(axes: list[np.ndarray], prunable: np.ndarray) -> list[Group]:
@@ -260,51 +246,3 @@ def _named(groups: list[Group], producers: dict[str, Producer]) -> tuple[Family,
         name = paths[0] if number == 1 else f"{paths[0]}#{number}"
         families.append(Family(name, tuple(paths), np.array(group.neurons)))
     return tuple(families)
-
-
-def _cost_model(
-    model, axes, groups, prunable, weights, products, results, index: dict[bytes, int]
-) -> CostModel:
-    members = np.zeros((len(axes), len(groups)), np.int64)
-    for column, group in enumerate(groups):
-        members[group.signature[:, 0], column] = group.signature[:, 1]
-    along = [[*w.axes.values()] for w in weights] + [ids for ids, _ in products]
-    along += [result.along for result in results]
-    times = [w.times for w in weights] + [times for _, times in products] + [0] * len(results)
-    factors = [*map(_factor, weights), *(1 for _ in products), *(r.factor for r in results)]
-    sizes = [itemsize(w.variable.dtype) for w in weights] + [0] * len(products)
-    others = _others(model, weights)
-    terms = np.full((len(along), max(map(len, along), default=1)), -1, np.int64)
-    for row, vectors in enumerate(along):
-        terms[row, : len(vectors)] = [index[_key(ids)] for ids in vectors]
-    return CostModel(
-        constants=np.array([int((~prunable[ids]).sum()) for ids in axes], np.int64),
-        members=members,
-        terms=terms,
-        factors=np.array(factors, np.int64),
-        times=np.array([-1 if each is None else each for each in times], np.int64),
-        itemsizes=np.array([*sizes, *(result.itemsize for result in results)], np.int64),
-        held=len(weights),
-        params=sum(math.prod(v.shape) for v in others),
-        weight_bytes=sum(math.prod(v.shape) * itemsize(v.dtype) for v in others),
-    )
-
-
-def _factor(weight: Weight) -> int:
-    shape = tuple(weight.variable.shape)
-    return math.prod(size for axis, size in enumerate(shape) if axis not in weight.axes)
-
-
-def _others(model: Any, weights: Iterable[Weight]) -> list[Any]:
-    """Return the variables that carry no channels."""
-    known = {id(weight.variable) for weight in weights}
-    return [variable for variable in model.weights if id(variable) not in known]
-
-
-def _result(labels: Labels, dtype: str, roots: np.ndarray) -> Result:
-    """Return the axis of channels of what a call returns, and the product of its other axes."""
-    ids = roots[labels.ids]
-    axes = varying_axes(ids)
-    along = [np.moveaxis(ids, axis, -1).reshape(-1, ids.shape[axis])[0] for axis in axes]
-    others = product(size for axis, size in enumerate(labels.shape) if axis not in axes)
-    return Result(along, -1 if others is None else others, itemsize(dtype))
