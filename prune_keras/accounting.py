@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+SIZES = ("neurons", "params", "flops")
 METRICS = ("params", "flops", "neurons", "weight_bytes", "activation_bytes")
 
 

@@ -14,6 +14,7 @@ from prune_keras import debias as debiasing
 from prune_keras.accounting import METRICS, Cost
 
 NAMES = {"flops": "FLOPs", "activation_bytes": "activation memory"}
+MEASURED = "latency_ms"
 NUMBERS = ("min_units", "max_layer_fraction", "round_to")
 SCOPES = ("global", "layerwise", "uniform")
 COMBINATIONS = {"mean": np.add, "sum": np.add, "max": np.maximum, "min": np.minimum}
@@ -154,12 +155,35 @@ def budget_of(target: Mapping[str, float] | None, cost: Cost) -> dict[str, float
     return budget
 
 
+def split_target(target: Any) -> tuple[Any, float | None]:
+    """Return the shares of a target, None if there are none, and its latency in milliseconds.
+
+    Raises:
+        ValueError: if the latency is no positive number.
+    """
+    if not isinstance(target, Mapping) or MEASURED not in target:
+        return target, None
+    most = target[MEASURED]
+    check_number(f"target[{MEASURED!r}]", most)
+    if most is None or most <= 0:
+        raise ValueError(
+            f"A target on latency is in milliseconds. Received: target[{MEASURED!r}]={most!r}. "
+            f'Write target={{"{MEASURED}": 5.0}}.'
+        )
+    return {m: share for m, share in target.items() if m != MEASURED} or None, float(most)
+
+
 def check_request(target: Mapping[str, float] | None, fraction: float | None) -> None:
     """Raise a ValueError unless at least one of target and fraction is given and in range."""
     if target is None and fraction is None:
         raise ValueError(
             "Say how much to prune. Received: target=None, fraction=None. "
             'Give target={"params": 0.5}, fraction=0.3, or both.'
+        )
+    if isinstance(target, Mapping) and MEASURED in target:
+        raise ValueError(
+            f"`{MEASURED}` is measured on thin models, between rounds. Received: target={target!r} "
+            "for one choice. Use callbacks.ProgressivePruning, or a target on FLOPs."
         )
     if target is not None:
         if not isinstance(target, Mapping) or not target or not set(target) <= set(METRICS):
