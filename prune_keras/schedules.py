@@ -118,7 +118,7 @@ def due(
     Example:
 
     >>> due(Geometric(4), 1, {"params": 0.6}, {"params": 0.5})
-    4
+    3
     """
     for number in range(done + 1, done + MOST_ROUNDS):
         if any(schedule(number, share) < remains[metric] for metric, share in target.items()):
