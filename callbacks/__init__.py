@@ -2,5 +2,6 @@
 
 from prune_keras.callbacks.progressive_pruning import ProgressivePruning
 from prune_keras.callbacks.rounds import Round
+from prune_keras.callbacks.score_history import ScoreHistory
 
-__all__ = ["ProgressivePruning", "Round"]
+__all__ = ["ProgressivePruning", "Round", "ScoreHistory"]

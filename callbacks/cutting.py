@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from prune_keras import _keras, criteria
+from prune_keras.callbacks.pacing import Pace
 from prune_keras.callbacks.progress import Progress
 from prune_keras.data import check_data
+from prune_keras.frontier import Point
 from prune_keras.fusing import assign, check_fuse, fused
 from prune_keras.graph import Graph
 from prune_keras.limits import Limits, Ranking, budget_of, meets
@@ -18,11 +20,15 @@ from prune_keras.recalibration import recalibrate
 from prune_keras.scoring import score_graph
 from prune_keras.selection import choose
 from prune_keras.surgery import check_alone, kept_neurons
+from prune_keras.timing import latency
 
 
 @dataclass(frozen=True)
 class Cutter:
-    """How a round scores, chooses and cuts; the arguments are those of `ProgressivePruning`."""
+    """How a round scores, chooses and cuts; the arguments are those of `ProgressivePruning`.
+
+    Of `target`, the shares are one argument, and the milliseconds of latency another.
+    """
 
     target: Mapping[str, float] | None
     criterion: Any
@@ -32,6 +38,8 @@ class Cutter:
     recalibration_steps: int
     fuse: str | None
     seed: int | None
+    latency_ms: float | None = None
+    latency_batch_size: int = 1
 
     def check_needs(self) -> None:
         """Raise a ValueError if there is no data and the criterion needs them."""
@@ -58,30 +66,80 @@ class Cutter:
         """Raise a ValueError if the limits keep more than the target allows."""
         check_reachable(graph, self.limits, budget_of(self.target, graph.cost))
 
-    def is_done(self, progress: Progress) -> bool:
-        """Tell whether the target is met."""
-        budget = budget_of(self.target, progress.original)
-        return bool(self.target) and meets(progress.graph.cost, budget)
+    def measure(self, model: Any) -> float | None:
+        """Measure the latency in milliseconds, if there is a target on it."""
+        return None if self.latency_ms is None else latency(model, self.latency_batch_size)
+
+    def check_latency(self, measured: float | None) -> None:
+        """Raise a ValueError if a model is as quick as it is to become before anything is cut."""
+        if not self.target and self.is_quick(measured) and measured is not None:
+            raise ValueError(
+                "A target on latency must be below what the model takes. Received: "
+                f"latency_ms={self.latency_ms}, while it takes {measured:.3g} ms for batches of "
+                f"{self.latency_batch_size}. Ask for less."
+            )
+
+    def timed(self, frontier: Sequence[Point], why: str) -> tuple[str, ...]:
+        """Return a note on the latency, and why it is not what it was to become."""
+        if self.latency_ms is None:
+            return ()
+        before, after = (p.latency_ms for p in (frontier[0], [p for p in frontier if p.kept][-1]))
+        missed = "" if self.is_quick(after) else f"; not {self.latency_ms} ms: {why}"
+        size = self.latency_batch_size
+        return (f"latency for batches of {size}: {before:.3g} -> {after:.3g} ms{missed}",)
+
+    def is_quick(self, measured: float | None) -> bool:
+        """Tell whether a measured latency meets the target, if there is one on it."""
+        return self.latency_ms is None or (measured is not None and measured <= self.latency_ms)
+
+    def is_done(self, progress: Progress, measured: float | None = None) -> bool:
+        """Tell whether the target is met, with the latency that was measured."""
+        if self.latency_ms is None and not self.target:
+            return False
+        return self.is_quick(measured) and self._has_shares(progress)
+
+    def _has_shares(self, progress: Progress) -> bool:
+        """Tell whether the shares of the target are met; without any they are."""
+        return meets(progress.graph.cost, budget_of(self.target, progress.original))
 
     def choose(self, model: Any, progress: Progress, fraction: float, turn: int) -> Plan:
         """Choose what to cut: the fraction, or the least that can go where that is more."""
-        seed = None if self.seed is None else self.seed + turn
-        scores = score_graph(model, progress.graph, self.criterion, self.data, seed, turn)
-        plan = self._chosen(progress, scores, fraction, turn)
+        scores = self._score(model, progress, turn)
+        # Only where a latency is still to be met does a round begin with shares that are met.
+        target = {} if self._has_shares(progress) else self.target
+        plan = self._chosen(progress, scores, target, fraction, turn)
         while plan.removed == 0 and fraction < 1:
             fraction *= 2
-            plan = self._chosen(progress, scores, fraction, turn)
+            plan = self._chosen(progress, scores, target, fraction, turn)
         return plan
 
+    def follow(self, model: Any, progress: Progress, pace: Pace, turn: int) -> tuple[Plan, Pace]:
+        """Choose what the next round cuts; also return the pace that it goes at."""
+        if pace.schedule is None or self._has_shares(progress):
+            return self.choose(model, progress, pace.step, turn), pace
+        remains = progress.graph.cost.share_of(progress.original)
+        pace = pace.next(remains, self.target or {})
+        shares = pace.shares(remains, self.target or {})
+        return self._chosen(progress, self._score(model, progress, turn), shares), pace
+
+    def _score(self, model: Any, progress: Progress, turn: int) -> Mapping[str, Any]:
+        seed = None if self.seed is None else self.seed + turn
+        return score_graph(model, progress.graph, self.criterion, self.data, seed, turn)
+
     def _chosen(
-        self, progress: Progress, scores: Mapping[str, Any], fraction: float, turn: int
+        self,
+        progress: Progress,
+        scores: Mapping[str, Any],
+        target: Mapping[str, float] | None,
+        fraction: float | None = None,
+        turn: int | None = None,
     ) -> Plan:
         return choose(
             progress.graph,
             scores,
             self.ranking,
             self.limits,
-            budget_of(self.target, progress.original),
+            budget_of(target, progress.original),
             fraction,
             turn=turn,
             original=progress.plan.widths,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+from prune_keras.frontier import Point
 from prune_keras.graph import Graph
 from prune_keras.plan import Plan
 from prune_keras.surgery import capture, restore, thinned
@@ -22,6 +23,7 @@ class Progress:
     Attributes:
         graph: the trace of the model as it is now.
         original: the cost of the model at the start.
+        start: the first point of the frontier.
         plan: what is left, counted in the model at the start.
         metric: the monitored metric of the good state; None if it is not known.
     """
@@ -31,6 +33,7 @@ class Progress:
         self.graph = graph
         self.original = graph.cost
         self.plan = Plan.everything(graph.widths)
+        self.start = Point(0, True, metric, graph.cost, graph.widths)
         self.mark(model, metric)
 
     def is_of(self, model: Any, graph: Graph) -> bool:

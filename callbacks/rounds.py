@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prune_keras.accounting import Cost
+from prune_keras.accounting import SIZES, Cost
 from prune_keras.callbacks.judging import Judge
+from prune_keras.frontier import Point
 from prune_keras.plan import Plan
 
 
@@ -32,6 +33,10 @@ class Round:
         metric: the metric after fine-tuning; None if it is not in the logs.
         kept: False if the round was rolled back.
         fine_tuning_seconds: time from the cut to the end of the round.
+        batch: the batch of the epoch at whose begin the cut was made, counted from 0.
+        widths: path of the layer -> number of units after the cut.
+        latency_ms: measured latency after the cut; None without a target on it.
+        file: where the model at the end of the round is kept; None if it is not.
     """
 
     number: int
@@ -47,11 +52,25 @@ class Round:
     metric: float | None = None
     kept: bool = False
     fine_tuning_seconds: float = 0.0
+    batch: int = 0
+    widths: dict[str, int] = field(default_factory=dict)
+    latency_ms: float | None = None
+    file: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the round as lists and numbers."""
         stored = {**vars(self), "plan": self.plan.to_dict()}
         return {**stored, "before": vars(self.before), "after": vars(self.after)}
+
+
+def walked(start: Point, rounds: Iterable[Round]) -> list[Point]:
+    """Return the frontier from its first point over all rounds."""
+    return [start, *map(_point, rounds)]
+
+
+def _point(done: Round) -> Point:
+    metric, file, ms = _finite(done.metric), done.file, done.latency_ms
+    return Point(done.number, done.kept, metric, done.after, done.widths, file, ms)
 
 
 def write(rounds: Sequence[Round], folder: Path) -> None:
@@ -70,7 +89,9 @@ def _finite(value: Any) -> Any:
 
 def line(done: Round, original: Cost, judge: Judge) -> str:
     """Return one line about a round, with what is left of the original."""
-    shares = ", ".join(f"{m} {s:.1%}" for m, s in done.after.share_of(original).items())
+    shares = ", ".join(
+        f"{m} {s:.1%}" for m, s in done.after.share_of(original).items() if m in SIZES
+    )
     metric = "" if done.metric is None else f"; {judge.monitor} {done.metric:.4f}"
     if judge.bound is not None:
         metric += f", bound {judge.bound:.4f}: {'kept' if done.kept else 'rolled back'}"

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prune_keras import callbacks, criteria, debias, models, plots
+    from prune_keras import callbacks, criteria, debias, frontier, models, plots, schedules
     from prune_keras.accounting import Cost
     from prune_keras.diversity import diversify
     from prune_keras.exporting import export
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from prune_keras.rules import register_rule
     from prune_keras.scoring import score
     from prune_keras.scoring.fitting import fit_affine
+    from prune_keras.scoring.scanning import sensitivity
     from prune_keras.selection import select
     from prune_keras.surgery import shrink, shrink_in_place
+    from prune_keras.timing import latency
     from prune_keras.tracing import cost, trace
 
 __version__ = "0.1.0"
@@ -33,12 +35,16 @@ __all__ = [
     "diversify",
     "export",
     "fit_affine",
+    "frontier",
+    "latency",
     "models",
     "plots",
     "prune",
     "register_rule",
+    "schedules",
     "score",
     "select",
+    "sensitivity",
     "shrink",
     "shrink_in_place",
     "trace",
@@ -53,10 +59,12 @@ _MODULES = {
     "diversify": "diversity",
     "export": "exporting",
     "fit_affine": "scoring.fitting",
+    "latency": "timing",
     "prune": "pruning",
     "register_rule": "rules",
     "score": "scoring",
     "select": "selection",
+    "sensitivity": "scoring.scanning",
     "shrink": "surgery",
     "shrink_in_place": "surgery",
     "trace": "tracing",

@@ -1,12 +1,14 @@
-"""Parameters and FLOPs of a model, and of the same model with other widths."""
+"""Parameters, FLOPs and bytes of a model, and of the same model with other widths."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 
-METRICS = ("params", "flops", "neurons")
+SIZES = ("neurons", "params", "flops")
+METRICS = ("params", "flops", "neurons", "weight_bytes", "activation_bytes")
 
 
 @dataclass(frozen=True)
@@ -19,11 +21,18 @@ class Cost:
             convolution and recurrent kernels and of the products of attention; nothing else.
             `None` where sizes of space or time are unknown.
         neurons: number of neurons that can be pruned.
+        weight_bytes: memory of all parameters, each in the dtype of its variable. Defaults to
+            None: not counted.
+        activation_bytes: memory of the model's inputs and of what each call of its layers and
+            operations returns, for one sample: their sum, not their peak, as training has to keep
+            them. Defaults to None: not counted, or sizes of space or time are unknown.
     """
 
     params: int
     flops: int | None
     neurons: int
+    weight_bytes: int | None = None
+    activation_bytes: int | None = None
 
     def share_of(self, other: Cost) -> dict[str, float]:
         """Return this cost divided by another one, metric by metric, unknown ones left out."""
@@ -36,17 +45,20 @@ class CostModel:
     """Costs as a function of how many neurons each family keeps.
 
     The length of an axis is `constants + members @ sizes`; a weight's size is the product over its
-    axes, and its FLOPs are `2 * times * size`.
+    axes, its FLOPs are `2 * times * size`, and its memory is `itemsize * size`. Terms are weights,
+    products of tensors, and tensors.
 
     Args:
         constants: `(axes,)`, fixed entries along each distinct axis.
         members: `(axes, families)`, entries that one neuron of a family takes along an axis.
         terms: `(terms, rank)`, the axes of each weight; `-1` is an axis of length 1.
-        factors: `(terms,)`, product of the weight's axes that carry no neurons.
-        times: `(terms,)`, multiplications of the weight for one sample; -1 where unknown.
-        held: how many of the terms are weights; the others are products of tensors, which have no
-            parameters.
+        factors: `(terms,)`, product of the axes that carry no neurons; -1 where unknown.
+        times: `(terms,)`, multiplications of the weight for one sample, 0 for tensors; -1 where
+            unknown.
+        itemsizes: `(terms,)`, bytes of an entry; 0 for products, which are not kept.
+        held: how many of the terms, the first ones, are weights.
         params: parameters of all other variables.
+        weight_bytes: their memory.
         least: `(axes,)`, entries that must be left along each axis.
     """
 
@@ -55,8 +67,10 @@ class CostModel:
     terms: np.ndarray
     factors: np.ndarray
     times: np.ndarray
+    itemsizes: np.ndarray
     held: int
     params: int
+    weight_bytes: int
     least: np.ndarray
 
     def lengths(self, sizes: np.ndarray) -> np.ndarray:
@@ -66,10 +80,25 @@ class CostModel:
     def at(self, sizes: np.ndarray) -> Cost:
         """Return the cost with `(families,)` neurons kept."""
         lengths = np.append(self.lengths(sizes), 1)
-        weights = self.factors * np.prod(lengths[self.terms], axis=1, dtype=np.int64)
-        known = bool((self.times >= 0).all())
+        entries = self.factors * np.prod(lengths[self.terms], axis=1, dtype=np.int64)
+        memory = self.itemsizes * entries
+        known, sized = (bool((each >= 0).all()) for each in (self.times, self.factors))
         return Cost(
-            params=int(weights[: self.held].sum()) + self.params,
-            flops=int((2 * self.times * weights).sum()) if known else None,
+            params=int(entries[: self.held].sum()) + self.params,
+            flops=int((2 * self.times * entries).sum()) if known else None,
             neurons=int(np.sum(sizes)),
+            weight_bytes=int(memory[: self.held].sum()) + self.weight_bytes,
+            activation_bytes=int(memory[self.held :].sum()) if sized else None,
         )
+
+
+def itemsize(dtype: str) -> int:
+    """Return the bytes of an entry of a Keras dtype.
+
+    Example:
+
+    >>> itemsize("bfloat16"), itemsize("float64"), itemsize("bool")
+    (2, 8, 1)
+    """
+    digits = re.search(r"\d+", dtype)
+    return int(digits[0]) // 8 if digits else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -53,9 +54,22 @@ def _floors(graph: Graph, limits: Limits, original: Mapping[str, int]) -> np.nda
     floors = graph.costs.least.copy()
     for path, axis in graph.unit_axes.items():
         if path in original:
-            share = int(np.ceil((1 - limits.max_layer_fraction) * original[path] - 1e-9))
-            floors[axis] = max(floors[axis], limits.min_units, share)
+            lost = min(_of(graph, limits, "max_layer_fraction", path), default=1.0)
+            share = int(np.ceil((1 - lost) * original[path] - 1e-9))
+            floors[axis] = max(floors[axis], share, *_of(graph, limits, "min_units", path))
     return floors
+
+
+def steps(graph: Graph, limits: Limits) -> list[int]:
+    """Return of how many neurons each family keeps a multiple."""
+    return [
+        math.lcm(*(step for path in f.paths for step in _of(graph, limits, "round_to", path)))
+        for f in graph.families
+    ]
+
+
+def _of(graph: Graph, limits: Limits, name: str, path: str) -> list:
+    return limits.of(name, path, type(graph.producers[path].layer).__name__)
 
 
 def sizes_after(graph: Graph, removed: Iterable[Block]) -> np.ndarray:

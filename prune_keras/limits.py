@@ -13,6 +13,9 @@ import numpy as np
 from prune_keras import debias as debiasing
 from prune_keras.accounting import METRICS, Cost
 
+NAMES = {"flops": "FLOPs", "activation_bytes": "activation memory"}
+MEASURED = "latency_ms"
+NUMBERS = ("min_units", "max_layer_fraction", "round_to")
 SCOPES = ("global", "layerwise", "uniform")
 COMBINATIONS = {"mean": np.add, "sum": np.add, "max": np.maximum, "min": np.minimum}
 
@@ -21,24 +24,31 @@ COMBINATIONS = {"mean": np.add, "sum": np.add, "max": np.maximum, "min": np.mini
 class Limits:
     """What must remain whatever the scores say.
 
+    All but `exclude` are one number for every layer, or a mapping of paths, patterns such as
+    `"block1_*"`, or types of layers such as `"Conv2D"` to numbers; all that fit a layer hold.
+
     Args:
-        min_units: units that every layer keeps at least. Defaults to 1.
+        min_units: units that a layer keeps at least. Defaults to 1.
         max_layer_fraction: share of its original units that a layer loses at most, in (0, 1].
             Defaults to 1.
-        exclude: layers that keep all units: a path or pattern such as `"block1_*"`, several of
-            them, or a function of the path. Defaults to none.
-        round_to: a family keeps a multiple of this many neurons, or all. Defaults to 1.
+        exclude: layers that keep all units: a path or pattern, several of them, or a function of
+            the path. Defaults to none.
+        round_to: a family keeps a multiple of this many neurons, or all; of several numbers that
+            fit its layers, a multiple of each. Defaults to 1.
     """
 
-    min_units: int = 1
-    max_layer_fraction: float = 1.0
+    min_units: int | Mapping[str, int] = 1
+    max_layer_fraction: float | Mapping[str, float] = 1.0
     exclude: str | Iterable[str] | Callable[[str], bool] = ()
-    round_to: int = 1
+    round_to: int | Mapping[str, int] = 1
 
     def __post_init__(self) -> None:
-        for name in ("min_units", "round_to"):
-            check_count(name, getattr(self, name))
-        check_share("max_layer_fraction", self.max_layer_fraction, upto_one=True)
+        for name in NUMBERS:
+            for label, number in _entries(name, getattr(self, name)):
+                if name == "max_layer_fraction":
+                    check_share(label, number, upto_one=True)
+                else:
+                    check_count(label, number)
         if not callable(self.exclude):
             names = (self.exclude,) if isinstance(self.exclude, str) else tuple(self.exclude)
             object.__setattr__(self, "exclude", names)
@@ -59,6 +69,39 @@ class Limits:
                     f"exclude={pattern!r}, which fits none of {paths}."
                 )
         return {path for path in paths if any(fnmatchcase(path, p) for p in self.exclude)}
+
+    def of(self, name: str, path: str, kind: str) -> list[Any]:
+        """Return the numbers of one limit that hold for a layer.
+
+        Args:
+            name: one of `{"min_units", "max_layer_fraction", "round_to"}`.
+            path: the layer's path.
+            kind: the name of its class.
+
+        Example:
+
+        >>> Limits(round_to={"Conv2D": 8, "block1_*": 16}).of("round_to", "block1_a", "Conv2D")
+        [8, 16]
+        """
+        value = getattr(self, name)
+        if not isinstance(value, Mapping):
+            return [value]
+        return [number for pattern, number in value.items() if _fits(pattern, path, kind)]
+
+    def check_fits(self, kinds: Mapping[str, str]) -> None:
+        """Raise a ValueError if a path, pattern or type fits no layer.
+
+        Args:
+            kinds: path of the layer -> name of its class.
+        """
+        for name in NUMBERS:
+            value = getattr(self, name)
+            for pattern in value if isinstance(value, Mapping) else ():
+                if not any(_fits(pattern, *layer) for layer in kinds.items()):
+                    raise ValueError(
+                        f"`{name}` must name layers with units, or their types. Received: "
+                        f"{name}={value!r}, of which {pattern!r} fits none of {dict(kinds)}."
+                    )
 
     def looser(self) -> list[tuple[str, Limits]]:
         """Return the limits that differ from their defaults, as text, each with all others."""
@@ -104,12 +147,30 @@ def budget_of(target: Mapping[str, float] | None, cost: Cost) -> dict[str, float
     for metric, share in (target or {}).items():
         if getattr(cost, metric) is None:
             raise ValueError(
-                "A target on FLOPs needs known spatial sizes. Received: "
+                f"A target on {NAMES.get(metric, metric)} needs known spatial sizes. Received: "
                 f"target={dict(target or {})}, while the model leaves them open. "
                 "Pass input_shape, e.g. input_shape=(224, 224, 3)."
             )
         budget[metric] = share * getattr(cost, metric)
     return budget
+
+
+def split_target(target: Any) -> tuple[Any, float | None]:
+    """Return the shares of a target, None if there are none, and its latency in milliseconds.
+
+    Raises:
+        ValueError: if the latency is no positive number.
+    """
+    if not isinstance(target, Mapping) or MEASURED not in target:
+        return target, None
+    most = target[MEASURED]
+    check_number(f"target[{MEASURED!r}]", most)
+    if most is None or most <= 0:
+        raise ValueError(
+            f"A target on latency is in milliseconds. Received: target[{MEASURED!r}]={most!r}. "
+            f'Write target={{"{MEASURED}": 5.0}}.'
+        )
+    return {m: share for m, share in target.items() if m != MEASURED} or None, float(most)
 
 
 def check_request(target: Mapping[str, float] | None, fraction: float | None) -> None:
@@ -118,6 +179,11 @@ def check_request(target: Mapping[str, float] | None, fraction: float | None) ->
         raise ValueError(
             "Say how much to prune. Received: target=None, fraction=None. "
             'Give target={"params": 0.5}, fraction=0.3, or both.'
+        )
+    if isinstance(target, Mapping) and MEASURED in target:
+        raise ValueError(
+            f"`{MEASURED}` is measured on thin models, between rounds. Received: target={target!r} "
+            "for one choice. Use callbacks.ProgressivePruning, or a target on FLOPs."
         )
     if target is not None:
         if not isinstance(target, Mapping) or not target or not set(target) <= set(METRICS):
@@ -129,6 +195,17 @@ def check_request(target: Mapping[str, float] | None, fraction: float | None) ->
             check_share(f"target[{metric!r}]", share)
     if fraction is not None:
         check_share("fraction", fraction)
+
+
+def _entries(name: str, value: Any) -> list[tuple[str, Any]]:
+    """Return the numbers of a limit, each under the name that an error gives it."""
+    if not isinstance(value, Mapping):
+        return [(name, value)]
+    return [(f"{name}[{pattern!r}]", number) for pattern, number in value.items()]
+
+
+def _fits(pattern: str, path: str, kind: str) -> bool:
+    return pattern == kind or fnmatchcase(path, pattern)
 
 
 def check_share(name: str, value: Any, upto_one: bool = False) -> None:

@@ -24,10 +24,10 @@ def prune(
     combine: str = "mean",
     scope: str = "global",
     data: Any = None,
-    min_units: int = 1,
-    max_layer_fraction: float = 1.0,
+    min_units: int | Mapping[str, int] = 1,
+    max_layer_fraction: float | Mapping[str, float] = 1.0,
     exclude: Any = (),
-    round_to: int = 1,
+    round_to: int | Mapping[str, int] = 1,
     fuse: str | None = None,
     input_shape: tuple[int | None, ...] | None = None,
     seed: int | None = None,
@@ -36,8 +36,8 @@ def prune(
 
     Args:
         model: a built functional or Sequential model; it is not changed.
-        target: share that may remain, at most, of one or more of `{"params", "flops",
-            "neurons"}`, each in (0, 1).
+        target: share that may remain, at most, of one or more of `{"params", "flops", "neurons",
+            "weight_bytes", "activation_bytes"}`, each in (0, 1); see `Cost`.
         fraction: share of the neurons to remove, in (0, 1). Give `target`, `fraction` or both.
         criterion: name of a criterion, or what else `prune_keras.criteria.get` takes. Defaults
             to `"l2"`.
@@ -46,12 +46,14 @@ def prune(
             `"mean"`.
         scope: one of `{"global", "layerwise", "uniform"}`. Defaults to `"global"`.
         data: samples for a data-driven criterion; see `prune_keras.score`.
-        min_units: units that every layer keeps at least. Defaults to 1.
-        max_layer_fraction: share of its units that a layer loses at most. Defaults to 1.
+        min_units: units that a layer keeps at least; one number, or numbers by path, pattern or
+            type of layer: `{"block1_*": 16, "Dense": 8}`. Defaults to 1.
+        max_layer_fraction: share of its units that a layer loses at most; one number, or several
+            as above. Defaults to 1.
         exclude: layers that keep all units: path, pattern, several of them, or a function of the
             path. Defaults to none.
-        round_to: neurons are removed so that a family keeps a multiple of this many. Defaults
-            to 1.
+        round_to: neurons are removed so that a family keeps a multiple of this many; one number,
+            or several as above, all of which hold. Defaults to 1.
         fuse: one of `{None, "weights", "bias"}`: with `data`, let the weights that read neurons
             that stay make up for those that go, or only the bias, for their mean. Defaults to None.
         input_shape: shape of one sample, for models that leave spatial sizes open.

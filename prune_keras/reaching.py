@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 
 from prune_keras.accounting import Cost
-from prune_keras.blocks import Block, begins_of, removable, sizes_after
+from prune_keras.blocks import Block, begins_of, removable, sizes_after, steps
 from prune_keras.graph import Graph
 from prune_keras.limits import Limits, meets
 
@@ -25,6 +25,7 @@ def check_reachable(
         raise ValueError(
             f"The model must have prunable neurons. Received: {graph.name!r}: {reasons}."
         )
+    limits.check_fits({path: type(p.layer).__name__ for path, p in graph.producers.items()})
     if limits.excluded(graph.widths) >= set(graph.widths):
         raise ValueError(
             "At least one layer must be left to prune. Received: "
@@ -50,10 +51,11 @@ def missed(
 
 def _least(graph: Graph, limits: Limits, original: Mapping[str, int] | None = None) -> Cost:
     """Return the cost of the model once everything is gone that may go."""
+    sizes = zip(graph.sizes.tolist(), steps(graph, limits), strict=True)
     blocks = [
         Block(family, tuple(range(begin, end)), ())
-        for family, size in enumerate(graph.sizes.tolist())
-        for begin, end in itertools.pairwise([*begins_of(size, limits.round_to), size])
+        for family, (size, step) in enumerate(sizes)
+        for begin, end in itertools.pairwise([*begins_of(size, step), size])
     ]
     removed = removable(graph, blocks, limits, original or graph.widths, graph.neurons)
     return graph.costs.at(sizes_after(graph, removed))

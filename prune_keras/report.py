@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from prune_keras.accounting import METRICS, Cost
+from prune_keras.frontier import Point
 from prune_keras.graph import Fixed
 from prune_keras.plan import Plan
 
@@ -25,6 +26,7 @@ class Report:
         after: cost of the thin model.
         fixed: what could not be pruned, and why.
         notes: what removing neurons changed beside removing them.
+        frontier: what every round came to; see `prune_keras.frontier`. Defaults to nothing.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Report:
     after: Cost
     fixed: tuple[Fixed, ...]
     notes: tuple[str, ...] = ()
+    frontier: tuple[Point, ...] = ()
 
     @property
     def widths(self) -> dict[str, tuple[int, int]]:
@@ -64,6 +67,7 @@ class Report:
             "fixed": [asdict(fixed) for fixed in self.fixed],
             "notes": list(self.notes),
             "plan": self.plan.to_dict(),
+            "frontier": [point.to_dict() for point in self.frontier],
         }
 
     def to_json(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from prune_keras import _keras
-from prune_keras.accounting import CostModel
+from prune_keras.counting import cost_model, key, result_of
 from prune_keras.graph import Family, Fixed, Graph, Producer, Setting, Tensor, Weight
 from prune_keras.labels import Labels, Partition, varying_axes
 
@@ -69,6 +68,7 @@ class Record:
     rectangles: list[np.ndarray] = field(default_factory=list)
     least: list[tuple[np.ndarray, int]] = field(default_factory=list)
     tensors: dict[int, tuple[Any, Labels]] = field(default_factory=dict)
+    results: list[tuple[Labels, str]] = field(default_factory=list)
     pointwise: set[int] = field(default_factory=set)
     recompute_shapes: bool = False
 
@@ -85,8 +85,9 @@ def resolve(model: Any, record: Record, partition: Partition) -> Graph:
     producers = {m.path: _producer(m, roots, prunable, follow) for m in record.made.values()}
     weights = tuple(_weight(used, roots) for used in record.used.values())
     products = [([roots[ids] for ids in axes], times) for axes, times in record.products]
+    results = [result_of(labels, dtype, roots) for labels, dtype in record.results]
     bounded = [(roots[ids], count) for ids, count in least]
-    axes, index = _distinct_axes(producers, weights, products, bounded, record, roots)
+    axes, index = _distinct_axes(producers, weights, products, results, bounded, record, roots)
     groups = _group(axes, prunable)
     tensors = record.tensors.values()
     return Graph(
@@ -98,8 +99,8 @@ def resolve(model: Any, record: Record, partition: Partition) -> Graph:
         weights=weights,
         settings=tuple(Setting(o, n, roots[ids], v) for o, n, ids, v in record.settings.values()),
         tensors=tuple(Tensor(t, labels.shape, roots[labels.ids]) for t, labels in tensors),
-        costs=_cost_model(model, axes, groups, prunable, weights, products, index, bounded),
-        unit_axes={path: index[_key(p.neurons)] for path, p in producers.items()},
+        costs=cost_model(model, axes, groups, prunable, weights, products, results, bounded, index),
+        unit_axes={path: index[key(p.neurons)] for path, p in producers.items()},
     )
 
 
@@ -181,25 +182,22 @@ def _fixed(producers: Iterable[Producer], reasons: dict[int, str]) -> Iterable[F
 
 
 def _distinct_axes(
-    producers, weights, products, bounded, record, roots
+    producers, weights, products, results, bounded, record, roots
 ) -> tuple[list[np.ndarray], dict[bytes, int]]:
     """Collect every distinct vector of neurons that lies along an axis of a weight or tensor."""
     index: dict[bytes, int] = {}
     axes: list[np.ndarray] = []
     vectors = [p.neurons for p in producers.values()]
     vectors += [ids for weight in weights for ids in weight.axes.values()]
-    vectors += [ids for along, _ in products for ids in along] + [ids for ids, _ in bounded]
+    vectors += [ids for along, _ in products for ids in along]
+    vectors += [ids for result in results for ids in result.along] + [ids for ids, _ in bounded]
     for _, labels in record.tensors.values():
         ids = roots[labels.ids]
         vectors += [ids.reshape(-1)] if labels.ids.size == max(labels.ids.shape, default=0) else []
     for ids in vectors:
-        if index.setdefault(_key(ids), len(axes)) == len(axes):
+        if index.setdefault(key(ids), len(axes)) == len(axes):
             axes.append(ids)
     return axes, index
-
-
-def _key(ids: np.ndarray) -> bytes:
-    return np.ascontiguousarray(ids).tobytes()
 
 
 def _group(axes: list[np.ndarray], prunable: np.ndarray) -> list[Group]:
@@ -239,44 +237,3 @@ def _named(groups: list[Group], producers: dict[str, Producer]) -> tuple[Family,
         name = paths[0] if number == 1 else f"{paths[0]}#{number}"
         families.append(Family(name, tuple(paths), np.array(group.neurons)))
     return tuple(families)
-
-
-def _cost_model(
-    model, axes, groups, prunable, weights, products, index: dict[bytes, int], bounded
-) -> CostModel:
-    members = np.zeros((len(axes), len(groups)), np.int64)
-    for column, group in enumerate(groups):
-        members[group.signature[:, 0], column] = group.signature[:, 1]
-    along = [[*w.axes.values()] for w in weights] + [ids for ids, _ in products]
-    times = [w.times for w in weights] + [times for _, times in products]
-    terms = np.full((len(along), max(map(len, along), default=1)), -1, np.int64)
-    for row, vectors in enumerate(along):
-        terms[row, : len(vectors)] = [index[_key(ids)] for ids in vectors]
-    return CostModel(
-        constants=np.array([int((~prunable[ids]).sum()) for ids in axes], np.int64),
-        members=members,
-        terms=terms,
-        factors=np.array([*map(_factor, weights), *(1 for _ in products)], np.int64),
-        times=np.array([-1 if each is None else each for each in times], np.int64),
-        held=len(weights),
-        params=_other_params(model, weights),
-        least=_least(len(axes), [(index[_key(ids)], count) for ids, count in bounded]),
-    )
-
-
-def _least(axes: int, bounds: list[tuple[int, int]]) -> np.ndarray:
-    """Return the least length of each axis, `(axes,)`."""
-    least = np.ones(axes, np.int64)
-    for axis, count in bounds:
-        least[axis] = max(least[axis], count)
-    return least
-
-
-def _factor(weight: Weight) -> int:
-    shape = tuple(weight.variable.shape)
-    return math.prod(size for axis, size in enumerate(shape) if axis not in weight.axes)
-
-
-def _other_params(model: Any, weights: Iterable[Weight]) -> int:
-    known = {id(weight.variable) for weight in weights}
-    return sum(math.prod(v.shape) for v in model.weights if id(v) not in known)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from prune_keras import debias as debiasing
-from prune_keras.blocks import Block, begins_of, removable, sizes_after
+from prune_keras.blocks import Block, begins_of, removable, sizes_after, steps
 from prune_keras.graph import Graph
 from prune_keras.limits import COMBINATIONS, Limits, Ranking, budget_of, check_request, meets
 from prune_keras.plan import Plan
@@ -28,18 +28,18 @@ def select(
     scope: str = "global",
     debias: Any = "mean",
     combine: str = "mean",
-    min_units: int = 1,
-    max_layer_fraction: float = 1.0,
+    min_units: int | Mapping[str, int] = 1,
+    max_layer_fraction: float | Mapping[str, float] = 1.0,
     exclude: Any = (),
-    round_to: int = 1,
+    round_to: int | Mapping[str, int] = 1,
 ) -> Plan:
     """Choose the units to keep.
 
     Args:
         graph: the traced model.
         scores: path -> `(units,)` scores, higher = keep; one entry a producer, as `score` gives.
-        target: share that may remain, at most, of one or more of `{"params", "flops",
-            "neurons"}`, each in (0, 1).
+        target: share that may remain, at most, of one or more of `{"params", "flops", "neurons",
+            "weight_bytes", "activation_bytes"}`, each in (0, 1); see `Cost`.
         fraction: share of the neurons to remove, in (0, 1). With `scope="layerwise"` it is the
             share of a layer's neurons that goes before the next layer has its turn, by default
             0.1; without a target only the first layer has one. Give `target`, `fraction` or both;
@@ -81,6 +81,13 @@ def select(
             f"go under min_units={min_units}, max_layer_fraction={max_layer_fraction}, "
             f"exclude={exclude}, round_to={round_to}. Ask for more, or loosen a limit."
         )
+    left = graph.costs.at(_sizes_left(graph, plan))
+    if fraction is None and not meets(left, budget):
+        raise ValueError(
+            f"The target must be reachable in the order of the scores. Received: target={target}, "
+            f"while the limits leave {left.share_of(graph.cost)} where neurons of coupled layers "
+            "go in that order. Loosen a limit, or give coupled layers the same round_to."
+        )
     return plan
 
 
@@ -104,7 +111,8 @@ def choose(
     """
     combined = combine_members(graph, scores, ranking.combine)
     values = _ranked(graph, combined, ranking)
-    blocks = _ordered(_blocks(combined, values, ranking, limits.round_to, fraction, turn or 0))
+    sizes = steps(graph, limits)
+    blocks = _ordered(_blocks(combined, values, ranking, sizes, fraction, turn or 0))
     original = original or graph.widths
     if ranking.scope == "layerwise" and turn is not None:
         removed = _first_turn(graph, blocks, limits, original)
@@ -167,12 +175,12 @@ def savings(graph: Graph) -> list[debiasing.Saving]:
 
 
 def _blocks(
-    combined, debiased, ranking: Ranking, round_to: int, fraction, turn: int
+    combined, debiased, ranking: Ranking, sizes: list[int], fraction, turn: int
 ) -> Iterable[Block]:
     for family, (scores, values) in enumerate(zip(combined, debiased, strict=True)):
         ranks = debiasing.rank(scores)
         ascending = np.argsort(ranks)
-        begins = begins_of(len(scores), round_to)
+        begins = begins_of(len(scores), sizes[family])
         ends = [*begins[1:], len(scores)]
         means = np.add.reduceat(values[ascending], begins) / np.subtract(ends, begins)
         # Rounding must not let a block go before a lower one of its family.
@@ -228,6 +236,13 @@ def _plan(graph: Graph, removed: Iterable[Block]) -> Plan:
     stays[np.concatenate([np.zeros(0, int), *gone])] = False
     kept = {path: np.flatnonzero(stays[graph.producers[path].neurons]) for path in graph.widths}
     return Plan(kept, graph.widths)
+
+
+def _sizes_left(graph: Graph, plan: Plan) -> np.ndarray:
+    """Return `(families,)`, the neurons that a plan leaves of each."""
+    firsts = [graph.producers[family.paths[0]] for family in graph.families]
+    pairs = zip(graph.families, firsts, strict=True)
+    return np.array([np.isin(f.neurons, p.neurons[plan.kept[p.path]]).sum() for f, p in pairs])
 
 
 def check_scores(graph: Graph, scores: Mapping[str, np.ndarray]) -> None:

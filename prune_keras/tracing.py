@@ -267,7 +267,10 @@ class Tracer:
         if len(found) != len(shapes):
             counts = f"{len(shapes)} outputs, and its rule returns ids of {len(found)}"
             found = self.refuse(visit, f"{visit.path} has {counts}")
-        return [Labels(compress(ids), shape) for ids, shape in zip(found, shapes, strict=True)]
+        made = [Labels(compress(ids), shape) for ids, shape in zip(found, shapes, strict=True)]
+        dtypes = [tensor.dtype for tensor in call.node.outputs]
+        self.record.results += zip(made, dtypes, strict=True)
+        return made
 
     def apply(self, visit: Visit, tracer: Any = None) -> Any:
         """Run the rule of a visit's operation, and return the ids of the output or outputs.
@@ -356,6 +359,8 @@ def trace(model: Any, input_shape: tuple[int | None, ...] | None = None) -> Grap
     check_model(model)
     tracer = Tracer()
     inputs = _input_labels(model, input_shape, tracer)
+    dtypes = [tensor.dtype for tensor in _keras.function_of(model).inputs]
+    tracer.record.results += zip(inputs, dtypes, strict=True)
     outputs = _keras.walk(model, inputs, tracer.visit, tracer.see)
     reason = "they are an output of the model"
     tracer.record.fixings[:0] = [Fixing(np.unique(labels.ids), reason) for labels in outputs]
@@ -363,7 +368,7 @@ def trace(model: Any, input_shape: tuple[int | None, ...] | None = None) -> Grap
 
 
 def cost(model: Any, input_shape: tuple[int | None, ...] | None = None) -> Cost:
-    """Count the parameters, FLOPs and prunable neurons of a model.
+    """Count the parameters, FLOPs, prunable neurons and bytes of a model.
 
     Args:
         model: a built functional or Sequential model.
@@ -371,7 +376,7 @@ def cost(model: Any, input_shape: tuple[int | None, ...] | None = None) -> Cost:
             open. Defaults to the model's own.
 
     Returns:
-        A `Cost`; its `flops` is `None` where spatial sizes are unknown.
+        A `Cost`; its `flops` and `activation_bytes` are `None` where spatial sizes are unknown.
 
     Raises:
         ValueError: if the model is not built, subclassed, or quantized.
@@ -381,7 +386,7 @@ def cost(model: Any, input_shape: tuple[int | None, ...] | None = None) -> Cost:
     >>> import keras, prune_keras
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
     >>> prune_keras.cost(model)
-    Cost(params=23, flops=36, neurons=3)
+    Cost(params=23, flops=36, neurons=3, weight_bytes=92, activation_bytes=36)
     """
     return trace(model, input_shape).cost
 

@@ -119,7 +119,8 @@ def test_logs_gain_what_the_trained_model_costs():
     pruning.on_epoch_begin(0)
     trained, logs = prune_keras.cost(model), {"val_accuracy": 0.0}
     pruning.on_epoch_end(0, logs)
-    assert logs == {"val_accuracy": 0.0} | vars(trained)
+    sizes = {"neurons": trained.neurons, "params": trained.params, "flops": trained.flops}
+    assert logs == {"val_accuracy": 0.0} | sizes
     assert neurons(model) == trained.neurons == 18  # what a callback after this one may store
     pruning.on_train_end()
     assert neurons(model) == 24
@@ -338,9 +339,17 @@ def test_every_scope_reaches_the_target(scope):
         assert pruning.report.widths == {"hidden0": (16, 8), "hidden1": (8, 4)}
 
 
+def normalized_model():
+    """A model of 14 neurons with a batch normalization behind every layer that can be pruned."""
+    hidden = [keras.layers.Conv2D(8, 3), keras.layers.Conv2D(6, 3)]
+    normalized = [each for layer in hidden for each in (layer, keras.layers.BatchNormalization())]
+    last = [keras.layers.Flatten(), keras.layers.Dense(3, activation="softmax")]
+    return compiled(keras.Sequential([keras.Input((6, 6, 2)), *normalized, *last]))
+
+
 @pytest.mark.parametrize("criterion", sorted(criteria.CRITERIA))
 def test_every_criterion_reaches_the_target(criterion):
-    model = conv_model()
+    model = normalized_model() if criterion == "bn_scale" else conv_model()
     pruning = callback(criterion=criterion, data=(IMAGES, LABELS), seed=0)
     drive(pruning, model, [0.5, 0.5])
     assert [done.after.neurons for done in pruning.rounds] == [11, 9]

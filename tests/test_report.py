@@ -10,8 +10,8 @@ from prune_keras.report import Report
 REPORT = Report(
     "net",
     Plan({"a": [0], "b": [1, 2]}, {"a": 4, "b": 3}),
-    Cost(2000, 800, 7),
-    Cost(500, 400, 3),
+    Cost(2000, 800, 7, 8000, 4000),
+    Cost(500, 400, 3, 2000, 3000),
     (Fixed("c", 10, "they are an output of the model"),),
 )
 
@@ -27,6 +27,8 @@ def test_text_holds_costs_shares_widths_and_reasons():
         "500",
         "25.0%",
         "50.0%",
+        "weight_bytes",
+        "75.0%",
         "│ a ",
         "25%",
         "c: 10 units are fixed: they are",
@@ -42,4 +44,4 @@ def test_text_leaves_out_unknown_flops():
 def test_json_gives_the_plan_back():
     stored = json.loads(REPORT.to_json())
     assert Plan(stored["plan"]["kept"], stored["plan"]["widths"]) == REPORT.plan
-    assert stored["after"] == {"params": 500, "flops": 400, "neurons": 3}
+    assert stored["after"] == vars(REPORT.after)

@@ -105,6 +105,31 @@ def test_round_to_keeps_multiples(graph):
     assert widths == {"a": 2, "b": 2}
 
 
+@pytest.mark.parametrize(
+    ("limits", "widths"),
+    [
+        ({"min_units": {"a": 3, "b*": 2}}, {"a": 3, "b": 2}),
+        ({"min_units": {"Dense": 2, "b": 3}}, {"a": 2, "b": 3}),
+        ({"max_layer_fraction": {"a": 0.25}}, {"a": 3, "b": 1}),
+        ({"max_layer_fraction": {"a": 0.25, "*": 0.5}}, {"a": 3, "b": 3}),
+        ({"round_to": {"a": 3, "Dense": 2}}, {"a": 4, "b": 2}),
+        ({"round_to": {"b": 4}}, {"a": 1, "b": 4}),
+    ],
+)
+def test_limits_by_pattern_and_type_hold_where_they_fit(graph, limits, widths):
+    scores = {"a": np.arange(4.0), "b": np.arange(6.0)}
+    assert select(graph, scores, fraction=0.99, **limits).new_widths == widths
+
+
+def test_a_coupled_family_keeps_a_multiple_of_what_each_of_its_layers_asks_for():
+    inputs = keras.Input((2,))
+    a, b = (keras.layers.Dense(13, name=name)(inputs) for name in "ab")
+    model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Add()([a, b])))
+    scores = {"a": np.arange(13.0), "b": np.arange(13.0)}
+    plan = select(trace(model), scores, fraction=0.9, round_to={"a": 2, "b": 3})
+    assert plan.new_widths == {"a": 6, "b": 6}
+
+
 @pytest.mark.parametrize("debias", ["none", "mean", "l2", "zscore", "rank"])
 @pytest.mark.parametrize("score", [0.1, 0.3, 0.7])
 def test_equal_scores_go_by_position_in_multiples_too(score, debias):
@@ -176,6 +201,9 @@ def test_numbers_agree_with_the_model_that_is_cut():
         ({"fraction": 0.5, "min_units": 0}, "min_units=0"),
         ({"fraction": 0.5, "round_to": 1.5}, "round_to=1.5"),
         ({"fraction": 0.5, "max_layer_fraction": 0}, "max_layer_fraction=0"),
+        ({"fraction": 0.5, "min_units": {"a": 0}}, r"min_units\['a'\]=0"),
+        ({"fraction": 0.5, "max_layer_fraction": {"a": 2.0}}, r"fraction\['a'\]=2.0"),
+        ({"fraction": 0.5, "round_to": {"Conv2D": 4}}, "'Conv2D' fits none of {'a': 'Dense', 'b'"),
         ({"fraction": 0.5, "exclude": "c"}, r"exclude='c', which fits none of \['a', 'b'\]"),
         ({"fraction": 0.5, "exclude": "*"}, "leaves none"),
         ({"target": {"params": 0.01}}, r"reachable. Received: target=\{'params': 0.01\}.*closest"),
@@ -211,6 +239,7 @@ def test_scores_must_fit(graph, scores, message):
         ({"max_layer_fraction": 0.5}, r"max_layer_fraction=0.5 \(without it: {.*}\)"),
         ({"exclude": "b"}, r"exclude=\('b',\) \(without it: {.*}\)"),
         ({"round_to": 2}, r"round_to=2 \(without it: {.*}\)"),
+        ({"min_units": {"b": 3}}, r"min_units={'b': 3} \(without it: {.*}\)"),
         ({"min_units": 2, "round_to": 2}, r"min_units=2 and round_to=2 \(without them: {.*}\)"),
     ],
 )
@@ -232,6 +261,22 @@ def test_an_unreachable_target_says_how_near_it_can_be_come_and_what_stands_in_t
 def test_a_limit_that_another_one_covers_is_not_in_the_way(graph):
     with pytest.raises(ValueError, match=r"In the way: round_to=4 \(without it"):
         select(graph, {"a": A, "b": B}, {"params": 0.01}, min_units=2, round_to=4)
+
+
+def test_a_target_that_the_order_of_the_scores_puts_out_of_reach_is_refused():
+    # c has the units of a, which go two at once, and those of b: once two of b are gone, two of a
+    # would leave too few in c.
+    inputs = keras.Input((2,))
+    a, b = keras.layers.Dense(4, name="a")(inputs), keras.layers.Dense(3, name="b")(inputs)
+    c = keras.layers.Dense(7, name="c")(inputs)
+    joined = keras.layers.Add()([keras.layers.Concatenate()([a, b]), c])
+    graph = trace(keras.Model(inputs, keras.layers.Dense(1)(joined)))
+    limits = {"round_to": {"a": 2}, "min_units": {"c": 4}, "debias": "none"}
+    scores = {"a": np.full(4, 2.0), "b": np.ones(3), "c": np.ones(7)}
+    with pytest.raises(ValueError, match=r"reachable in the order.*'neurons': 0.71"):
+        select(graph, scores, {"neurons": 0.6}, **limits)
+    scores["b"] += 9
+    assert select(graph, scores, {"neurons": 0.6}, **limits).new_widths == {"a": 2, "b": 2, "c": 4}
 
 
 def test_what_a_limit_costs_is_what_goes_without_it(graph):

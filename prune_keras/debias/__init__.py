@@ -29,6 +29,7 @@ from prune_keras.debias.functions import (
     sum,
     zscore,
 )
+from prune_keras.debias.sensitive import Curve, Sensitivity
 
 Debias = Callable[..., np.ndarray]
 DEBIASES: dict[str, Debias] = {
@@ -72,6 +73,9 @@ def get(identifier: Any) -> Debias:
 def _from_config(config: dict[str, Any]) -> Debias:
     if config.get("name") == "affine":
         return Affine({family: tuple(pair) for family, pair in config["families"].items()})
+    if config.get("name") == "sensitivity":
+        curves = {f: Curve(n, tuple(s), tuple(d)) for f, (n, s, d) in config["curves"].items()}
+        return Sensitivity(config["monitor"], config["mode"], config["start"], curves)
     return get(config.get("name"))
 
 
@@ -79,6 +83,10 @@ def serialize(debias: Debias) -> dict[str, Any]:
     """Return a config from which `get` makes the same debias."""
     if isinstance(debias, Affine):
         return {"name": "affine", "families": dict(debias.families)}
+    if isinstance(debias, Sensitivity):
+        curves = {f: [c.size, [*c.shares], [*c.drops]] for f, c in debias.curves.items()}
+        measured = {"monitor": debias.monitor, "mode": debias.mode, "start": debias.start}
+        return {"name": "sensitivity", **measured, "curves": curves}
     return {"name": debias.__name__}
 
 
@@ -113,7 +121,9 @@ def _takes_two(debias: Debias) -> bool:
 
 __all__ = [
     "Affine",
+    "Curve",
     "Saving",
+    "Sensitivity",
     "apply",
     "flops",
     "get",

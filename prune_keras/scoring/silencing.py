@@ -6,7 +6,7 @@ change, so that it is computed once a batch; each neuron costs one pass from the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -98,7 +98,7 @@ class _Tail:
         before = [(w.variable, ops.copy(w.variable.value)) for w in self.readers]
         try:
             for weight in self.readers:
-                weight.variable.assign(_silenced(weight, neuron))
+                weight.variable.assign(silenced(weight, [neuron]))
             return float(self.function(values, x, y, weights))
         finally:
             for variable, value in before:
@@ -109,13 +109,13 @@ def _reads(weight: Weight, family: Family) -> bool:
     return any(np.isin(weight.axes[axis], family.neurons).any() for axis in weight.reads)
 
 
-def _silenced(weight: Weight, neuron: int) -> Any:
-    """Return the weight with zeros where it reads a neuron."""
+def silenced(weight: Weight, neurons: Sequence[int]) -> Any:
+    """Return the weight with zeros where it reads one of some neurons."""
     value = ops.convert_to_tensor(weight.variable.value)
     for axis in weight.reads:
         shape = [1] * len(value.shape)
         shape[axis] = -1
-        kept = (weight.axes[axis] != neuron).reshape(shape)
+        kept = ~np.isin(weight.axes[axis], neurons).reshape(shape)
         value = value * ops.cast(ops.convert_to_tensor(kept), value.dtype)
     return value
 

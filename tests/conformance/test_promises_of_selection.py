@@ -15,15 +15,15 @@ TIMES = settings(max_examples=150)
 
 
 def chain(x):
-    for units in (7, 5, 6):
-        x = layers.Dense(units, activation="relu")(x)
+    for name, units in (("a1", 7), ("b1", 5), ("a2", 6)):
+        x = layers.Dense(units, activation="relu", name=name)(x)
     return x
 
 
 def residual(x):
     x = layers.Reshape((4, 4, 1))(x)
-    x = layers.Conv2D(6, 3, padding="same")(x)
-    y = layers.Conv2D(5, 3, padding="same", activation="relu")(x)
+    x = layers.Conv2D(6, 3, padding="same", name="a1")(x)
+    y = layers.Conv2D(5, 3, padding="same", activation="relu", name="a2")(x)
     x = layers.Add()([x, layers.Conv2D(6, 3, padding="same")(y)])
     y = layers.Conv2D(8, 3, strides=2, padding="same")(x)
     x = layers.Add()([y, ops.pad(x[:, ::2, ::2], [[0, 0], [0, 0], [0, 0], [1, 1]])])
@@ -31,7 +31,7 @@ def residual(x):
 
 
 def joined(x):
-    a, b = layers.Dense(6)(x), layers.Dense(4)(x)
+    a, b = layers.Dense(6, name="a1")(x), layers.Dense(4)(x)
     return layers.Dense(5)(layers.Concatenate()([a, layers.Multiply()([b, layers.Dense(4)(x)])]))
 
 
@@ -55,6 +55,13 @@ TARGETS = st.dictionaries(
 )
 FRACTIONS = st.sampled_from((0.1, 0.3, 0.5, 0.9))
 SCOPES = st.sampled_from(("global", "uniform", "layerwise"))
+
+
+def by_layer(numbers):
+    """Numbers by a pattern of paths, and by a type of layer; every network has both."""
+    return st.fixed_dictionaries({name: st.sampled_from(numbers) for name in ("a*", "Dense")})
+
+
 REQUESTS = st.fixed_dictionaries(
     {
         "make": st.sampled_from((chain, residual, joined)),
@@ -63,9 +70,9 @@ REQUESTS = st.fixed_dictionaries(
         "debias": st.sampled_from(sorted(DEBIASES)),
         "target": st.none() | TARGETS,
         "fraction": st.none() | FRACTIONS,
-        "min_units": st.integers(1, 3),
-        "max_layer_fraction": st.sampled_from((1.0, 0.7, 0.5)),
-        "round_to": st.sampled_from((1, 1, 2, 3, 4)),
+        "min_units": st.integers(1, 3) | by_layer((1, 2, 3)),
+        "max_layer_fraction": by_layer((1.0, 0.7, 0.5)) | st.sampled_from((1.0, 0.7, 0.5)),
+        "round_to": st.sampled_from((1, 1, 2, 3, 4)) | by_layer((1, 2, 3)),
         "skip": st.booleans(),
     }
 )
@@ -107,9 +114,23 @@ class Case:
             kept = np.isin(family.neurons, first[self.plan.kept[family.paths[0]]])
             yield family, scores, kept
 
+    def numbers(self, limit, path):
+        """Return the numbers of a limit that hold for a layer, 1 among them."""
+        value = self.request[limit]
+        if not isinstance(value, dict):
+            return [1, value]
+        dense = isinstance(self.graph.producers[path].layer, layers.Dense)
+        fits = {"a*": path.startswith("a"), "Dense": dense}
+        return [1, *(number for name, number in value.items() if fits[name])]
+
     def floor(self, path):
-        share = np.ceil((1 - self.request["max_layer_fraction"]) * self.widths[path] - 1e-9)
-        return max(self.request["min_units"], share)
+        lost = min(self.numbers("max_layer_fraction", path))
+        share = np.ceil((1 - lost) * self.widths[path] - 1e-9)
+        return max(*self.numbers("min_units", path), share)
+
+    def step(self, family):
+        """Return of how many neurons a family keeps a multiple."""
+        return np.lcm.reduce([n for path in family.paths for n in self.numbers("round_to", path)])
 
     def must_keep(self, family, count):
         """Tell whether a limit forbids to take so many more neurons of a family."""
@@ -126,7 +147,7 @@ def test_limits_hold_and_the_same_request_gives_the_same_plan(request, scope):
         assert width == case.widths[path] or width >= case.floor(path)
         assert path not in case.exclude or width == case.widths[path]
     for family, _, kept in case.families():
-        assert kept.all() or kept.sum() % case.request["round_to"] == 0, family.name
+        assert kept.all() or kept.sum() % case.step(family) == 0, family.name
 
 
 @TIMES
@@ -162,10 +183,10 @@ def test_budgets_are_met_and_not_overshot_by_more_than_a_step(request, target, s
 
     assert met(case.graph.costs.at(sizes))
     one_step_back = []
-    for number, (_, _, kept) in enumerate(case.families()):
+    for number, (family, _, kept) in enumerate(case.families()):
         if not kept.all():
             fuller = sizes.copy()
-            fuller[number] = min(kept.sum() + request["round_to"], len(kept))
+            fuller[number] = min(kept.sum() + case.step(family), len(kept))
             one_step_back.append(met(case.graph.costs.at(fuller)))
     assert not all(one_step_back)
 

@@ -1,0 +1,75 @@
+"""Write the tables of results/scores/README.md from what the other scripts on scores measured.
+
+python benchmarks/score_tables.py
+"""
+
+import subjects
+
+README = subjects.RESULTS / "README.md"
+DEBIASES = ("none", "mean", "median", "l2", "zscore", "minmax", "rank", "flops", "params", "affine")
+SHOWN = ("none", "sum", "mean", "max", "median", "l2", "zscore", "minmax", "rank", "robust")
+REPAIRS = ("none", "bias", "weights")
+SHARES = ("0.9", "0.7", "0.5")
+
+
+def main():
+    tables = {"imbalance": imbalance(), "agreement": agreement(), "first cut": first_cut()}
+    tables["diversity"] = diversity()
+    text = README.read_text(encoding="utf-8")
+    for name, table in tables.items():
+        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n\n{table}\n\n{end}{rest.split(end)[1]}"
+    README.write_text(text, encoding="utf-8")
+
+
+def imbalance():
+    rows = subjects.read(subjects.RESULTS / "imbalance.csv")
+    lines = [[r["network"], r["criterion"], *(percent(r[by], 0) for by in SHOWN)] for r in rows]
+    return markdown(["network", "criterion", *SHOWN], lines)
+
+
+def agreement():
+    rows, lines = subjects.read(subjects.RESULTS / "agreement.csv"), {}
+    for r in rows:
+        line = lines.setdefault((r["network"], r["criterion"]), {"within": r["within"]})
+        line[r["debias"]] = r["global"]
+    columns = ["within", *DEBIASES]
+    lines = [[*key, *(f"{float(held[c]):.2f}" for c in columns)] for key, held in lines.items()]
+    return markdown(["network", "criterion", *columns], lines)
+
+
+def first_cut():
+    rows, cells = subjects.read(subjects.RESULTS / "first_cut.csv"), {}
+    for r in rows:
+        line = cells.setdefault((r["network"], r["criterion"], r["debias"]), {})
+        line.setdefault((r["flops"], r["repair"]), []).append(float(r["accuracy"]))
+    columns = [(share, repair) for share in SHARES for repair in REPAIRS]
+    lines = [
+        [*key, *(percent(sum(held[c]) / len(held[c]), 1) for c in columns)]
+        for key, held in cells.items()
+    ]
+    heads = [f"{percent(share, 0)}, {repair}" for share, repair in columns]
+    return markdown(["network", "criterion", "debias", *heads], lines)
+
+
+def diversity():
+    rows, cells = subjects.read(subjects.RESULTS / "diversity.csv"), {}
+    for r in rows:
+        cells.setdefault((r["layer"], r["way"], r["repair"]), {})[r["kept"]] = r["accuracy"]
+    kept = list(dict.fromkeys(r["kept"] for r in rows))
+    lines = [[*key, *(percent(held[k], 1) for k in kept)] for key, held in cells.items()]
+    return markdown(["layer", "way", "repair", *(f"{percent(k, 0)} kept" for k in kept)], lines)
+
+
+def percent(share, digits):
+    return f"{100 * float(share):.{digits}f}"
+
+
+def markdown(heads, lines):
+    rows = [heads, ["---"] * len(heads), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Arguments of `ProgressivePruning`: each in its range, and none that another one rules out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prune_keras.limits import (
+    check_count,
+    check_number,
+    check_request,
+    check_share,
+    split_target,
+)
+
+FRACTION = 0.1
+
+
+def check_arguments(given: Any) -> None:
+    """Raise a ValueError unless the arguments of a `ProgressivePruning` make sense."""
+    shares, most = split_target(given.target)
+    check_request(shares, given.fraction)
+    check_share("fraction", given.fraction)
+    check_share("min_fraction", given.min_fraction)
+    if shares is None and most is None and given.max_drop is None and given.floor is None:
+        raise ValueError(
+            "Pruning must know where to stop. Received: target=None, max_drop=None, "
+            'floor=None. Give target={"flops": 0.5}, max_drop=0.01, or both.'
+        )
+    for name in ("epochs_per_round", "recalibration_steps", "latency_batch_size"):
+        check_count(name, getattr(given, name))
+    _check_judgement(given)
+    _check_schedule(given, shares)
+    if given.max_epochs_per_round is not None:
+        _check_most(given.max_epochs_per_round, given.epochs_per_round)
+    if given.batches_per_round is not None:
+        _check_batches(given)
+
+
+def check_batches(every: int | None, steps: int | None) -> None:
+    """Raise a ValueError if a round would be longer than an epoch of so many batches."""
+    if every is not None and steps is not None and every > steps:
+        raise ValueError(
+            "`batches_per_round` must fit into an epoch. Received: "
+            f"batches_per_round={every}, while an epoch has {steps} batches. "
+            "Use epochs_per_round, whose rounds are whole epochs."
+        )
+
+
+def _check_judgement(given: Any) -> None:
+    for name in ("max_drop", "floor", "baseline"):
+        check_number(name, getattr(given, name))
+    if given.max_drop is not None and given.max_drop < 0:
+        raise ValueError(f"`max_drop` must be at least 0. Received: max_drop={given.max_drop}.")
+    if given.mode not in ("auto", "min", "max"):
+        raise ValueError(
+            f"`mode` must be one of ('auto', 'min', 'max'). Received: mode={given.mode!r}."
+        )
+
+
+def _check_schedule(given: Any, shares: Any) -> None:
+    if given.schedule is None:
+        return
+    if not callable(given.schedule):
+        raise ValueError(
+            "`schedule` must be a function of a round and a target share. Received: "
+            f"schedule={given.schedule!r}. Take one of prune_keras.schedules."
+        )
+    if shares is None:
+        raise ValueError(
+            "A schedule needs a target of shares to lead to. Received: "
+            f"schedule={given.schedule!r}, target={given.target!r}. "
+            'Give target={"flops": 0.5}, or fraction= instead of the schedule.'
+        )
+    if given.fraction != FRACTION:
+        raise ValueError(
+            "Rounds go by a schedule or by a fraction. Received: "
+            f"schedule={given.schedule!r}, fraction={given.fraction}. Leave one of them out."
+        )
+
+
+def _check_most(most: int, least: int) -> None:
+    check_count("max_epochs_per_round", most)
+    if most < least:
+        raise ValueError(
+            "`max_epochs_per_round` must be at least epochs_per_round. Received: "
+            f"max_epochs_per_round={most}, epochs_per_round={least}."
+        )
+
+
+def _check_batches(given: Any) -> None:
+    check_count("batches_per_round", given.batches_per_round)
+    if given.epochs_per_round != 1 or given.max_epochs_per_round is not None:
+        raise ValueError(
+            "Rounds are counted in batches or in epochs. Received: "
+            f"batches_per_round={given.batches_per_round}, "
+            f"epochs_per_round={given.epochs_per_round}, "
+            f"max_epochs_per_round={given.max_epochs_per_round}. Leave one of them out."
+        )

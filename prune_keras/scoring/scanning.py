@@ -1,0 +1,130 @@
+"""A scan of sensitivity: the metric of a model, against the share cut of one family at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from prune_keras import _keras, criteria
+from prune_keras.data import check_data
+from prune_keras.debias import Curve, Sensitivity
+from prune_keras.graph import Family, Graph
+from prune_keras.limits import check_share
+from prune_keras.plan import Plan
+from prune_keras.scoring import score_graph
+from prune_keras.scoring.silencing import silenced
+from prune_keras.selection import combine_members
+from prune_keras.surgery import shrink
+from prune_keras.tracing import trace
+
+
+def sensitivity(
+    model: Any,
+    data: Any,
+    criterion: Any = "l2",
+    shares: Sequence[float] = (0.1, 0.3, 0.5, 0.7),
+    monitor: str = "accuracy",
+    combine: str = "mean",
+    seed: int | None = None,
+) -> Sensitivity:
+    """Measure how the metric falls with the share that is cut of one family at a time.
+
+    The neurons of lowest score are silenced in a copy of the model, which is evaluated once for
+    each family and share. What comes back is a debias: with it, one global ranking cuts every layer
+    by the ratio at which its own metric has fallen as far as that of all others.
+
+    Args:
+        model: a built functional or Sequential model, compiled; it is not changed.
+        data: `(inputs, targets)`, with `sample_weights` or without, or a dataset of such batches,
+            that is neither trained on nor used for the last test.
+        criterion: the criterion that neurons go by; data-driven ones look at the same data.
+            Defaults to `"l2"`.
+        shares: what to cut of a family, rising, each in (0, 1); at least one neuron is cut, and of
+            several one stays. Defaults to `(0.1, 0.3, 0.5, 0.7)`.
+        monitor: name of what `evaluate` returns. Defaults to `"accuracy"`.
+        combine: one of `{"mean", "sum", "max", "min"}`. Defaults to `"mean"`.
+        seed: seed of what the criterion draws.
+
+    Returns:
+        A `prune_keras.debias.Sensitivity` for this model, and for the thinner ones it becomes.
+
+    Raises:
+        ValueError: if an argument is out of range, the model is not compiled, or it has no such
+            metric.
+
+    Example:
+
+    >>> import keras, numpy as np, prune_keras
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(8, name="a"), keras.layers.Dense(2)]
+    ... )
+    >>> model.compile("sgd", "mse")
+    >>> data = (np.random.rand(16, 4), np.random.rand(16, 2))
+    >>> table = prune_keras.sensitivity(model, data, shares=(0.25, 0.5), monitor="loss")
+    >>> [(row["family"], row["share"]) for row in table.rows()]
+    [('a', 0.25), ('a', 0.5)]
+    >>> thin, report = prune_keras.prune(model, target={"params": 0.5}, debias=table)
+    """
+    _check(model, shares)
+    check_data(data, _keras.function_of(model).inputs, 1)
+    widths = trace(model).widths
+    twin = shrink(model, Plan.everything(widths))
+    graph = trace(twin)
+    scores = score_graph(twin, graph, criteria.get(criterion), data, seed)
+    start = _measure(twin, data, monitor)
+    mode = _keras.direction(twin, monitor)
+    sign = 1 if mode == "max" else -1
+    curves = {}
+    for family, values in zip(graph.families, combine_members(graph, scores, combine), strict=True):
+        order = family.neurons[np.argsort(values, kind="stable")]
+        counts = sorted({_count(share, family) for share in shares})
+        found = [_without(twin, graph, order[:count], data, monitor) for count in counts]
+        curves[family.name] = Curve(
+            family.size,
+            tuple(count / family.size for count in counts),
+            tuple(sign * (start - metric) for metric in found),
+        )
+    return Sensitivity(monitor, mode, start, curves)
+
+
+def _check(model: Any, shares: Sequence[float]) -> None:
+    for share in shares:
+        check_share("shares", share)
+    if not shares or list(shares) != sorted(set(shares)):
+        raise ValueError(f"`shares` must be rising. Received: shares={tuple(shares)}.")
+    if not getattr(model, "compiled", False):
+        raise ValueError(
+            "A sensitivity is measured by the model's metrics. Received: a model that is not "
+            "compiled. Call model.compile(optimizer, loss, metrics) first."
+        )
+
+
+def _count(share: float, family: Family) -> int:
+    return max(1, min(round(share * family.size), family.size - 1))
+
+
+def _without(twin: Any, graph: Graph, neurons: Any, data: Any, monitor: str) -> float:
+    """Return the metric with some neurons silenced; the weights are as before afterwards."""
+    reading = [w for w in graph.weights if any(np.isin(w.axes[a], neurons).any() for a in w.reads)]
+    before = [ops.copy(weight.variable.value) for weight in reading]
+    for weight in reading:
+        weight.variable.assign(silenced(weight, neurons))
+    metric = _measure(twin, data, monitor)
+    for weight, value in zip(reading, before, strict=True):
+        weight.variable.assign(value)
+    return metric
+
+
+def _measure(twin: Any, data: Any, monitor: str) -> float:
+    parts = data if isinstance(data, tuple) else (data,)
+    x, y, weights = (*parts, None, None)[:3]
+    logs = twin.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True)
+    if monitor not in logs:
+        raise ValueError(
+            f"`monitor` must be a metric of the model. Received: monitor={monitor!r}, while it has "
+            f"{sorted(logs)}. Choose one of these, or compile the model with it."
+        )
+    return float(logs[monitor])
