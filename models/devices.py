@@ -1,0 +1,27 @@
+"""Several devices at once: every batch is split among them."""
+
+import contextlib
+
+
+def scope(count=1):
+    """Return a context in which models are built, trained and pruned on several devices.
+
+    Args:
+        count: number of GPUs, or where there is none, of logical CPU devices, which must have been
+            set up before. One device needs no context.
+
+    Raises:
+        ValueError: if there are fewer devices.
+    """
+    if count == 1:
+        return contextlib.nullcontext()
+    import tensorflow as tf
+
+    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    there = [device.name for device in tf.config.list_logical_devices(kind)]
+    if not 1 <= count <= len(there):
+        raise ValueError(
+            f"There must be as many devices as are asked for. Received: devices={count}, while "
+            f"TensorFlow sees {len(there)} of kind {kind}. Ask for fewer."
+        )
+    return tf.distribute.MirroredStrategy(there[:count]).scope()
