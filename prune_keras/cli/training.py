@@ -163,7 +163,7 @@ def cats_vs_dogs(
     max_epochs_per_round: Annotated[
         int | None, typer.Option(help="Epochs that a round may take to come back within max-drop.")
     ] = None,
-    head_epochs: Annotated[int, typer.Option(help="Epochs of the new head alone.")] = 1,
+    head_epochs: Annotated[int, typer.Option(help="Epochs of the new head alone.")] = 15,
     dense_epochs: Annotated[
         int | None, typer.Option(help="Epochs of the whole network before any cut.")
     ] = None,
