@@ -1,4 +1,4 @@
-"""Commands for a model in a file: `prune` and `inspect`."""
+"""Commands for a model in a file: `prune`, `inspect` and `invert`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -72,3 +72,34 @@ def inspect(model: ModelFile, input_shape: InputShape = None):
 
     network = read_model(model)
     console.show_graph(network, prune_keras.trace(network, parse_shape(input_shape)))
+
+
+@command
+def invert(
+    model: ModelFile,
+    image: Annotated[Path, typer.Argument(help="An image file.", metavar="IMAGE")],
+    layer: Annotated[str, typer.Option(help="Name of a layer, or its path in the model.")],
+    keep: Annotated[
+        Path | None, typer.Option(help="The plan.json of a run that began with this model.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Steps of gradient descent.")] = 400,
+    variation: Annotated[float, typer.Option(help="Weight of the total variation.")] = 0.1,
+    seed: Seed = 0,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Picture to write; the errors go beside it.")
+    ] = Path("inversion.png"),
+):
+    """Reconstruct an image from a layer's feature maps: all, the kept ones, as many random ones."""
+    from prune_keras.models import inversion, precision, records
+    from prune_keras.models.networks import read_model
+    from prune_keras.plan import Plan
+
+    network = precision.convert(read_model(model), "float32")
+    plan = None if keep is None else Plan.load(keep)
+    pixels = inversion.read_image(image, network)
+    found = inversion.invert(network, pixels, layer, plan, steps, variation, seed=seed)
+    inversion.draw(pixels, found, output)
+    rows = [inversion.errors(reconstruction) for reconstruction in found]
+    records.write_table(output.with_suffix(".csv"), rows)
+    console.show_table(f"What {layer} tells of {image.name}", rows)
+    console.say(f"Wrote {output}")
