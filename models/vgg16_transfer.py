@@ -63,7 +63,7 @@ def settings(image_size=128, seed=0, precision=None, epochs=12, pruning=None, **
         "epochs": epochs,
         "fine_tune_epochs": epochs // 4,
         "learning_rate": 1e-4,
-        "pruning": PRUNING | {k: v for k, v in (pruning or {}).items() if v is not None},
+        "pruning": PRUNING | (pruning or {}),
         "verbose": 2,
     }
     return Settings(**chosen | {k: v for k, v in changes.items() if v is not None})
@@ -135,11 +135,12 @@ def run(
     Raises:
         ValueError: if photos or weights are not there, with what to get.
     """
-    chosen, output = settings(**changes), Path(output)
-    size = changes.get("image_size", 128)
+    size, network, output = changes.get("image_size", 128), network or {}, Path(output)
+    name = ", ".join([f"vgg16 {size}x{size}", *(f"{k}={v}" for k, v in network.items())])
+    chosen = settings(model=name, **changes)
 
     def transferred():
-        model = build(size, weights=weights, precision=chosen.precision, **(network or {}))
+        model = build(size, weights=weights, precision=chosen.precision, **network)
         return train_head(model, photos, chosen, head_epochs, output / "head.csv")
 
     photos = load_data(data, size)

@@ -1,4 +1,4 @@
-"""Commands that train: `demo`, `cifar10` and `cats-vs-dogs`."""
+"""Commands that train a network for small images: `demo` and `cifar10`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -112,101 +112,5 @@ def cifar10(
         baseline=baseline,
         pruning=pruning,
         verbose=2,
-    )
-    console.show_run(result, output)
-
-
-@command
-def cats_vs_dogs(
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder with train/, validation/ and test/, each with cats/ and dogs/, or with "
-            "Kaggle's cat.0.jpg and dog.0.jpg. Defaults to cats_vs_dogs in $PRUNE_KERAS_DATA."
-        ),
-    ] = None,
-    weights: Annotated[
-        str, typer.Option(help="imagenet, which Keras downloads, or an .h5 file.")
-    ] = "imagenet",
-    image_size: Annotated[int, typer.Option(help="Height and width of the photos.")] = 128,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            help="float32, mixed_bfloat16 or mixed_float16. Defaults to the fastest that this "
-            "machine does well."
-        ),
-    ] = None,
-    flat: Annotated[
-        bool, typer.Option("--flat", help="Convolutions in one graph, not as a nested model.")
-    ] = False,
-    head: Annotated[str, typer.Option(help="flatten, average or max.")] = "flatten",
-    outputs: Annotated[int, typer.Option(help="1, a sigmoid, or 2, a softmax.")] = 1,
-    batch_norm: Annotated[
-        bool, typer.Option("--batch-norm", help="Normalize the hidden Dense layer.")
-    ] = False,
-    width: Annotated[
-        float, typer.Option(help="Share of VGG-16's filters; less than 1 for --weights none.")
-    ] = 1.0,
-    seed: Seed = 0,
-    criterion: Annotated[str | None, typer.Option(help="See prune_keras.criteria.")] = None,
-    debias: Annotated[str | None, typer.Option(help="See prune_keras.debias.")] = None,
-    fuse: Annotated[str | None, typer.Option(help="weights, bias or none.")] = None,
-    scope: Annotated[str | None, typer.Option(help="global, layerwise or uniform.")] = None,
-    target: Targets = None,
-    max_drop: MaxDrop = 0.01,
-    fraction: Annotated[
-        float | None, typer.Option(help="Share of the neurons that one round removes.")
-    ] = None,
-    round_to: Annotated[
-        int | None, typer.Option(help="Keep a multiple of this many filters.")
-    ] = None,
-    max_epochs_per_round: Annotated[
-        int | None, typer.Option(help="Epochs that a round may take to come back within max-drop.")
-    ] = None,
-    head_epochs: Annotated[int, typer.Option(help="Epochs of the new head alone.")] = 15,
-    dense_epochs: Annotated[
-        int | None, typer.Option(help="Epochs of the whole network before any cut.")
-    ] = None,
-    epochs: Annotated[int, typer.Option(help="Epochs with pruning, then fine-tuning.")] = 12,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Where the epochs with pruning start.")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Photos a batch.")] = None,
-    devices: Annotated[int, typer.Option(help="Devices that share each batch.")] = 1,
-    baseline: Annotated[
-        bool, typer.Option("--baseline", help="Also train the dense network for as long.")
-    ] = False,
-    measure: Annotated[
-        bool, typer.Option(help="Measure latency and memory before and after.")
-    ] = True,
-    output: Output = Path("prune-keras-cats-vs-dogs"),
-):
-    """Transfer VGG-16 to cats and dogs, prune it while it is fine-tuned, export it.
-
-    What lies in the output folder already, made with the same options, is not made again.
-    """
-    from prune_keras.models import vgg16_transfer
-
-    pruning = {"criterion": criterion, "debias": debias, "fuse": fuse, "scope": scope}
-    pruning |= {"fraction": fraction, "round_to": round_to, "target": parse_targets(target)}
-    pruning |= {"max_drop": max_drop, "max_epochs_per_round": max_epochs_per_round}
-    network = {"nested": not flat, "head": head, "outputs": outputs}
-    result = vgg16_transfer.run(
-        output,
-        data=data,
-        weights=None if weights == "none" else weights,
-        devices=devices,
-        head_epochs=head_epochs,
-        network=network | {"batch_norm": batch_norm, "width": width},
-        measure=measure,
-        image_size=image_size,
-        precision=precision,
-        seed=seed,
-        epochs=epochs,
-        dense_epochs=dense_epochs,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        baseline=baseline,
-        pruning=pruning,
     )
     console.show_run(result, output)
