@@ -36,7 +36,9 @@ def run(output, flops=0.4, ways=None, pruning=None, **arguments):
     Raises:
         ValueError: if there is no such way.
     """
-    output, rows, rounds = Path(output), [], []
+    output = Path(output)
+    rows: list[dict] = []
+    rounds: list[dict] = []
     for name in _known(ways or WAYS):
         folder = output / name.replace(", ", "-")
         _share_dense(output, folder)
@@ -71,7 +73,7 @@ def _share_dense(output, folder):
 def _kept(folder):
     """Return which share of the units of convolutions and of Dense layers is left."""
     widths = records.read_table(folder / "widths.csv")
-    parts = {"convolutions": [], "dense": []}
+    parts: dict[str, list] = {"convolutions": [], "dense": []}
     for row in widths:
         parts["convolutions" if "conv" in row["layer"] else "dense"].append(row)
     return {

@@ -100,11 +100,12 @@ class Augmented(Batches):
 
 def batches(data, settings, seed):
     """Return the training images of `data`, augmented as `prune_keras.models.settings` says."""
-    chosen = {name: getattr(settings, name) for name in ("batch_size", "flip", "shift")}
+    images, labels = data.train
+    plain = {"batch_size": settings.batch_size, "flip": settings.flip, "shift": settings.shift}
     if not (settings.rotate or settings.zoom):
-        return Batches(*data.train, **chosen, seed=seed)
+        return Batches(images, labels, **plain, seed=seed)
     turned = {"rotate": settings.rotate, "zoom": settings.zoom}
-    return Augmented(*data.train, **chosen, **turned, seed=seed)
+    return Augmented(images, labels, **plain, **turned, seed=seed)
 
 
 def split(x_train, y_train, x_test, y_test, seed=0):

@@ -80,7 +80,8 @@ def _images(folder):
 
 def _split(paths, seed):
     """Deal the files of the flat layout out to the three parts, class by class."""
-    random, files = np.random.default_rng(seed), {}
+    random = np.random.default_rng(seed)
+    files: dict[tuple[str, str], list] = {}
     for name in CLASSES:
         of_class = [path for path in paths if f"{path.name[:3]}s" == name]
         order = [of_class[i] for i in random.permutation(len(of_class))]

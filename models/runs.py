@@ -13,14 +13,18 @@ import keras
 
 import prune_keras
 from prune_keras.callbacks import ProgressivePruning
-from prune_keras.models import pairing, precision, records
+from prune_keras.models import devices, pairing, precision, records
 from prune_keras.models.images import batches
 from prune_keras.models.settings import Settings, compile_model
 
 __all__ = ["Result", "Settings", "accuracy", "compile_model", "fit", "run"]
 
 DENSE = ("model", "seed", "optimizer", "dense_epochs", "dense_learning_rate")
-NOT_PRUNED = ("verbose", "baseline")  # settings that change nothing in the pruned network
+NOT_PRUNED = (
+    "verbose",
+    "baseline",
+    "devices",
+)  # settings that change nothing in the pruned network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +115,9 @@ def _dense(build, data, settings, path):
     if path.exists():
         return path
     keras.utils.set_random_seed(settings.seed)
-    model = precision.convert(build(), settings.precision)
+    model = build()
+    with devices.scope(settings.devices):
+        precision.convert(model, settings.precision)
     recorder = records.Recorder("dense", _log_of(path))
     if settings.dense_epochs:
         images = batches(data, settings, settings.seed)
@@ -150,7 +156,8 @@ def _prune(dense, data, settings, path):
         recorder.phase = "fine-tune"
         fit(model, images, data, settings, settings.epochs, [recorder], first=cut)
     if accuracy(model, data.validation, settings) < reached:
-        model.set_weights(weights)
+        with devices.scope(settings.devices):
+            model.set_weights(weights)
     return prune_keras.export(model, path)
 
 
@@ -167,8 +174,10 @@ def _callback(start, data, settings):
 
 def _load(path, settings):
     """Return the network of a file, compiled to be evaluated."""
-    model = keras.models.load_model(path, compile=False)
-    return compile_model(precision.convert(model, settings.precision), settings, 0.0, 1)
+    with devices.scope(settings.devices):
+        model = keras.models.load_model(path, compile=False)
+        precision.convert(model, settings.precision)
+    return compile_model(model, settings, 0.0, 1)
 
 
 def _log_of(path):

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from prune_keras.models import precision
+from prune_keras.models import devices, precision
 
 OPTIMIZERS = ("adam", "sgd")
 
@@ -33,6 +33,7 @@ class Settings:
         learning_rate: where they start.
         baseline: whether the dense network also trains on for `epochs` epochs, to compare.
         pruning: arguments of `ProgressivePruning`.
+        devices: number of devices that share each batch; see `prune_keras.models.devices`.
         verbose: 0 for silence, 1 for a line a round, 2 for a line an epoch, too.
     """
 
@@ -54,6 +55,7 @@ class Settings:
     learning_rate: float = 3e-4
     baseline: bool = False
     pruning: dict[str, Any] = dataclasses.field(default_factory=dict)
+    devices: int = 1
     verbose: int = 1
 
     def __post_init__(self):
@@ -73,11 +75,14 @@ class Settings:
 def compile_model(model, settings, learning_rate, steps):
     """Compile for classification, with a learning rate that reaches zero after `steps` batches."""
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, max(steps, 1))
-    if settings.optimizer == "adam":
-        optimizer = keras.optimizers.Adam(schedule)
-    else:
-        optimizer = keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    model.compile(optimizer, _loss(model), metrics=["accuracy"])
+    with devices.scope(settings.devices):
+        if settings.optimizer == "adam":
+            optimizer = keras.optimizers.Adam(schedule)
+        else:
+            optimizer = keras.optimizers.SGD(
+                schedule, momentum=0.9, nesterov=True, weight_decay=5e-4
+            )
+        model.compile(optimizer, _loss(model), metrics=["accuracy"])
     return model
 
 

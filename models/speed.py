@@ -36,7 +36,7 @@ def compare(files, turns=3):
         resident memory over what the process held when the network was loaded, `None` where the
         system does not tell.
     """
-    measured = {name: [] for name in files}
+    measured: dict[str, list] = {name: [] for name in files}
     for _ in range(turns):
         for name, file in files.items():
             measured[name].append(_in_fresh_process(file))
@@ -97,7 +97,8 @@ def _measure(file):
 def _latency(model, images):
     """Return the median of the milliseconds that one batch takes, after one that compiles."""
     model.predict_on_batch(images)
-    begun, took = time.perf_counter(), []
+    begun = time.perf_counter()
+    took: list[float] = []
     while len(took) < REPEATS or time.perf_counter() - begun < SECONDS:
         mark = time.perf_counter()
         model.predict_on_batch(images)

@@ -89,10 +89,17 @@ def cats_vs_dogs(
     """
     from prune_keras.models import vgg16_transfer
 
-    pruning = {"criterion": criterion, "debias": debias, "fuse": fuse, "scope": scope}
-    pruning |= {"fraction": fraction, "round_to": round_to, "target": parse_targets(target)}
-    pruning |= {"max_drop": max_drop, "max_epochs_per_round": max_epochs_per_round}
-    pruning = {name: value for name, value in pruning.items() if value is not None}
+    pruning = _given(
+        criterion=criterion,
+        debias=debias,
+        fuse=fuse,
+        scope=scope,
+        target=parse_targets(target),
+        max_drop=max_drop,
+        fraction=fraction,
+        round_to=round_to,
+        max_epochs_per_round=max_epochs_per_round,
+    )
     if fuse == "none":
         pruning["fuse"] = None
     network = {"nested": not flat, "head": head, "outputs": outputs}
@@ -140,12 +147,11 @@ def compare(
     """Compare ways to prune VGG-16 for cats and dogs, at equal epochs and equal FLOPs."""
     from prune_keras.models import comparison
 
-    limits = {"fraction": fraction, "round_to": round_to}
     rows = comparison.run(
         output,
         flops=flops,
         ways=way,
-        pruning={name: value for name, value in limits.items() if value is not None},
+        pruning=_given(fraction=fraction, round_to=round_to),
         data=data,
         weights=None if weights == "none" else weights,
         network={"width": width},
@@ -160,3 +166,8 @@ def compare(
     columns = ("way", "val_accuracy", "test_accuracy", "params", "flops")
     console.show_table("At equal epochs", [{name: row[name] for name in columns} for row in rows])
     console.say(f"Tables and pictures: {output}")
+
+
+def _given(**options):
+    """Return the options that were given; the others keep the defaults of the run."""
+    return {name: value for name, value in options.items() if value is not None}
