@@ -2,7 +2,7 @@
 
 Two layouts are read: `train/`, `validation/` and `test/` with `cats/` and `dogs/` in each, and the
 flat one of Kaggle, `cat.0.jpg` and `dog.0.jpg` in one folder or in its `train/`, of which a tenth
-each is kept for validation and test.
+each is kept for validation and test. Keras reads them with TensorFlow, on every backend.
 """
 
 import os

@@ -13,6 +13,8 @@ from test_cli import call, succeed
 import prune_keras
 from prune_keras.models import photos, runs, vgg16, vgg16_transfer
 
+pytest.importorskip("tensorflow")  # with which Keras reads folders of images
+
 RANDOM = np.random.default_rng(0)
 SMALL = {"image_size": 32, "width": 0.125, "units": 32}
 
@@ -171,3 +173,24 @@ def test_the_command_names_what_is_missing(tmp_path, monkeypatch):
     result = call("cats-vs-dogs", "--data", data, "--weights", tmp_path / "missing.h5",
                   "--output", tmp_path / "out")  # fmt: skip
     assert result.exit_code == 2 and "missing.h5" in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_real_photos_lose_half_the_flops_and_the_files_predict_the_same(real_data, tmp_path):
+    """A short run at 64x64; docs and results have the long one."""
+    weights = real_data / "vgg16_notop.h5"
+    succeed("cats-vs-dogs", "--data", real_data / "cats_vs_dogs", "--weights", weights,
+            "--image-size", 64, "--dense-epochs", 2, "--epochs", 3, "--target", "flops=0.5",
+            "--max-drop", 0.05, "--no-measure", "--output", tmp_path)  # fmt: skip
+    with open(tmp_path / "results.csv", newline="") as file:
+        dense, pruned = csv.DictReader(file)
+    assert int(pruned["flops"]) < 0.75 * int(dense["flops"])
+    assert float(pruned["val_accuracy"]) >= float(dense["val_accuracy"]) - 0.05
+    assert float(pruned["test_accuracy"]) > 0.65
+    pixels = photos.load_data(real_data / "cats_vs_dogs", 64).test[0][:100]
+    one, other = (
+        keras.models.load_model(tmp_path / f"pruned.{s}", compile=False).predict(pixels, verbose=0)
+        for s in ("h5", "keras")
+    )
+    np.testing.assert_allclose(one, other, atol=1e-2)
