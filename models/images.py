@@ -75,6 +75,39 @@ class Batches(keras.utils.PyDataset):
         return np.stack([self.images[i, y : y + height, x : x + width] for i, (y, x) in pairs])
 
 
+class Augmented(Batches):
+    """Batches of images that are also turned and zoomed, by Keras' layers.
+
+    Args:
+        rotate: by which share of a full turn at most; see `keras.layers.RandomRotation`.
+        zoom: by which share at most, in or out; see `keras.layers.RandomZoom`.
+        **arguments: those of `Batches`.
+    """
+
+    def __init__(self, images, labels, *, rotate, zoom, seed=0, **arguments):
+        super().__init__(images, labels, seed=seed, **arguments)
+        self._layers = [
+            keras.layers.RandomRotation(rotate, seed=seed),
+            keras.layers.RandomZoom(zoom, seed=seed),
+        ]
+
+    def __getitem__(self, place):
+        images, labels = super().__getitem__(place)
+        for layer in self._layers:
+            images = layer(images, training=True)
+        return keras.ops.convert_to_numpy(images), labels
+
+
+def batches(data, settings, seed):
+    """Return the training images of `data`, augmented as `prune_keras.models.settings` says."""
+    images, labels = data.train
+    plain = {"batch_size": settings.batch_size, "flip": settings.flip, "shift": settings.shift}
+    if not (settings.rotate or settings.zoom):
+        return Batches(images, labels, **plain, seed=seed)
+    turned = {"rotate": settings.rotate, "zoom": settings.zoom}
+    return Augmented(images, labels, **plain, **turned, seed=seed)
+
+
 def split(x_train, y_train, x_test, y_test, seed=0):
     """Shuffle the training images and keep the last tenth of them for validation.
 

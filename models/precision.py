@@ -1,6 +1,7 @@
 """Which number types a network computes in; its variables and its outputs stay float32."""
 
 import contextlib
+from pathlib import Path
 
 import keras
 
@@ -17,6 +18,30 @@ def check(precision):
             f"Received: precision={precision!r}. Choose one of these names."
         )
     return precision
+
+
+def fastest():
+    """Return the precision that this machine computes fast: its matrix units decide.
+
+    GPUs with tensor cores multiply in 16 bits, since compute capability 8 in bfloat16, too, whose
+    range needs no scaled loss; processors do with AMX, which Linux names among their flags.
+    """
+    capability = _gpu_capability()
+    if capability is not None:
+        return PRECISIONS[1 if capability >= (8, 0) else 2 if capability >= (7, 0) else 0]
+    flags = Path("/proc/cpuinfo")
+    has_amx = flags.exists() and "amx_bf16" in flags.read_text(encoding="utf-8")
+    return "mixed_bfloat16" if has_amx else "float32"
+
+
+def _gpu_capability():
+    """Return the least compute capability of TensorFlow's GPUs; `None` if it sees none."""
+    if keras.backend.backend() != "tensorflow":
+        return None
+    import tensorflow as tf
+
+    details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
+    return min((d.get("compute_capability", (0, 0)) for d in details), default=None)
 
 
 @contextlib.contextmanager

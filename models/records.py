@@ -20,6 +20,7 @@ class Recorder(keras.callbacks.Callback):
 
     Args:
         phase: what the epochs are called in the table, e.g. `"prune"`.
+        path: CSV file that is written anew after every epoch. Defaults to `None`: none.
 
     Example:
 
@@ -28,9 +29,10 @@ class Recorder(keras.callbacks.Callback):
     []
     """
 
-    def __init__(self, phase):
+    def __init__(self, phase, path=None):
         super().__init__()
         self.phase = phase
+        self.path = path
         self.rows = []
 
     def add_start(self, model, accuracy):
@@ -47,6 +49,8 @@ class Recorder(keras.callbacks.Callback):
         # A round that is judged in this epoch may be undone by now; its cost stands in the logs.
         cost = dataclasses.asdict(prune_keras.cost(self.model))
         self.rows.append(row | cost | {name: float(value) for name, value in (logs or {}).items()})
+        if self.path is not None:
+            write_table(self.path, self.rows)
         self._mark = time.perf_counter()
 
 
@@ -75,19 +79,20 @@ def read_json(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def write_run(folder, rows, history, pruning):
-    """Write `results.csv`, `history.csv`, `history.png`, and what `write_pruning` writes."""
+def write_run(folder, rows, pairs, history):
+    """Write `results.csv`, `pairs.csv`, `history.csv` and `history.png`."""
     write_table(folder / "results.csv", rows)
+    write_table(folder / "pairs.csv", pairs)
     write_table(folder / "history.csv", history)
     pruned = [row for row in history if row["phase"] in ("start", "prune", "fine-tune")]
-    series = {name: [row[name] for row in pruned] for name in DRAWN}
+    series = {name: [float(row[name]) for row in pruned] for name in DRAWN}
     plots.history(series, folder / "history.png", first=int(pruned[0]["epoch"]))
-    write_pruning(folder, pruning)
 
 
 def write_pruning(folder, pruning):
-    """Write `rounds.json`, `report.txt`, `report.json`, `widths.csv` and `widths.png`."""
+    """Write `plan.json`, `rounds.json`, the report, `widths.csv` and `widths.png`."""
     report = pruning.report
+    report.plan.save(folder / "plan.json")
     write_json(folder / "rounds.json", [describe(round_) for round_ in pruning.rounds])
     (folder / "report.txt").write_text(report.render() + "\n", encoding="utf-8")
     (folder / "report.json").write_text(report.to_json() + "\n", encoding="utf-8")

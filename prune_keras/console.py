@@ -29,8 +29,13 @@ def show_graph(model, graph):
 
 def show_run(result, output):
     """Print what a run came to: the report, a line a network, and the files."""
-    say(result.pruning.report.render())
+    say(result.report)
     show_table("Test images looked at once, at the end", _turned(result.rows))
+    for pair in result.pairs:
+        say(
+            "Test images, {first} less {second}: {difference:+.1%}, in 95 % of resamples "
+            "{low:+.1%} to {high:+.1%}".format(**pair)
+        )
     for text in result.files.values():
         say(text)
     say(f"Tables and pictures: {output}")

@@ -74,6 +74,49 @@ def widths(report: Report, path: str | Path) -> Path:
     return _save(figure, path)
 
 
+def shares(
+    before: Mapping[str, Any], after: Mapping[str, Any], names: Sequence[str], path: str | Path
+) -> Path:
+    """Draw what is left of several quantities, each as a share of what it was.
+
+    Args:
+        before, after: quantity by name; those that are None or 0 before are left out.
+        names: the quantities to draw, from above.
+        path: picture to write; the ending gives the format.
+
+    Returns:
+        The path.
+    """
+    drawn = {name: after[name] / before[name] for name in names if before[name] and after[name]}
+    figure = Figure(figsize=(7, 1.2 + 0.4 * len(drawn)), layout="constrained")
+    axes: Any = figure.subplots()
+    bars = axes.barh([name.replace("_", " ") for name in drawn], list(drawn.values()))
+    axes.bar_label(bars, fmt="{:.0%}")
+    axes.axvline(1, color="gray")
+    axes.invert_yaxis()
+    axes.set_xlabel("after pruning, as a share of before")
+    return _save(figure, path)
+
+
+def images(pictures: Mapping[str, Any], path: str | Path) -> Path:
+    """Draw images side by side, each under its title.
+
+    Args:
+        pictures: title -> `(height, width, 3)` pixels from 0 to 255.
+        path: picture to write; the ending gives the format.
+
+    Returns:
+        The path.
+    """
+    figure = Figure(figsize=(2.6 * len(pictures), 3.0), layout="constrained")
+    for place, (title, pixels) in enumerate(pictures.items(), start=1):
+        axes: Any = figure.add_subplot(1, len(pictures), place)
+        axes.imshow(pixels.clip(0, 255).astype("uint8"))
+        axes.set_title(title, fontsize=8)
+        axes.axis("off")
+    return _save(figure, path)
+
+
 def _save(figure: Figure, path: str | Path) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -54,7 +54,8 @@ def file(tmp_path):
 
 def test_help_names_the_commands():
     text = succeed("--help")
-    assert all(command in text for command in ("demo", "cifar10", "prune", "inspect"))
+    commands = ("demo", "cifar10", "cats-vs-dogs", "compare", "prune", "inspect", "invert")
+    assert all(command in text for command in commands)
 
 
 def test_help_is_there_without_keras():

@@ -1,0 +1,97 @@
+"""The comparison: ways to prune the same network, at equal epochs and equal FLOPs.
+
+Global progressive pruning beside its rivals: layer by layer, uniformly, at random; and criteria
+that look at photos beside those that look at weights, over the rounds.
+"""
+
+import shutil
+from pathlib import Path
+
+from prune_keras.models import records, vgg16_transfer
+
+WAYS = {
+    "global, taylor": {"scope": "global", "criterion": "taylor"},
+    "global, l2": {"scope": "global", "criterion": "l2", "debias": "mean"},
+    "layerwise, taylor": {"scope": "layerwise", "criterion": "taylor", "debias": "none"},
+    "uniform, taylor": {"scope": "uniform", "criterion": "taylor", "debias": "none"},
+    "uniform, random": {"scope": "uniform", "criterion": "random", "debias": "none"},
+}
+DENSE = ("dense.keras", "dense.csv", "head.csv", "settings.json")
+
+
+def run(output, flops=0.4, ways=None, pruning=None, **arguments):
+    """Prune one dense network in several ways; a way that is done already is not done again.
+
+    Args:
+        output: folder; each way gets a folder of its own in it, and `comparison.csv` and
+            `comparison_rounds.csv` are written anew after each.
+        flops: share of the FLOPs that may remain, for all ways.
+        ways: names of `WAYS`. Defaults to all.
+        pruning: arguments of `ProgressivePruning` that all ways share.
+        **arguments: those of `prune_keras.models.vgg16_transfer.run`.
+
+    Returns:
+        The rows of `comparison.csv`, one a way and one for the dense network.
+
+    Raises:
+        ValueError: if there is no such way.
+    """
+    output = Path(output)
+    rows: list[dict] = []
+    rounds: list[dict] = []
+    for name in _known(ways or WAYS):
+        folder = output / name.replace(", ", "-")
+        _share_dense(output, folder)
+        chosen = (pruning or {}) | WAYS[name] | {"target": {"flops": flops}, "max_drop": None}
+        result = vgg16_transfer.run(folder, pruning=chosen, measure=False, **arguments)
+        dense, *_, pruned = result.rows
+        rows = [{"way": "dense"} | dense, *rows[1:], {"way": name} | pruned | _kept(folder)]
+        rounds += [{"way": name} | row for row in _rounds(folder, dense)]
+        records.write_table(output / "comparison.csv", rows)
+        records.write_table(output / "comparison_rounds.csv", rounds)
+    return rows
+
+
+def _known(names):
+    unknown = [name for name in names if name not in WAYS]
+    if unknown:
+        raise ValueError(
+            f"The ways must be among {'; '.join(WAYS)}. Received: {unknown}. Choose some of these."
+        )
+    return list(names)
+
+
+def _share_dense(output, folder):
+    """Give a way the dense network that another one has trained."""
+    made = next(output.glob("*/dense.keras"), None)
+    folder.mkdir(parents=True, exist_ok=True)
+    if made is not None and not (folder / "dense.keras").exists():
+        for name in DENSE:
+            shutil.copy(made.with_name(name), folder / name)
+
+
+def _kept(folder):
+    """Return which share of the units of convolutions and of Dense layers is left."""
+    widths = records.read_table(folder / "widths.csv")
+    parts: dict[str, list] = {"convolutions": [], "dense": []}
+    for row in widths:
+        parts["convolutions" if "conv" in row["layer"] else "dense"].append(row)
+    return {
+        f"{part}_kept": sum(int(r["after"]) for r in rows) / sum(int(r["before"]) for r in rows)
+        for part, rows in parts.items()
+    }
+
+
+def _rounds(folder, dense):
+    """Return what each round left, and its accuracy before, right after the cut, and in the end."""
+    return [
+        {
+            "round": row["number"],
+            "flops": row["after"]["flops"] / dense["flops"],
+            "params": row["after"]["params"] / dense["params"],
+            "before": row["metric_before"],
+            "after_cut": row["metric_cut"],
+            "after_fine_tuning": row["metric"],
+        }
+        for row in records.read_json(folder / "rounds.json")
+    ]

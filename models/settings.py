@@ -1,0 +1,99 @@
+"""What decides a run, and how a model is compiled by it."""
+
+import dataclasses
+from typing import Any
+
+import keras
+
+from prune_keras.models import devices, precision
+
+OPTIMIZERS = ("adam", "sgd")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What decides a run, beside the data.
+
+    Learning rates fall along half a cosine to zero, over the dense epochs and over the others.
+
+    Args:
+        model: name or file of the dense network, for the record.
+        seed: seeds weights, dropout, order of the images and augmentation.
+        precision: one of `"float32"`, `"mixed_bfloat16"`, `"mixed_float16"`.
+        optimizer: `"adam"`, or `"sgd"` (Nesterov momentum 0.9, weight decay 5e-4).
+        batch_size: images a batch.
+        validation_batch_size: images a batch where nothing is learnt.
+        flip, shift, rotate, zoom: augmentation, see `prune_keras.models.images.batches`.
+        samples: training images, already shuffled, that score neurons, recalibrate statistics and
+            fuse weights.
+        dense_epochs: epochs of a dense network that is not there yet.
+        dense_learning_rate: where they start.
+        epochs: epochs after that, with pruning and fine-tuning.
+        fine_tune_epochs: how many of them, the last ones, go without a cut in any case.
+        learning_rate: where they start.
+        baseline: whether the dense network also trains on for `epochs` epochs, to compare.
+        pruning: arguments of `ProgressivePruning`.
+        devices: number of devices that share each batch; see `prune_keras.models.devices`.
+        verbose: 0 for silence, 1 for a line a round, 2 for a line an epoch, too.
+    """
+
+    model: str = "stack"
+    seed: int = 0
+    precision: str = "float32"
+    optimizer: str = "adam"
+    batch_size: int = 128
+    validation_batch_size: int = 500
+    flip: bool = True
+    shift: int = 4
+    rotate: float = 0.0
+    zoom: float = 0.0
+    samples: int = 5000
+    dense_epochs: int = 40
+    dense_learning_rate: float = 1e-3
+    epochs: int = 30
+    fine_tune_epochs: int = 5
+    learning_rate: float = 3e-4
+    baseline: bool = False
+    pruning: dict[str, Any] = dataclasses.field(default_factory=dict)
+    devices: int = 1
+    verbose: int = 1
+
+    def __post_init__(self):
+        precision.check(self.precision)
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"The optimizer must be one of {', '.join(OPTIMIZERS)}. "
+                f"Received: optimizer={self.optimizer!r}. Choose one of these names."
+            )
+        if not 0 <= self.fine_tune_epochs < self.epochs:
+            raise ValueError(
+                "At least one epoch must be left for pruning. Received: epochs="
+                f"{self.epochs}, fine_tune_epochs={self.fine_tune_epochs}. Make the second smaller."
+            )
+
+
+def compile_model(model, settings, learning_rate, steps):
+    """Compile for classification, with a learning rate that reaches zero after `steps` batches."""
+    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, max(steps, 1))
+    with devices.scope(settings.devices):
+        if settings.optimizer == "adam":
+            optimizer = keras.optimizers.Adam(schedule)
+        else:
+            optimizer = keras.optimizers.SGD(
+                schedule, momentum=0.9, nesterov=True, weight_decay=5e-4
+            )
+        model.compile(optimizer, _loss(model), metrics=["accuracy"])
+    return model
+
+
+def _loss(model):
+    if model.output_shape[-1] == 1:
+        return keras.losses.BinaryCrossentropy()
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=_gives_logits(model))
+
+
+def _gives_logits(model):
+    """Tell whether the last layer leaves the softmax to the loss."""
+    last = model.layers[-1]
+    softmax = isinstance(last, keras.layers.Softmax)
+    return not softmax and getattr(last, "activation", None) is not keras.activations.softmax

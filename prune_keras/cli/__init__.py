@@ -1,0 +1,16 @@
+"""The command line: `prune-keras`, one module for the commands of a kind.
+
+Keras is imported inside the commands, so that `--help` answers at once. A mistake in the arguments
+ends in one message and exit code 2.
+"""
+
+from prune_keras.cli import files, photos, training  # noqa: F401, they add their commands
+from prune_keras.cli.application import app
+from prune_keras.cli.options import parse_shape, parse_targets
+
+__all__ = ["app", "main", "parse_shape", "parse_targets"]
+
+
+def main():
+    """Run the command line; the entry point `prune-keras`."""
+    app()

@@ -1,0 +1,5 @@
+"""`python -m prune_keras.cli` is `prune-keras`."""
+
+from prune_keras.cli import main
+
+main()

@@ -1,0 +1,34 @@
+"""The comparison of ways to prune: one dense network, equal epochs, equal FLOPs."""
+
+import csv
+
+import pytest
+from test_cli import succeed
+from test_vgg16_transfer import write_photos
+
+from prune_keras.models import comparison
+
+
+def test_ways_share_the_dense_network_and_end_at_the_same_flops(tmp_path):
+    data = write_photos(tmp_path / "photos", {"train": 16, "validation": 8, "test": 8})
+    out = tmp_path / "out"
+    arguments = ("--data", data, "--weights", "none", "--width", 0.125, "--image-size", 32)
+    arguments += ("--epochs", 2, "--dense-epochs", 1, "--head-epochs", 1, "--precision", "float32")
+    arguments += ("--fraction", 0.6, "--round-to", 1, "--flops", 0.5, "--batch-size", 8)
+    ways = ("global, l2", "uniform, random")
+    succeed("compare", *arguments, "--way", ways[0], "--way", ways[1], "--output", out)
+    with open(out / "comparison.csv", newline="") as file:
+        dense, *pruned = csv.DictReader(file)
+    assert [row["way"] for row in pruned] == list(ways)
+    for row in pruned:
+        assert 0.4 < int(row["flops"]) / int(dense["flops"]) <= 0.5
+        assert row["epochs"] == "2" and 0 < float(row["dense_kept"]) <= 1
+    first, second = ((out / name.replace(", ", "-") / "dense.keras") for name in ways)
+    assert first.read_bytes() == second.read_bytes()
+    with open(out / "comparison_rounds.csv", newline="") as file:
+        assert {row["way"] for row in csv.DictReader(file)} == set(ways)
+
+
+def test_an_unknown_way_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"among global, taylor; .*Received: \['best'\]"):
+        comparison.run(tmp_path, ways=["best"])
