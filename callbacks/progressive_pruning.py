@@ -289,6 +289,7 @@ class ProgressivePruning(keras.callbacks.Callback):
         elif measured and self._judge.waits:
             self._judge = self._judge.started(self._metric)
             self._progress.mark(self.model, self._metric)
+            self._keeper.keep(self.model, 0)  # as it was measured
         elif self._judge.accepts(self._metric):
             self._progress.mark(self.model, self._metric)
 
