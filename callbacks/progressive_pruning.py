@@ -131,7 +131,9 @@ class ProgressivePruning(keras.callbacks.Callback):
 
     target: Mapping[str, float] | None = None
     fraction: float = FRACTION
+    schedule: Any = None
     epochs_per_round: int = 1
+    batches_per_round: int | None = None
     max_epochs_per_round: int | None = None
     criterion: Any = "l2"
     debias: Any = "mean"
@@ -151,12 +153,10 @@ class ProgressivePruning(keras.callbacks.Callback):
     exclude: Any = ()
     round_to: int | Mapping[str, int] = 1
     seed: int | None = None
-    log_dir: str | Path | None = None
-    verbose: int = 1
-    schedule: Any = None
-    batches_per_round: int | None = None
     latency_batch_size: int = 1
     keep_rounds: str | Path | None = None
+    log_dir: str | Path | None = None
+    verbose: int = 1
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -199,7 +199,7 @@ class ProgressivePruning(keras.callbacks.Callback):
     def pick(
         self, number: int | None = None, metric: float | None = None, by: str = "params"
     ) -> Any:
-        """Return the model of one round, read from `keep_rounds`.
+        """Return the model of one round, read from `keep_rounds`; it is not compiled.
 
         Args:
             number: the round whose model to take, 0 for the model at the start.
@@ -289,6 +289,7 @@ class ProgressivePruning(keras.callbacks.Callback):
         elif measured and self._judge.waits:
             self._judge = self._judge.started(self._metric)
             self._progress.mark(self.model, self._metric)
+            self._keeper.keep(self.model, 0)  # as it was measured
         elif self._judge.accepts(self._metric):
             self._progress.mark(self.model, self._metric)
 

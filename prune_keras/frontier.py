@@ -38,7 +38,7 @@ class Point:
     latency_ms: float | None = None
 
     def load(self) -> Any:
-        """Return the model of this round, read from its file.
+        """Return the model of this round, read from its file; it is not compiled.
 
         Raises:
             ValueError: if it was not kept on disk.

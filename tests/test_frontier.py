@@ -5,7 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from fits import SAMPLES, callback, dense_model, drive, fit, judged, neurons
+from fits import LABELS, SAMPLES, callback, dense_model, drive, fit, judged, neurons
 
 import prune_keras
 from prune_keras import Cost, frontier
@@ -63,6 +63,18 @@ def test_models_of_all_rounds_are_kept_and_read_back(tmp_path):
     assert outputs(pruning.pick(0)).shape == start.shape
     np.testing.assert_array_equal(outputs(pruning.pick(4)), outputs(model))
     assert neurons(pruning.pick(3)) == 11
+
+
+def test_the_first_model_is_the_one_that_was_measured(tmp_path):
+    model, pruning, seen = dense_model(), callback(max_drop=1.0, keep_rounds=tmp_path), []
+    note = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: seen.append(outputs(model)))
+    fit(model, note, pruning, epochs=3)
+    start = pruning.pick(0)
+    np.testing.assert_array_equal(outputs(start), seen[0])
+    start.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    measured = start.evaluate(SAMPLES, LABELS, verbose=0, return_dict=True)["accuracy"]
+    assert measured == pytest.approx(pruning.frontier[0].metric)
+    assert neurons(start) == 24 and neurons(pruning.pick(1)) == 18
 
 
 def test_a_folder_is_read_wherever_it_lies(tmp_path):

@@ -1,5 +1,7 @@
 """Rounds by a schedule, rounds of batches, and what cannot be asked for together."""
 
+import signal
+
 import keras
 import numpy as np
 import pytest
@@ -163,6 +165,53 @@ def test_all_rounds_of_an_epoch_are_judged_and_undone_together():
     batch_by_batch(pruning, model, [0.9])
     assert pruning.rounds[6].fraction == 0.125
     assert [done.kept for done in pruning.rounds[6:]] == [True] * len(pruning.rounds[6:])
+
+
+def test_a_loss_that_is_no_number_undoes_all_rounds_of_its_epoch():
+    model, pruning = dense_model(), callback(batches_per_round=2, target={"neurons": 0.3})
+    begin(pruning, model, 2)
+    before = state_of(model)
+    pruning.set_params({"epochs": 2, "steps": 6, "verbose": 0})
+    pruning.on_epoch_begin(0)
+    for batch in range(6):
+        pruning.on_train_batch_begin(batch)
+        nudge(model)
+    with pytest.warns(RuntimeWarning, match="The loss is nan"):
+        pruning.on_epoch_end(0, {"loss": float("nan"), "val_accuracy": 0.5})
+    pruning.on_train_end()
+    assert [done.kept for done in pruning.rounds] == [False] * 3
+    assert_same(before, state_of(model))
+
+
+def test_ctrl_c_within_an_epoch_leaves_the_last_good_one(capsys):
+    model, states = dense_model(), []
+    pruning = callback(batches_per_round=2, target={"neurons": 0.2})
+
+    class Interrupting(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            states.append(state_of(model))
+
+        def on_train_batch_end(self, batch, logs=None):
+            if states and batch == 3:
+                assert neurons(model) < 10
+                signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_batches(model, pruning, Interrupting(), epochs=3)
+    assert_same(states[0], state_of(model))
+    assert "last good state, 11 neurons" in capsys.readouterr().out
+    fit_batches(model, pruning, epochs=1)
+    assert [done.number for done in pruning.rounds] == list(range(1, 1 + len(pruning.rounds)))
+
+
+def test_checkpoints_of_batches_hold_the_model_of_that_batch(tmp_path):
+    model, pruning = dense_model(), callback(batches_per_round=2)
+    path = tmp_path / "{epoch}-{batch}.keras"
+    checkpoint = keras.callbacks.ModelCheckpoint(path, save_freq=1)
+    rates = keras.callbacks.LearningRateScheduler(lambda epoch: 0.01 / (1 + epoch))
+    fit_batches(model, checkpoint, rates, pruning, epochs=1)
+    stored = {p.stem: neurons(keras.models.load_model(p)) for p in tmp_path.iterdir()}
+    assert [stored[name] for name in sorted(stored)] == [18, 18, 14, 14, 12, 12]
 
 
 def test_steps_per_execution_and_batch_normalization_go_with_rounds_of_batches():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from keras import layers, ops
 
 import prune_keras
+from prune_keras.accounting import METRICS
 
 TIMES = settings(max_examples=150)
 
@@ -49,7 +50,7 @@ DEBIASES = {
     "rank": lambda s: (np.argsort(np.argsort(s, kind="stable")) + 1) / len(s),
 }
 TARGETS = st.dictionaries(
-    st.sampled_from(("params", "flops", "neurons")),
+    st.sampled_from(METRICS),
     st.integers(40, 95).map(lambda percent: percent / 100),
     min_size=1,
 )
