@@ -49,6 +49,7 @@ from prune_keras._keras.training import (
     refresh,
     sync,
     uncompiled,
+    without_optimizer,
 )
 
 __all__ = [
@@ -88,6 +89,7 @@ __all__ = [
     "sync",
     "tolerance",
     "uncompiled",
+    "without_optimizer",
     "unknown_slots",
     "views_of",
     "walk",
