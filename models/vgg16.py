@@ -53,7 +53,7 @@ def build(
     Example:
 
     >>> build(image_size=32, width=0.125, units=16).count_params()
-    232481
+    231625
     """
     _check(head, outputs)
     with policy(precision):

@@ -55,7 +55,7 @@ def export(model: Any, path: str | Path) -> Path:
 
 
 def _save(model: Any, path: Path) -> None:
-    with _keras.uncompiled(model), _keras.quiet():
+    with _keras.uncompiled(model), _keras.without_optimizer(model), _keras.quiet():
         if path.suffix == ".h5":
             model.save(path, include_optimizer=False)
         else:

@@ -97,3 +97,18 @@ def test_a_layer_with_an_incomplete_config_is_found_out(tmp_path):
 def test_other_endings_are_refused(tmp_path, name):
     with pytest.raises(ValueError, match=r"must end in one of \('\.h5', '\.keras'\)"):
         prune_keras.export(network(), tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_files_hold_no_optimizer_state_and_the_model_keeps_its_own(tmp_path, suffix):
+    keras.utils.set_random_seed(0)
+    model = network()
+    plain = prune_keras.export(model, tmp_path / f"plain{suffix}").stat().st_size
+    model.compile("adam", "mse")
+    model.fit(np.ones((4, 8, 8, 3)), np.ones((4, 2)), verbose=0)
+    optimizer, before = model.optimizer, int(model.optimizer.iterations.value)
+    trained = prune_keras.export(model, tmp_path / f"trained{suffix}").stat().st_size
+    assert trained < 1.1 * plain
+    assert model.optimizer is optimizer and int(optimizer.iterations.value) == before == 1
+    model.fit(np.ones((4, 8, 8, 3)), np.ones((4, 2)), verbose=0)
+    assert int(optimizer.iterations.value) == 2

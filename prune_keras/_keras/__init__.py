@@ -50,6 +50,7 @@ from prune_keras._keras.training import (
     settle,
     sync,
     uncompiled,
+    without_optimizer,
 )
 
 __all__ = [
@@ -90,6 +91,7 @@ __all__ = [
     "sync",
     "tolerance",
     "uncompiled",
+    "without_optimizer",
     "unknown_slots",
     "views_of",
     "walk",

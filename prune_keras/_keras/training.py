@@ -71,6 +71,17 @@ def uncompiled(model: Any) -> Iterator[None]:
             nested.compiled = True
 
 
+@contextlib.contextmanager
+def without_optimizer(model: Any) -> Iterator[None]:
+    """Hide the optimizer, which Keras writes into `.keras` files with all of its state."""
+    held = model.__dict__.pop("optimizer", None)
+    try:
+        yield
+    finally:
+        if held is not None:
+            model.__dict__["optimizer"] = held
+
+
 def clone_structure(model: Any) -> Any:
     """Clone the model's layers and graph; call in a `keras.StatelessScope` to make no weights."""
     with uncompiled(model):
