@@ -18,8 +18,8 @@ from prune_keras.models.vgg16 import HEADS, build, load_weights
 __all__ = ["build", "load_data", "load_weights", "main", "run", "settings", "train_head"]
 
 HEAD_LEARNING_RATE = 3e-4
-# Chosen on validation photos: one cut to 40 % of the FLOPs, with no training after it, cost one
-# point with this debias and five with "flops".
+# Chosen on validation photos, by single cuts without training: with Taylor scores, "mean" kept as
+# much accuracy as "none" at fewer parameters, and more than "flops".
 PRUNING = {
     "criterion": "taylor",
     "debias": "mean",
