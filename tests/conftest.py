@@ -1,6 +1,7 @@
 """What every test starts from: a fixed seed, no window, and real data only where it was given."""
 
 import os
+import signal
 from pathlib import Path
 
 # Read when matplotlib and TensorFlow are first imported, here and in subprocesses.
@@ -25,6 +26,14 @@ hypothesis.settings.load_profile("prune_keras")
 def seed():
     """Seed Python, NumPy and the backend before each test."""
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def default_handler():
+    """Let SIGINT interrupt; a process that runs in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -183,7 +183,7 @@ def test_a_loss_that_is_no_number_undoes_all_rounds_of_its_epoch():
     assert_same(before, state_of(model))
 
 
-def test_ctrl_c_within_an_epoch_leaves_the_last_good_one(capsys):
+def test_ctrl_c_within_an_epoch_leaves_the_last_good_one(capsys, default_handler):
     model, states = dense_model(), []
     pruning = callback(batches_per_round=2, target={"neurons": 0.2})
 

@@ -135,13 +135,6 @@ def test_training_that_diverges_ends_at_the_last_good_round():
     assert all(np.isfinite(weights).all() for weights in model.get_weights())
 
 
-@pytest.fixture
-def default_handler():
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.parametrize("batch", [0, 1])
 def test_ctrl_c_leaves_the_last_good_round(batch, capsys, default_handler):
     model, states = dense_model(), []
