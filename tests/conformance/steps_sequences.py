@@ -4,10 +4,17 @@ import numpy as np
 from keras import layers
 
 SMALL = 5
+# No bias beside channels: Keras on TensorFlow adds one along the last axis if that is as long, and a
+# cut can bring that about.
 EQUATIONS = {
     2: (("ab,bc->ac", "c"), ("ab,bcd->acd", "cd"), ("...b,bc->...c", None), ("ab,b->ab", "b")),
-    3: (("abc,cd->abd", "d"), ("...c,cde->...de", "de"), ("abc,bd->adc", "d"), ("abc,c->abc", "c")),
-    4: (("abcd,cde->abe", "e"), ("ab...,bc->ac...", "c"), ("abcd,de->abce", None)),
+    3: (
+        ("abc,cd->abd", "d"),
+        ("...c,cde->...de", "de"),
+        ("abc,bd->adc", None),
+        ("abc,c->abc", "c"),
+    ),
+    4: (("abcd,cde->abe", "e"), ("ab...,bc->ac...", None), ("abcd,de->abce", None)),
 }
 
 
