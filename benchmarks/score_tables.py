@@ -13,13 +13,15 @@ SHARES = ("0.9", "0.7", "0.5")
 
 
 def main():
-    tables = {"imbalance": imbalance(), "agreement": agreement(), "first cut": first_cut()}
-    tables["diversity"] = diversity()
+    tables = {"imbalance": imbalance, "agreement": agreement}
+    tables |= {"first cut": first_cut, "diversity": diversity}
     text = README.read_text(encoding="utf-8")
     for name, table in tables.items():
+        if f"<!-- {name} -->" not in text:  # not measured yet
+            continue
         begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
         before, rest = text.split(begin)
-        text = f"{before}{begin}\n\n{table}\n\n{end}{rest.split(end)[1]}"
+        text = f"{before}{begin}\n\n{table()}\n\n{end}{rest.split(end)[1]}"
     README.write_text(text, encoding="utf-8")
 
 

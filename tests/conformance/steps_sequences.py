@@ -4,8 +4,8 @@ import numpy as np
 from keras import layers
 
 SMALL = 5
-# No bias beside channels: Keras on TensorFlow adds one along the last axis if that is as long, and a
-# cut can bring that about.
+# No bias beside channels: Keras on TensorFlow adds one along the last axis if that is as long, and
+# a cut can bring that about.
 EQUATIONS = {
     2: (("ab,bc->ac", "c"), ("ab,bcd->acd", "cd"), ("...b,bc->...c", None), ("ab,b->ab", "b")),
     3: (
