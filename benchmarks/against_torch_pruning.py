@@ -64,7 +64,7 @@ def prune_keras(network):
         select, plan = measuring.seconds(
             lambda: prune_keras.select(graph, scores, fraction=FRACTION, scope="uniform")
         )
-        shrink, _ = measuring.seconds(lambda: prune_keras.shrink_in_place(model, plan))
+        shrink, _ = measuring.seconds(lambda: prune_keras.shrink_in_place(model, plan, graph))
         return {"graph": trace, "score, select": score + select, "cut": shrink}
 
     inputs = keras.Input((32, 32, 3))

@@ -151,9 +151,9 @@ class Cutter:
         Raises:
             ValueError: if a model has been built meanwhile that shares layers with this one.
         """
-        check_alone(model)
+        views = check_alone(model)
         values = self._fused(model, progress, plan)
-        progress.cut(model, plan)
+        progress.cut(model, plan, views)
         assign(model, values)
         if self.data is not None:
             recalibrate(model, self.data, self.recalibration_steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 from prune_keras.frontier import Point
@@ -40,9 +41,9 @@ class Progress:
         """Tell whether a model is this one, with the widths that it was left with."""
         return self._model() is model and graph.widths == self.graph.widths
 
-    def cut(self, model: Any, plan: Plan) -> None:
-        """Cut the model in place, with its optimizer's state."""
-        restore(model, thinned(model, self.graph, plan))
+    def cut(self, model: Any, plan: Plan, views: Sequence[Any] | None = None) -> None:
+        """Cut the model in place, with its optimizer's state; see `surgery.restore` for `views`."""
+        restore(model, thinned(model, self.graph, plan), views)
         self.graph = trace(model)
         self.plan = self.plan.then(plan)
 

@@ -7,7 +7,7 @@ cut may touch is one `State`, so that going back is the same step with the older
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +83,7 @@ def shrink(model: Any, plan: Plan) -> Any:
     return twin
 
 
-def shrink_in_place(model: Any, plan: Plan) -> None:
+def shrink_in_place(model: Any, plan: Plan, graph: Graph | None = None) -> None:
     """Make the model itself thinner, with its optimizer's state.
 
     References to its layers, variables and optimizer stay true. Compiled functions are made anew.
@@ -91,10 +91,12 @@ def shrink_in_place(model: Any, plan: Plan) -> None:
     Args:
         model: a built functional or Sequential model.
         plan: what to keep; it must have been made for a model of the same widths.
+        graph: the model as `prune_keras.trace` returned it, to spare a second trace. It tells of
+            the widths before the cut, and is of no use after it. Defaults to None: traced anew.
 
     Raises:
-        ValueError: if the plan does not fit the model, another living model calls one of its
-            layers, or the optimizer's state cannot be sliced. The model is unchanged then.
+        ValueError: if the plan or the graph does not fit the model, another living model calls one
+            of its layers, or the optimizer's state cannot be sliced. The model is unchanged then.
 
     Example:
 
@@ -107,9 +109,9 @@ def shrink_in_place(model: Any, plan: Plan) -> None:
     >>> layer.units, layer.kernel.shape[1]
     (2, 2)
     """
-    graph = trace(model)
-    check_alone(model)
-    restore(model, thinned(model, graph, plan))
+    graph = trace(model) if graph is None else check_current(graph, model)
+    views = check_alone(model)
+    restore(model, thinned(model, graph, plan), views)
 
 
 def thinned(model: Any, graph: Graph, plan: Plan) -> State:
@@ -140,8 +142,14 @@ def capture(model: Any, graph: Graph) -> State:
     return State(variables, tuple(current))
 
 
-def restore(model: Any, state: State) -> None:
-    """Bring the model into a state that `capture` or `thinned` returned."""
+def restore(model: Any, state: State, views: Sequence[Any] | None = None) -> None:
+    """Bring the model into a state that `capture` or `thinned` returned.
+
+    Args:
+        model: the model that the state is of.
+        state: what to bring it into.
+        views: what `check_alone` returned just before. Defaults to None: looked for anew.
+    """
     _keras.sync(model)
     with _keras.same_keys(model), _keras.strategy_scope(model):
         for variable, value in state.variables:
@@ -151,21 +159,39 @@ def restore(model: Any, state: State) -> None:
                 # Some backends train on in the very memory they are given.
                 _keras.set_value(variable, np.array(value))
     _assign_attributes(state.attributes)
-    _keras.refresh(model)
+    _keras.refresh(model, views)
 
 
-def check_alone(model: Any) -> None:
+def check_alone(model: Any) -> tuple[Any, ...]:
     """Raise a ValueError if a living model beside this one has one of its layers.
 
-    One that shows a part of its graph, such as a feature extractor or the base that it was built
-    on, follows a cut.
+    Returns:
+        Living models that show a part of its graph, such as a feature extractor or the base that it
+        was built on; they follow a cut.
     """
-    for layer, other in _keras.outside_users(model).items():
+    found = _keras.neighbours_of(model)
+    for layer, other in found.users.items():
         raise ValueError(
             "A model that is cut in place must not share layers with another one. Received: layer "
             f"{layer!r} of {model.name!r}, which model {other!r} has as well. "
             "Delete that model, or prune a copy: prune_keras.shrink(model, plan)."
         )
+    return found.views
+
+
+def check_current(graph: Graph, model: Any) -> Graph:
+    """Return the graph; raise a ValueError unless it is of the model and its present widths."""
+    held = {id(variable) for variable in model.variables}
+    for weight in graph.weights:
+        shape = {axis: len(ids) for axis, ids in weight.axes.items()}
+        now = {axis: weight.variable.shape[axis] for axis in shape}
+        if id(weight.variable) not in held or now != shape:
+            raise ValueError(
+                "A graph must be traced from the model as it is now. Received: a graph of "
+                f"{graph.name!r} in which {weight.path} has sizes {shape} by axis, for model "
+                f"{model.name!r}, where they are {now}. Trace again: prune_keras.trace(model)."
+            )
+    return graph
 
 
 def check_optimizer(model: Any, graph: Graph) -> None:

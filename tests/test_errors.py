@@ -103,3 +103,17 @@ def test_layers_of_another_living_model_are_not_cut_in_place():
     del other
     prune_keras.shrink_in_place(model, plan)
     assert shared.units == 2
+
+
+def test_a_graph_from_before_a_cut_or_of_another_model_is_refused():
+    model, other = network(), network()
+    graph = prune_keras.trace(model)
+    prune_keras.shrink_in_place(model, Plan({"a": [1, 2], "b": [0]}, {"a": 6, "b": 5}), graph)
+    assert [layer.units for layer in model.layers] == [2, 1, 2]
+    plan = Plan({"a": [0], "b": [0]}, {"a": 6, "b": 5})
+    with pytest.raises(ValueError, match=r"in which a/kernel has sizes .*Trace again"):
+        prune_keras.shrink_in_place(model, plan, graph)
+    with pytest.raises(ValueError, match="must be traced from the model as it is now"):
+        prune_keras.shrink_in_place(other, plan, graph)
+    assert [layer.units for layer in model.layers] == [2, 1, 2]
+    assert [layer.units for layer in other.layers] == [6, 5, 2]

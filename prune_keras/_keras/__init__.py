@@ -32,7 +32,7 @@ from prune_keras._keras.optimizing import (
     strategy_scope,
     unknown_slots,
 )
-from prune_keras._keras.sharing import outside_users, views_of
+from prune_keras._keras.sharing import neighbours_of
 from prune_keras._keras.state import (
     set_attribute,
     set_value,
@@ -69,12 +69,12 @@ __all__ = [
     "learning_rates",
     "metrics_of",
     "models_in",
+    "neighbours_of",
     "nodes_of",
     "operations_in",
     "optimizer_slots",
     "optimizer_variables",
     "output_structure",
-    "outside_users",
     "plain_optimizers",
     "quiet",
     "refresh",
@@ -93,7 +93,6 @@ __all__ = [
     "uncompiled",
     "without_optimizer",
     "unknown_slots",
-    "views_of",
     "walk",
     "with_argument",
 ]

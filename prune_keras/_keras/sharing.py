@@ -1,9 +1,10 @@
-"""Private Keras, sharing: which other living models have layers of a model."""
+"""Private Keras, sharing: which other living models have layers of a model, or show its graph."""
 
 from __future__ import annotations
 
 import gc
 import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -12,14 +13,50 @@ from keras.src.models.functional import Functional
 from prune_keras._keras.graphs import all_layers, function_of, models_in, nodes_of
 
 
-def views_of(model: Any) -> list:
-    """Return living models that show a part of this one's graph and add no call to it.
+@dataclass(frozen=True)
+class Neighbours:
+    """Living models outside of a model that have something of it.
 
-    They follow a change of shapes, as they share their layers and their symbolic tensors.
+    Args:
+        views: those that show a part of its graph and add no call to it. They follow a change of
+            shapes, as they share their layers and their symbolic tensors.
+        users: name of a layer -> name of another model that has it as well.
     """
-    inside = {id(each) for each in models_in(model)}
-    calls = _calls(model)
-    return [x for x in _living_models() if id(x) not in inside and _is_view(x, calls)]
+
+    views: tuple[Any, ...]
+    users: dict[str, str]
+
+
+def neighbours_of(model: Any) -> Neighbours:
+    """Return the living models outside of a model that have something of it."""
+    found = _neighbours_of(model)
+    if found.users:
+        del found
+        gc.collect()  # a deleted model is a cycle, which lives on until it is collected
+        found = _neighbours_of(model)
+    return found
+
+
+def _neighbours_of(model: Any) -> Neighbours:
+    living, calls = _living_models(), _calls(model)
+    inside = {id(x) for x in [*models_in(model), *_graphs_of_sequential(living)]}
+    outside = [x for x in living if id(x) not in inside]
+    views = [x for x in outside if _is_view(x, calls)]
+    seen = {id(view) for view in views}
+    users = _users(model, [x for x in outside if id(x) not in seen])
+    return Neighbours(tuple(views), users)
+
+
+def _users(model: Any, others: list) -> dict[str, str]:
+    # An input may be shared: it holds nothing that a cut changes.
+    owned = [x for x in all_layers(model) if not isinstance(x, keras.layers.InputLayer)]
+    names = {id(layer): layer.name for layer in owned if layer is not model}
+    return {
+        names[id(layer)]: other.name
+        for other in others
+        for layer in all_layers(other)
+        if id(layer) in names
+    }
 
 
 def _is_view(other: Any, calls: set[int]) -> bool:
@@ -36,34 +73,6 @@ def _calls(model: Any) -> set[int]:
     """Return the calls, by id, of layers in a functional or Sequential model."""
     functions = [nested for nested in models_in(model) if isinstance(nested, Functional)]
     return {id(node) for function in functions for node in nodes_of(function)}
-
-
-def outside_users(model: Any) -> dict[str, str]:
-    """Return layers of the model that a living model outside of it has as well, views aside.
-
-    Returns:
-        Name of the layer -> name of the other model.
-    """
-    users = _outside_users(model)
-    if users:
-        gc.collect()  # a deleted model is a cycle, which lives on until it is collected
-        users = _outside_users(model)
-    return users
-
-
-def _outside_users(model: Any) -> dict[str, str]:
-    # An input may be shared: it holds nothing that a cut changes.
-    owned = [x for x in all_layers(model) if not isinstance(x, keras.layers.InputLayer)]
-    names = {id(layer): layer.name for layer in owned if layer is not model}
-    living, calls = _living_models(), _calls(model)
-    inside = {id(x) for x in [*models_in(model), *_graphs_of_sequential(living)]}
-    return {
-        names[id(layer)]: other.name
-        for other in living
-        if id(other) not in inside and not _is_view(other, calls)
-        for layer in all_layers(other)
-        if id(layer) in names
-    }
 
 
 def _living_models() -> list:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -11,16 +11,23 @@ from keras import tree
 
 from prune_keras import _backend
 from prune_keras._keras.graphs import all_layers, models_in, operations_in
-from prune_keras._keras.sharing import views_of
+from prune_keras._keras.sharing import neighbours_of
 
 
-def refresh(model: Any) -> None:
-    """Make compiled functions follow variables that got new values."""
+def refresh(model: Any, views: Sequence[Any] | None = None) -> None:
+    """Make compiled functions follow variables that got new values.
+
+    Args:
+        model: the model whose variables they are.
+        views: living models that show a part of its graph. Defaults to None: looked for.
+    """
+    if views is None:
+        views = neighbours_of(model).views
     for layer in all_layers(model):
         if hasattr(layer, "_torch_params"):
             layer._track_variables()
     trained = getattr(model, "train_function", None) is not None
-    for nested in [*models_in(model), *views_of(model)]:
+    for nested in [*models_in(model), *views]:
         for name in ("train_function", "test_function", "predict_function"):
             if getattr(nested, name, None) is not None:
                 _backend.dispose(getattr(nested, name))
