@@ -16,13 +16,18 @@ def main():
     tables = {"imbalance": imbalance, "agreement": agreement}
     tables |= {"first cut": first_cut, "diversity": diversity}
     text = README.read_text(encoding="utf-8")
+    measured = [name for name in tables if f"<!-- {name} -->" in text]
+    fill(README, {name: tables[name]() for name in measured})
+
+
+def fill(readme, tables):
+    """Write tables between the comments that are there for each of them."""
+    text = readme.read_text(encoding="utf-8")
     for name, table in tables.items():
-        if f"<!-- {name} -->" not in text:  # not measured yet
-            continue
         begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
         before, rest = text.split(begin)
-        text = f"{before}{begin}\n\n{table()}\n\n{end}{rest.split(end)[1]}"
-    README.write_text(text, encoding="utf-8")
+        text = f"{before}{begin}\n\n{table}\n\n{end}{rest.split(end)[1]}"
+    readme.write_text(text, encoding="utf-8")
 
 
 def imbalance():
