@@ -120,7 +120,8 @@ class Graph:
         producers: path -> `Producer`, in the order of the graph.
         families: all families of prunable neurons, in the order of the graph.
         fixed: what cannot be pruned, with reasons.
-        notes: what removing neurons changes beside removing them.
+        notes: what removing neurons changes beside removing them, and which layers keep all units
+            because these could only go at once.
         weights: every variable that carries channels along an axis.
         settings: attributes that count channels.
         tensors: symbolic tensors of the graph.

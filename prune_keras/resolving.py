@@ -95,7 +95,7 @@ def resolve(model: Any, record: Record, partition: Partition) -> Graph:
         producers=producers,
         families=_named(groups, producers),
         fixed=tuple(_fixed(producers.values(), reasons)),
-        notes=tuple(note.reason for note in record.notes if prunable[roots[note.ids]].any()),
+        notes=(*_notes(record, roots, prunable), *_tied(producers.values())),
         weights=weights,
         settings=tuple(Setting(o, n, roots[ids], v) for o, n, ids, v in record.settings.values()),
         tensors=tuple(Tensor(t, labels.shape, roots[labels.ids]) for t, labels in tensors),
@@ -179,6 +179,18 @@ def _fixed(producers: Iterable[Producer], reasons: dict[int, str]) -> Iterable[F
             counts[reasons[neuron]] += 1
         for reason, units in counts.items():
             yield Fixed(producer.path, units, reason)
+
+
+def _notes(record: Record, roots: np.ndarray, prunable: np.ndarray) -> Iterable[str]:
+    return (note.reason for note in record.notes if prunable[roots[note.ids]].any())
+
+
+def _tied(producers: Iterable[Producer]) -> Iterable[str]:
+    """Say which layers have several units that are one neuron, which therefore never goes."""
+    for producer in producers:
+        if len(producer.neurons) > 1 and len(np.unique(producer.neurons)) == 1:
+            if producer.prunable.all():
+                yield f"{producer.path}: all units are tied into one neuron, so that they stay"
 
 
 def _distinct_axes(
