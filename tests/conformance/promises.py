@@ -88,6 +88,18 @@ def slots_of(optimizer):
     return {name: held for name in names if (held := getattr(optimizer, name, None))}
 
 
+def check_next_step(model, original, plan, floatx):
+    """Cut the model, silence its original, train both on a batch, and compare their weights."""
+    prune_keras.shrink_in_place(model, plan)
+    silenced = Silenced(original, plan)
+    silenced.zero_reads()
+    for each in (model, original):
+        train_step(each, seed=4)
+    for old, new in zip(original.variables, model.variables, strict=True):
+        assert_near(silenced.sliced(old), np.asarray(new), floatx)
+    return silenced
+
+
 def check_step_after_cut(network, cut, optimizer):
     """A cut between two training steps gives what the second one gives to the silenced original."""
     with network.built() as model:
@@ -97,13 +109,7 @@ def check_step_after_cut(network, cut, optimizer):
             train_step(each, seed=3)
         must_hold(all(np.isfinite(w).all() for w in weights_of(model)))
         plan = random_plan(model, cut, exclude=is_key)
-        prune_keras.shrink_in_place(model, plan)
-        silenced = Silenced(original, plan)
-        silenced.zero_reads()
-        for each in (model, original):
-            train_step(each, seed=4)
-        for old, new in zip(original.variables, model.variables, strict=True):
-            assert_near(silenced.sliced(old), np.asarray(new), network.floatx)
+        silenced = check_next_step(model, original, plan, network.floatx)
         kept, thin = slots_of(original.optimizer), slots_of(model.optimizer)
         assert kept and kept.keys() == thin.keys()
         for name, held in kept.items():
