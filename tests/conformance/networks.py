@@ -12,7 +12,8 @@ import keras
 import numpy as np
 from hypothesis import strategies as st
 from keras import layers, ops
-from steps import STEPS, Part
+from parts import Part
+from steps import STEPS
 from steps_structural import STRUCTURAL
 
 from prune_keras import _keras

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from keras import layers
 from networks import outputs_of, randomize, samples, train_step
-from promises import OPTIMIZERS, assert_close, check_next_step, is_key, random_plan
+from promises import assert_close, is_key, random_plan
+from promises_in_training import OPTIMIZERS, check_next_step
 from silenced import Silenced
 
 import prune_keras
