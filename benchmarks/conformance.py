@@ -61,9 +61,8 @@ def measure(name):
 def write(rows):
     """Write all rows beside the settings, and a part of their columns to the README."""
     measuring.write_table(RESULTS / "applications.csv", rows)
-    settings = measuring.settings() | {"command": "python benchmarks/conformance.py"}
-    stored = json.dumps(settings, indent=2)
-    (RESULTS / "applications.json").write_text(stored + "\n", encoding="utf-8")
+    command = "python benchmarks/conformance.py"
+    measuring.write_settings(RESULTS / "applications.csv", command=command)
     path = RESULTS / "README.md"
     before, rest = path.read_text(encoding="utf-8").split(BEGIN)
     lines = [" | ".join(HEAD), " | ".join("---" for _ in HEAD), *map(line, rows)]

@@ -83,35 +83,41 @@ def resident():
 
 
 def write_table(path, rows):
-    """Write dictionaries with the same keys as CSV."""
+    """Write dictionaries as CSV, empty where one lacks a column, and return the lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    table = [columns, *([_text(row.get(column, "")) for column in columns] for row in rows)]
     with open(path, "w", newline="", encoding="utf-8") as file:
-        table = [[_text(value) for value in row.values()] for row in rows]
-        csv.writer(file).writerows([list(rows[0]), *table])
+        csv.writer(file).writerows(table)
+    return table
+
+
+def write_settings(path, **with_):
+    """Write what was measured with, as JSON of a table's name, and return it."""
+    stored = json.dumps(settings() | with_, indent=2)
+    path.with_suffix(".json").write_text(stored + "\n", encoding="utf-8")
+    return stored
 
 
 def finish(name, rows, **with_):
     """Print rows as a table; write them as CSV beside the settings they were measured with."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    table = [[_text(row.get(column, "")) for column in columns] for row in rows]
-    widths = [max(map(len, column)) for column in zip(columns, *table, strict=True)]
-    for line in [columns, *table]:
+    path = RESULTS / f"{name}.csv"
+    table = write_table(path, rows)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
-    with open(RESULTS / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([columns, *table])
-    stored = json.dumps(settings() | with_, indent=2)
-    (RESULTS / f"{name}.json").write_text(stored + "\n", encoding="utf-8")
-    print(stored)
+    print(write_settings(path, **with_))
 
 
 def settings():
     """Return what a table was measured with."""
     import keras
 
+    # Of a path, only the name says something on another machine.
+    arguments = [Path(each).name if "/" in each else each for each in sys.argv[1:]]
     return {
         "date": datetime.date.today().isoformat(),
-        "command": f"python benchmarks/{Path(sys.argv[0]).name} {' '.join(sys.argv[1:])}".strip(),
+        "command": f"python benchmarks/{Path(sys.argv[0]).name} {' '.join(arguments)}".strip(),
         "processor": _processor(),
         "cores": os.cpu_count(),
         "load_before": round(LOAD, 2),

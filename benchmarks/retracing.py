@@ -29,15 +29,35 @@ def main():
 def measure(network):
     """Return times of steps before and after a cut of one network, and how often it was traced."""
     import keras
-    import numpy as np
 
     import prune_keras
-    from prune_keras.callbacks import ProgressivePruning
 
     keras.utils.set_random_seed(measuring.SEED)
-    model = built(network)
-    batch_size, batches = NETWORKS[network]
-    traces = []
+    model, (_, batches) = built(network), NETWORKS[network]
+    flops = prune_keras.cost(model).flops
+    times, traces, seconds = trained(model, *NETWORKS[network])
+    before, after = measuring.median(times[1:batches]), measuring.median(times[batches + 1 :])
+    return {
+        "traces before": sum(at < batches for at in traces),
+        "traces after": sum(at >= batches for at in traces),
+        "seconds of the cut": seconds,
+        "first step": times[0],
+        "first step after": times[batches],
+        "step": before,
+        "step after": after,
+        "time ratio": after / before,
+        "flops ratio": prune_keras.cost(model).flops / flops,
+    }
+
+
+def trained(model, batch_size, batches):
+    """Return the time of each step, the steps before each trace, and the time of the cut."""
+    import keras
+    import numpy as np
+
+    from prune_keras.callbacks import ProgressivePruning
+
+    times, traces = [], []
 
     def loss(labels, predicted):
         traces.append(len(times))
@@ -55,26 +75,13 @@ def measure(network):
             if epoch == 1:
                 super().on_epoch_begin(epoch, logs)
 
-    times = []
     rng = np.random.default_rng(measuring.SEED)
     x = rng.uniform(0, 255, (batch_size * batches, *model.input_shape[1:])).astype("float32")
     y = rng.integers(0, 10, len(x))
     model.compile(keras.optimizers.SGD(1e-4, momentum=0.9), loss)
     cut = CutBeforeSecondEpoch({"neurons": 0.4}, fraction=0.5, scope="uniform", verbose=0)
-    flops = prune_keras.cost(model).flops
     model.fit(x, y, batch_size, epochs=2, verbose=0, callbacks=[cut, Clock()])
-    before, after = measuring.median(times[1:batches]), measuring.median(times[batches + 1 :])
-    return {
-        "traces before": sum(at < batches for at in traces),
-        "traces after": sum(at >= batches for at in traces),
-        "seconds of the cut": cut.rounds[0].seconds,
-        "first step": times[0],
-        "first step after": times[batches],
-        "step": before,
-        "step after": after,
-        "time ratio": after / before,
-        "flops ratio": prune_keras.cost(model).flops / flops,
-    }
+    return times, traces, cut.rounds[0].seconds
 
 
 def built(network):

@@ -1,22 +1,17 @@
 """What the evidence on scores is about: trained networks, and the samples they are scored on."""
 
 import csv
-import datetime
-import json
 import os
-import platform
-import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras  # noqa: E402
-import numpy as np  # noqa: E402
+import measuring  # noqa: E402
 
 from prune_keras.models import images  # noqa: E402
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "scores"
-SEED = 0
 SCORED = 2048  # training images that criteria see
 JUDGED = 1024  # validation images that losses of single neurons are measured on
 
@@ -32,7 +27,7 @@ def add_arguments(parser):
 
 def load(name, arguments):
     """Return a trained network, compiled for classification in float32."""
-    keras.utils.set_random_seed(SEED)
+    keras.utils.set_random_seed(measuring.SEED)
     if name == "vgg16":
         weights = str(arguments.data / "vgg16_notop.h5")
         return keras.applications.VGG16(False, weights, input_shape=(128, 128, 3))
@@ -61,13 +56,8 @@ def accuracy(model, pair):
 
 def write(path, rows):
     """Write rows as CSV, and beside them what they were measured with."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows({k: _text(v) for k, v in row.items()} for row in rows)
-    path.with_suffix(".json").write_text(json.dumps(_settings(), indent=2) + "\n")
+    measuring.write_table(path, rows)
+    measuring.write_settings(path, scored=SCORED, judged=JUDGED)
 
 
 def read(path):
@@ -76,24 +66,3 @@ def read(path):
         return []
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-def _text(value):
-    return f"{value:.5g}" if isinstance(value, float | np.floating) else value
-
-
-def _settings():
-    arguments = [Path(each).name if "/" in each else each for each in sys.argv[1:]]
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "date": datetime.date.today().isoformat(),
-        "command": f"python benchmarks/{Path(sys.argv[0]).name} {' '.join(arguments)}".strip(),
-        "processor": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "keras": keras.__version__,
-        "backend": keras.backend.backend(),
-        "seed": SEED,
-        "scored": SCORED,
-        "judged": JUDGED,
-    }

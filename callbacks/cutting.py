@@ -13,7 +13,7 @@ from prune_keras.data import check_data
 from prune_keras.frontier import Point
 from prune_keras.fusing import assign, check_fuse, fused
 from prune_keras.graph import Graph
-from prune_keras.limits import Limits, Ranking, budget_of, meets
+from prune_keras.limits import Limits, Ranking, budget_of, meets, split_target
 from prune_keras.plan import Plan
 from prune_keras.reaching import check_reachable
 from prune_keras.recalibration import recalibrate
@@ -40,6 +40,23 @@ class Cutter:
     seed: int | None
     latency_ms: float | None = None
     latency_batch_size: int = 1
+
+    @classmethod
+    def of(cls, given: Any) -> Cutter:
+        """Return the cutter for the arguments of a `ProgressivePruning`."""
+        shares, most = split_target(given.target)
+        return cls(
+            dict(shares) if shares else None,
+            criteria.get(given.criterion),
+            Ranking(given.scope, given.debias, given.combine),
+            Limits(given.min_units, given.max_layer_fraction, given.exclude, given.round_to),
+            given.data,
+            given.recalibration_steps,
+            given.fuse,
+            given.seed,
+            most,
+            given.latency_batch_size,
+        )
 
     def check_needs(self) -> None:
         """Raise a ValueError if there is no data and the criterion needs them."""

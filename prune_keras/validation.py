@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
 from prune_keras import _keras
+
+
+def named(argument: str, name: Any, known: Mapping[str, Any], instead: str) -> Any:
+    """Return what a name stands for.
+
+    Args:
+        argument: the argument that it was passed as.
+        name: the name.
+        known: name -> what it stands for.
+        instead: what else the argument may be.
+
+    Raises:
+        ValueError: if the name is unknown.
+    """
+    if isinstance(name, str) and name in known:
+        return known[name]
+    raise ValueError(
+        f"`{argument}` must be one of {sorted(known)} or {instead}. Received: {argument}={name!r}."
+    )
 
 
 def check_model(model: Any) -> None:

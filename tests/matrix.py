@@ -1,6 +1,6 @@
 """What ProgressivePruning works with and what it refuses: the cases of the tests as a table.
 
-Each `test_matrix_*.py` lists its cases in `CASES` and runs every one of them.
+The `test_matrix_*.py` of a group lists its cases in `CASES`; each of them is run by a test.
 `python tests/matrix.py` writes docs/callbacks.md from them; a test tells when that is to be done.
 """
 

@@ -139,3 +139,5 @@ def test_an_affine_fit_keeps_the_order_where_scores_mislead():
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"\['flops', 'l2', 'max', .*'average'"):
         debias.get("average")
+    with pytest.raises(ValueError, match=r"Received: debias=\['mean'\]"):
+        debias.get(["mean"])

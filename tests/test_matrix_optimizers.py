@@ -10,10 +10,25 @@ import keras
 import numpy as np
 import pytest
 from fits import callback, compiled, dense_model, fit, judged, neurons, state_of
-from keras import layers, ops
+from keras import ops
 from matrix import Case
 from networks import train_step
+from own_optimizers import Momentum, NormsOfUnits, OneSlotForAll, SlotsByName
 from silenced import Silenced
+from slots import (
+    Scores,
+    States,
+    assert_equal,
+    assert_near,
+    everything,
+    left_of_slots,
+    network,
+    numbers,
+    rounds,
+    slots,
+    slots_of,
+    some_of,
+)
 
 import prune_keras
 from prune_keras.surgery import capture, restore
@@ -81,19 +96,6 @@ def made(case):
     return MAKERS[case]()
 
 
-def network(optimizer):
-    """Return a small model in which no gradient is zero, and no layer draws random numbers."""
-    pixels = keras.Input((6, 6, 2))
-    x = layers.Conv2D(6, 3, use_bias=False, name="conv")(pixels)  # statistics cancel a bias
-    x = layers.BatchNormalization(name="norm")(x)
-    x = layers.Activation("tanh")(x)
-    x = layers.GlobalAveragePooling2D()(x)
-    x = layers.Dense(5, activation="tanh", name="hidden")(x)
-    model = keras.Model(pixels, layers.Dense(3, name="last")(x))
-    model.compile(optimizer, keras.losses.MeanSquaredError(), run_eagerly=True)
-    return model
-
-
 def twins(case):
     """Return two equal models that were trained alike, for two steps."""
     pair = []
@@ -103,59 +105,6 @@ def twins(case):
         for seed in (3, 4):
             train_step(pair[-1], seed)
     return pair
-
-
-def some_of(model):
-    """Return a plan that cuts every layer."""
-    return prune_keras.select(
-        prune_keras.trace(model), prune_keras.score(model), fraction=0.4, scope="uniform"
-    )
-
-
-def numbers(variables):
-    return [np.array(ops.convert_to_numpy(variable.value)) for variable in variables]
-
-
-def everything(model):
-    return numbers([*model.variables, *model.optimizer.variables])
-
-
-def slots_of(model):
-    """Return (weight, slot, the weight's axis along each axis of the slot) for every slot."""
-    found, optimizer = [], model.optimizer
-    for number, weight in enumerate(model.trainable_variables):
-        name, axes = weight.path.replace("/", "_"), tuple(range(len(weight.shape)))
-        for slot in optimizer.variables:
-            if slot.path.rpartition("/")[2].startswith(f"{name}_"):
-                found.append((weight, slot, axes))
-        if hasattr(optimizer, "_r") and len(axes) > 1:
-            found.append((weight, optimizer._r[number], axes[:-1]))
-            found.append((weight, optimizer._c[number], (*axes[:-2], axes[-1])))
-    with_axes = {id(slot) for slot in optimizer.variables if len(slot.shape)}
-    assert with_axes and with_axes == {id(slot) for _, slot, _ in found}
-    return found
-
-
-def left_of_slots(silenced):
-    """Return what must be left of the original's slots."""
-    left = []
-    for weight, slot, axes in slots_of(silenced.model):
-        value, kept = numbers([slot])[0], silenced.kept.get(id(weight), {})
-        for place, axis in enumerate(axes):
-            if axis in kept:
-                value = np.compress(kept[axis], value, axis=place)
-        left.append(value)
-    return left
-
-
-def slots(model):
-    return numbers(slot for _, slot, _ in slots_of(model))
-
-
-def assert_near(found, expected):
-    for one, other in zip(found, expected, strict=True):
-        assert np.isfinite(other).all()
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", MAKERS, ids=str)
@@ -175,42 +124,6 @@ def test_what_it_remembers_is_cut_with_the_weights(case):
         assert_near(numbers(model.variables), [silenced.sliced(v) for v in original.variables])
         assert_near(slots(model), left_of_slots(silenced))
     assert all(np.isfinite(value).all() for value in everything(model))
-
-
-class States(keras.callbacks.Callback):
-    """Scores epochs as told, and remembers their ends and the rate at which each step was made."""
-
-    def __init__(self, *scores):
-        super().__init__()
-        self.scores, self.states, self.rates = scores, [], []
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.rates.append(float(ops.convert_to_numpy(self.model.optimizer.learning_rate)))
-
-    def on_epoch_end(self, epoch, logs=None):
-        logs["score"] = self.scores[epoch]
-        self.states.append(everything(self.model))
-
-
-class Scores(States):
-    def on_train_batch_begin(self, batch, logs=None):
-        """A `MultiOptimizer` has no rate to ask for."""
-
-
-def rounds(model, seen, pruning=None):
-    """Fit over rounds that end with the scores given: 0.9 is kept, 0.1 rolled back."""
-    pruning = pruning or judged(monitor="score", mode="max")
-    before = len(pruning.rounds)
-    epochs = len(seen.scores)
-    history = fit(model, seen, pruning, epochs=epochs, validation_data=None).history
-    assert [done.kept for done in pruning.rounds[before:]] == [s > 0.5 for s in seen.scores]
-    assert np.isfinite(history["loss"]).all()
-    return history
-
-
-def assert_equal(found, expected):
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("case", [c for c in MAKERS if c.name != "`use_ema`"], ids=str)
@@ -375,40 +288,6 @@ def test_rounds_go_on_with_another_optimizer(cut):
     assert_equal(everything(model), seen.states[0])
     weights = {weight.path: tuple(weight.shape) for weight, _, _ in slots_of(model)}
     assert weights == {weight.path: tuple(weight.shape) for weight in model.trainable_variables}
-
-
-class Momentum(known.Optimizer):
-    """An optimizer as a user writes it; where it keeps its slots is up to subclasses."""
-
-    def build(self, variables):
-        super().build(variables)
-        self.add_slots(variables)
-
-    def add_slots(self, variables):
-        self.slots = [self.add_variable_from_reference(v, name="slot") for v in variables]
-
-    def slot(self, variable):
-        return self.slots[self._get_variable_index(variable)]
-
-    def update_step(self, gradient, variable, learning_rate):
-        slot = self.slot(variable)
-        self.assign(slot, ops.add(ops.multiply(slot, 0.5), gradient))
-        self.assign_sub(variable, ops.multiply(slot, ops.cast(learning_rate, variable.dtype)))
-
-
-class NormsOfUnits(Momentum):
-    def add_slots(self, variables):
-        self.norms = [self.add_variable((v.shape[-1],), name="norms") for v in variables]
-
-
-class SlotsByName(Momentum):
-    def add_slots(self, variables):
-        self.slots = {v.path: self.add_variable_from_reference(v, "slot") for v in variables}
-
-
-class OneSlotForAll(Momentum):
-    def add_slots(self, variables):
-        self.add_variable((sum(int(np.prod(v.shape)) for v in variables),), name="all")
 
 
 @works("An `Optimizer` of your own", "with lists of variables, one a weight and of its shape")

@@ -27,6 +27,7 @@ from prune_keras.criteria.data_driven import (
 )
 from prune_keras.criteria.data_free import BatchNormScale, Random, geometric_median, l1, l2
 from prune_keras.criteria.mixed import Mean, Switch
+from prune_keras.validation import named
 
 Criterion = Callable[..., Any]
 
@@ -71,12 +72,7 @@ def get(identifier: Any) -> Any:
         return _from_config(identifier)
     if callable(identifier) or isinstance(identifier, RECORDS):
         return identifier
-    if isinstance(identifier, str) and identifier in CRITERIA:
-        return CRITERIA[identifier]
-    raise ValueError(
-        f"`criterion` must be one of {sorted(CRITERIA)} or a function of a kernel. "
-        f"Received: criterion={identifier!r}."
-    )
+    return named("criterion", identifier, CRITERIA, "a function of a kernel")
 
 
 def serialize(criterion: Any) -> dict[str, Any]:

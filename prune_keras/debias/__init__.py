@@ -30,6 +30,7 @@ from prune_keras.debias.functions import (
     zscore,
 )
 from prune_keras.debias.sensitive import Curve, Sensitivity
+from prune_keras.validation import named
 
 Debias = Callable[..., np.ndarray]
 DEBIASES: dict[str, Debias] = {
@@ -62,12 +63,7 @@ def get(identifier: Any) -> Debias:
         return _from_config(identifier)
     if callable(identifier):
         return identifier
-    if identifier in DEBIASES:
-        return DEBIASES[identifier]
-    raise ValueError(
-        f"`debias` must be one of {sorted(DEBIASES)} or a function of scores. "
-        f"Received: debias={identifier!r}."
-    )
+    return named("debias", identifier, DEBIASES, "a function of scores")
 
 
 def _from_config(config: dict[str, Any]) -> Debias:

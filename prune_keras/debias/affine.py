@@ -35,13 +35,11 @@ class Affine:
     __name__ = "affine"
 
     def __call__(self, scores: np.ndarray, saving: Saving) -> np.ndarray:
-        if saving.family not in self.families:
-            raise ValueError(
-                "An affine debias must be fitted to the families that it is used on. Received: "
-                f"family {saving.family!r}, while it knows {list(self.families)}. "
-                "Fit it to this model: prune_keras.fit_affine(model, criterion, data)."
-            )
-        scale, shift = self.families[saving.family]
+        scale, shift = saving.of(
+            self.families,
+            "An affine debias must be fitted to",
+            "Fit it to this model: prune_keras.fit_affine(model, criterion, data)",
+        )
         return scale * scores + shift
 
 

@@ -5,9 +5,13 @@ Each keeps the order within the family. Some of them also take what a neuron of 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+
+Known = TypeVar("Known")
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,24 @@ class Saving:
     family: str
     params: int
     flops: int | None
+
+    def of(self, known: Mapping[str, Known], must: str, remedy: str) -> Known:
+        """Return what is known of the family.
+
+        Args:
+            known: name of the family -> what was found out about it.
+            must: what a debias must be, in the words of the error.
+            remedy: what to do, in its words.
+
+        Raises:
+            ValueError: if nothing is.
+        """
+        if self.family in known:
+            return known[self.family]
+        raise ValueError(
+            f"{must} the families that it is used on. Received: family {self.family!r}, while it "
+            f"knows {list(known)}. {remedy}."
+        )
 
 
 def none(scores: np.ndarray) -> np.ndarray:

@@ -70,13 +70,11 @@ class Sensitivity:
     __name__ = "sensitivity"
 
     def __call__(self, scores: np.ndarray, saving: Saving) -> np.ndarray:
-        if saving.family not in self.curves:
-            raise ValueError(
-                "A sensitivity must be measured on the families that it is used on. Received: "
-                f"family {saving.family!r}, while it knows {list(self.curves)}. "
-                "Measure this model: prune_keras.sensitivity(model, data)."
-            )
-        curve = self.curves[saving.family]
+        curve = saving.of(
+            self.curves,
+            "A sensitivity must be measured on",
+            "Measure this model: prune_keras.sensitivity(model, data)",
+        )
         ranks = np.argsort(np.argsort(scores, kind="stable"), kind="stable") + 1
         shares = (curve.size - len(scores) + ranks) / curve.size
         return curve.at(shares) + 1e-9 * shares

@@ -1,6 +1,5 @@
 """Every network of keras.applications, with random weights that keep activations in bounds."""
 
-import contextlib
 import inspect
 
 import keras
@@ -29,17 +28,6 @@ WEIGHTED = (layers.Dense, layers.Conv2D, layers.DepthwiseConv2D, layers.Separabl
 def constructors() -> set[str]:
     """Return the names of all functions in keras.applications that build a network."""
     return {name for name, _ in inspect.getmembers(keras.applications, inspect.isfunction)}
-
-
-@contextlib.contextmanager
-def floats(floatx: str):
-    """Make a float type the default one for a while."""
-    before = keras.config.floatx()
-    keras.config.set_floatx(floatx)
-    try:
-        yield
-    finally:
-        keras.config.set_floatx(before)
 
 
 def build(name: str):

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from applications import PIXELS, SAMPLES, adjust, build, floats, images, settle
+from applications import PIXELS, SAMPLES, adjust, build, images, settle
 from keras import ops
-from networks import outputs_of
+from networks import floats, outputs_of
 from silenced import Silenced
 
 import prune_keras

@@ -12,7 +12,8 @@ import keras
 import numpy as np
 from hypothesis import strategies as st
 from keras import layers, ops
-from steps import STEPS, Part
+from parts import Part
+from steps import STEPS
 from steps_structural import STRUCTURAL
 
 from prune_keras import _keras
@@ -37,6 +38,17 @@ class Choices:
         return self.of(range(one_in)) == one_in - 1
 
 
+@contextlib.contextmanager
+def floats(floatx: str):
+    """Make a float type the default one for a while."""
+    before = keras.config.floatx()
+    keras.config.set_floatx(floatx)
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(before)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How to build one network.
@@ -54,12 +66,8 @@ class Recipe:
     @contextlib.contextmanager
     def built(self):
         """Give the model while its float type is the default one, as its cloning needs."""
-        before = keras.config.floatx()
-        keras.config.set_floatx(self.floatx)
-        try:
+        with floats(self.floatx):
             yield self.build()
-        finally:
-            keras.config.set_floatx(before)
 
     def build(self):
         keras.utils.clear_session(free_memory=False)

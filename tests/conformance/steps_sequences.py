@@ -18,13 +18,9 @@ EQUATIONS = {
 }
 
 
-def _last(part) -> bool:
-    return part.data_format == "channels_last"
-
-
 def einsum_dense(part, x):
     rank = len(x.shape)
-    if rank not in EQUATIONS or not _last(part):
+    if rank not in EQUATIONS or not part.channels_last:
         return None
     equation, bias_axes = part.choices.of(EQUATIONS[rank])
     read, made = equation.split(",")[0], equation.split("->")[1]
@@ -40,7 +36,7 @@ def einsum_dense(part, x):
 
 def time_distributed(part, x):
     rank = len(x.shape)
-    if rank < 3 or not _last(part):
+    if rank < 3 or not part.channels_last:
         return None
     width = part.choices.number(2, SMALL)
     inner = [layers.Dense(width, activation="tanh"), layers.BatchNormalization()]
@@ -54,7 +50,7 @@ def time_distributed(part, x):
 
 
 def spectral_normalization(part, x):
-    if not part.noise or not _last(part):
+    if not part.noise or not part.channels_last:
         return None  # a step differs where norms do
     width = part.choices.number(2, SMALL)
     inner = layers.Dense(width)
@@ -73,7 +69,7 @@ def _recurrent(part, **arguments):
 
 def _sequence(part, x):
     """Return the tensor as a sequence of vectors, or None."""
-    if len(x.shape) == 2 or not _last(part):
+    if len(x.shape) == 2 or not part.channels_last:
         return None
     if len(x.shape) == 3:
         return x
@@ -126,7 +122,7 @@ def both_directions(part, x):
 
 def recurrent_convolution(part, x):
     rank = len(x.shape) - 3
-    if rank not in (1, 2) or not _last(part):
+    if rank not in (1, 2) or not part.channels_last:
         return None
     kind = getattr(layers, f"ConvLSTM{rank}D")
     sequences = part.choices.yes()
@@ -136,7 +132,7 @@ def recurrent_convolution(part, x):
 
 
 def multi_head_attention(part, x):
-    if part.single or not 3 <= len(x.shape) <= 4 or not _last(part):
+    if part.single or not 3 <= len(x.shape) <= 4 or not part.channels_last:
         return None  # Keras has no gradient of a softmax over more axes
     choices, rank = part.choices, len(x.shape)
     key_dim, heads = choices.number(1, 3), choices.number(1, 3)
@@ -154,7 +150,7 @@ def multi_head_attention(part, x):
 
 
 def cross_attention(part, x):
-    if part.single or len(x.shape) != 3 or not _last(part):
+    if part.single or len(x.shape) != 3 or not part.channels_last:
         return None
     choices = part.choices
     layer = layers.MultiHeadAttention(choices.number(1, 3), 2, value_dim=choices.number(1, 4))
@@ -167,7 +163,7 @@ def cross_attention(part, x):
 
 def attention(part, x):
     """Attention without projections; a step differs where it has no weight for each channel."""
-    if part.single or len(x.shape) != 3 or not _last(part):
+    if part.single or len(x.shape) != 3 or not part.channels_last:
         return None
     kinds = [layers.AdditiveAttention()]
     if part.noise:

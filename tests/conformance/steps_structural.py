@@ -6,7 +6,7 @@ weight, a training step differs too: such steps are left out where the network h
 
 import numpy as np
 from keras import layers, ops
-from steps import LARGEST, SMALL, _last
+from parts import LARGEST, SMALL
 
 SAFE = [
     *(ops.abs, ops.negative, ops.sin, ops.cos, ops.tanh, ops.arctan, ops.square, ops.expm1),
@@ -115,7 +115,7 @@ def stacking(part, x):
 def shuffle(part, x):
     """Shuffle channels between groups, or turn channels into positions."""
     channels = x.shape[-1]
-    if not _last(part) or channels % 2:
+    if not part.channels_last or channels % 2:
         return None
     spatial, count = list(x.shape[1:-1]), len(x.shape) - 2
     if count == 2 and channels % 4 == 0 and part.choices.yes():
@@ -211,7 +211,7 @@ def gated_half(part, x):
 @_raw
 def product(part, x):
     """Multiply two tensors and sum: over positions, or over channels."""
-    if len(x.shape) < 3 or not _last(part):
+    if len(x.shape) < 3 or not part.channels_last:
         return None
     size, channels = int(np.prod(x.shape[1:-1])), x.shape[-1]
     x = ops.reshape(part.weighted(x, channels), (-1, size, channels))
@@ -247,7 +247,7 @@ def product(part, x):
 def embedding(part, x):
     """Look numbers up that come from an input."""
     start = part.pool[0]
-    if part.single or not _last(part) or np.prod(start.shape[1:]) > LARGEST:
+    if part.single or not part.channels_last or np.prod(start.shape[1:]) > LARGEST:
         return None
     numbers = start if len(start.shape) == 2 else start[..., 0]
     numbers = ops.cast(ops.sigmoid(numbers) * 4.999, "int32")

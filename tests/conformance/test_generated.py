@@ -7,6 +7,7 @@ import hypothesis
 import keras
 import numpy as np
 import promises
+import promises_in_training
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,7 +26,11 @@ FLOATX = ("float32", "float64") if BACKEND == "tensorflow" else ("float32",)
 CUTS = st.tuples(st.integers(0, 999), st.sampled_from((0.3, 0.5, 0.8)))
 SEEDS = st.integers(0, 999)
 QUIET = recipes(noise=False)
-STEPS = (recipes(FLOATX[-1:], noise=False), CUTS, st.sampled_from(sorted(promises.OPTIMIZERS)))
+STEPS = (
+    recipes(FLOATX[-1:], noise=False),
+    CUTS,
+    st.sampled_from(sorted(promises_in_training.OPTIMIZERS)),
+)
 FEW, MANY = 60, 500
 SOME = 15
 FEW_STEPS, MANY_STEPS = 10, 50
@@ -60,14 +65,14 @@ def test_removed_is_silenced_in_many_networks(recipe, cut):
 @times(FEW_STEPS)
 @given(*STEPS)
 def test_a_cut_in_training_keeps_the_optimizers_state(recipe, cut, optimizer):
-    check(promises.check_step_after_cut, recipe, cut, optimizer)
+    check(promises_in_training.check_step_after_cut, recipe, cut, optimizer)
 
 
 @pytest.mark.slow
 @times(MANY_STEPS)
 @given(*STEPS)
 def test_many_cuts_in_training_keep_the_optimizers_state(recipe, cut, optimizer):
-    check(promises.check_step_after_cut, recipe, cut, optimizer)
+    check(promises_in_training.check_step_after_cut, recipe, cut, optimizer)
 
 
 @times(SOME)

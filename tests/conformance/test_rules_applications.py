@@ -12,11 +12,6 @@ from silenced import Silenced
 import prune_keras
 
 
-@pytest.fixture
-def image():
-    return keras.Input((4, 6, 3))
-
-
 def conv(filters, name, **arguments):
     return layers.Conv2D(filters, 1, name=name, **arguments)
 

@@ -6,6 +6,7 @@ promises, which generated networks hold up each time, are for the thorough run.
 
 import numpy as np
 import promises
+import promises_in_training
 import pytest
 import zoo
 
@@ -53,9 +54,9 @@ def test_removed_is_silenced_where_most_goes(network):
 @each_network
 def test_a_cut_in_training_keeps_the_optimizers_state(network):
     if network.noise or network.over_channels:
-        promises.check_step_after_cut_is_that_of_a_copy(network, (0, 0.5), "adam")
+        promises_in_training.check_step_after_cut_is_that_of_a_copy(network, (0, 0.5), "adam")
     else:
-        promises.check_step_after_cut(network, (0, 0.5), "adam")
+        promises_in_training.check_step_after_cut(network, (0, 0.5), "adam")
 
 
 @thorough
@@ -91,4 +92,4 @@ def test_costs_are_foreseen_and_all_units_accounted_for(network):
 @thorough
 @each_network
 def test_a_step_trains_every_weight(network):
-    promises.check_a_step_trains_every_weight(network, (0, 0.5))
+    promises_in_training.check_a_step_trains_every_weight(network, (0, 0.5))

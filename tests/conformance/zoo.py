@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-from networks import randomize
+from networks import floats, randomize
 
 NETWORKS: dict[str, "Network"] = {}
 
@@ -49,12 +49,8 @@ class Network:
     @contextlib.contextmanager
     def built(self):
         """Give the model while its float type is the default one."""
-        before = keras.config.floatx()
-        keras.config.set_floatx(self.floatx)
-        try:
+        with floats(self.floatx):
             yield self.build()
-        finally:
-            keras.config.set_floatx(before)
 
     def build(self):
         keras.utils.clear_session(free_memory=False)
