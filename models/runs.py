@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 
 import prune_keras
+from prune_keras import schedules
 from prune_keras.callbacks import ProgressivePruning
 from prune_keras.models import devices, pairing, precision, records
 from prune_keras.models.images import batches
@@ -145,7 +146,7 @@ def _prune(dense, data, settings, path):
     model, images = _load(dense, settings), batches(data, settings, settings.seed + 1)
     compile_model(model, settings, settings.learning_rate, settings.epochs * len(images))
     start = accuracy(model, data.validation, settings)
-    pruning = _callback(start, data, settings)
+    pruning = _callback(start, data, settings, path.parent)
     recorder = records.Recorder("prune", _log_of(path))
     recorder.add_start(model, start)
     cut = settings.epochs - settings.fine_tune_epochs
@@ -161,9 +162,13 @@ def _prune(dense, data, settings, path):
     return prune_keras.export(model, path)
 
 
-def _callback(start, data, settings):
+def _callback(start, data, settings, folder):
     """Return the pruning callback; the dense network's accuracy is what a drop is counted from."""
     arguments = dict(settings.pruning)
+    if arguments.get("schedule") is not None:
+        arguments["schedule"] = schedules.get(arguments["schedule"])
+    if arguments.pop("keep_rounds", False):
+        arguments["keep_rounds"] = folder / "rounds"
     if arguments.get("max_drop") is not None:
         arguments["baseline"] = start
     samples = tuple(array[: settings.samples] for array in data.train)

@@ -493,7 +493,17 @@ HELD = Case(
     "layers, submodels and the optimizer in variables of your own",
     "they stay the objects that the model has, and are thin",
 )
-CASES = [*(way.case for way in WAYS), MIRRORED, HELD, VIEW, BESIDE, SUBCLASSED]
+BATCHED = Case(
+    "`batches_per_round=2`",
+    "cuts within an epoch, with the optimizer's state; all rounds of an epoch are judged, and "
+    "undone, together",
+)
+DATA = Case(
+    "`data` alone, with or without targets",
+    "scores by `taylor`, else by `reconstruction`, and fuses weights; a first line tells it; a "
+    "round that is undone brings back what was fused",
+)
+CASES = [*(way.case for way in WAYS), BATCHED, DATA, MIRRORED, HELD, VIEW, BESIDE, SUBCLASSED]
 
 
 def dataset_of(*arrays):
@@ -533,7 +543,8 @@ def train(way):
     if way.backends and BACKEND not in way.backends:
         pytest.skip(f"not offered on {BACKEND}")
     given = way.make()
-    pruning, before, after, metrics = judged(**given.pruning), {}, {}, {}
+    # What is fused is no slice.
+    pruning, before, after, metrics = judged(**{"fuse": None} | given.pruning), {}, {}, {}
 
     def remember(epoch, logs):
         after[epoch] = state_of(given.model)
@@ -630,6 +641,59 @@ def assert_thin(given, pruning):
     assert evaluated(twin, given) == evaluated(model, given)
     for stored, variable in zip(twin.optimizer.variables, model.optimizer.variables, strict=True):
         np.testing.assert_array_equal(stored.numpy(), variable.numpy(), err_msg=variable.path)
+
+
+def states_at_batches(model, states):
+    """Return a callback that notes the model's state as an epoch, and each batch of it, begins."""
+
+    class Notes(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = epoch
+            states[epoch, 0] = state_of(model)
+
+        def on_train_batch_begin(self, batch, logs=None):
+            if hasattr(model, "jax_state_sync"):
+                model.jax_state_sync()
+            if batch:
+                states[self.epoch, batch] = state_of(model)
+
+    return Notes()
+
+
+def test_rounds_of_batches_are_cut_and_undone():
+    model, pruning, before, after = small_model(), judged(batches_per_round=2), {}, {}
+    listed = [states_at_batches(model, before), pruning, states_at_batches(model, after)]
+    script = Script(pruning.monitor, LEVELS)
+    fit(model, script, *listed, batch_size=6)
+    rounds = pruning.rounds
+    assert [(r.epoch, r.batch) for r in rounds] == [(e, b) for e in range(3) for b in (0, 2)]
+    assert [r.kept for r in rounds] == [True, True, False, False, True, True]
+    undone = before[1, 0]
+    for done in rounds:
+        at = done.epoch, done.batch
+        base = undone if at == (2, 0) else before[at]
+        assert_sliced(base, after[at], done.plan, measured=False)
+        assert done.after.neurons < done.before.neurons
+
+
+@pytest.mark.parametrize(
+    ("data", "scores"),
+    [(IMAGES, "reconstruction, fused weights"), ((IMAGES, LABELS), "taylor, fused weights")],
+)
+def test_what_is_fused_is_undone_with_its_round(data, scores, capsys):
+    model, pruning, before, after = conv_model(), judged(data=data, verbose=1), {}, {}
+    listed = [states_at_batches(model, before), pruning, states_at_batches(model, after)]
+    fit(model, Script(pruning.monitor, LEVELS), *listed)
+    assert [done.kept for done in pruning.rounds] == [True, False, True]
+    assert pruning.report.scores == scores
+    assert f"\nScores: {scores}\n" in capsys.readouterr().out
+    first, hidden = (model.get_layer(name).kernel.path for name in ("conv", "hidden"))
+    for done, base in zip(pruning.rounds, (before[0, 0], before[1, 0], before[1, 0]), strict=True):
+        cut = after[done.epoch, 0]
+        assert done.metric_cut is not None
+        # A fused kernel is no slice; what reads nothing that is cut is one.
+        assert not np.allclose(cut[hidden], sliced(hidden, base[hidden], done.plan))
+        np.testing.assert_array_equal(cut[first], sliced(first, base[first], done.plan))
 
 
 @pytest.mark.parametrize(("make", "layer"), [(frozen, "hidden0"), (frozen_statistics, "norm")])
