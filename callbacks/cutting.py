@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from prune_keras import _keras
@@ -14,7 +14,7 @@ from prune_keras.data import check_data
 from prune_keras.frontier import Point
 from prune_keras.fusing import assign, fused
 from prune_keras.graph import Graph
-from prune_keras.limits import Limits, Ranking, budget_of, meets
+from prune_keras.limits import Limits, Ranking, budget_of, meets, split_target
 from prune_keras.plan import Plan
 from prune_keras.reaching import check_reachable
 from prune_keras.recalibration import recalibrate
@@ -42,9 +42,29 @@ class Cutter:
     latency_ms: float | None = None
     latency_batch_size: int = 1
 
+    @classmethod
+    def of(cls, given: Any) -> Cutter:
+        """Return the cutter for the arguments of a `ProgressivePruning`."""
+        shares, most = split_target(given.target)
+        return cls(
+            dict(shares) if shares else None,
+            Scoring(given.criterion, given.fuse),
+            Ranking(given.scope, given.debias, given.combine),
+            Limits(given.min_units, given.max_layer_fraction, given.exclude, given.round_to),
+            given.data,
+            given.recalibration_steps,
+            given.seed,
+            most,
+            given.latency_batch_size,
+        )
+
     def check_needs(self) -> None:
         """Raise a ValueError if criterion or repair is unknown or misses its data."""
         self.scoring.check(self.data)
+
+    def settled(self, model: Any) -> Cutter:
+        """Return the cutter for a model, with what `"auto"` stands for there."""
+        return replace(self, scoring=self.scoring.settled(model, self.data))
 
     def _fused(self, model: Any, progress: Progress, plan: Plan) -> list:
         if self.scoring.fuse is None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import keras
 
 from prune_keras import _keras
 from prune_keras.accounting import SIZES
-from prune_keras.automatic import Scoring
 from prune_keras.callbacks.arguments import FRACTION, check_arguments, check_batches
+from prune_keras.callbacks.course import Course
 from prune_keras.callbacks.cutting import Cutter
 from prune_keras.callbacks.interruption import Interruption
 from prune_keras.callbacks.judging import Judge
@@ -23,12 +22,8 @@ from prune_keras.callbacks.keeping import Keeper
 from prune_keras.callbacks.measuring import Measuring
 from prune_keras.callbacks.neighbours import check_neighbours
 from prune_keras.callbacks.pacing import Pace
-from prune_keras.callbacks.progress import Progress
-from prune_keras.callbacks.rounds import Round, line, walked
+from prune_keras.callbacks.rounds import Round, line
 from prune_keras.frontier import Point, pick
-from prune_keras.limits import Limits, Ranking, split_target
-from prune_keras.plan import Plan
-from prune_keras.reaching import missed
 from prune_keras.report import Report
 from prune_keras.surgery import check_alone, check_optimizer
 from prune_keras.tracing import trace
@@ -164,40 +159,26 @@ class ProgressivePruning(keras.callbacks.Callback):
     def __post_init__(self) -> None:
         super().__init__()
         check_arguments(self)
-        shares, most = split_target(self.target)
-        self._cutter = Cutter(
-            dict(shares) if shares else None,
-            Scoring(self.criterion, self.fuse),
-            Ranking(self.scope, self.debias, self.combine),
-            Limits(self.min_units, self.max_layer_fraction, self.exclude, self.round_to),
-            self.data,
-            self.recalibration_steps,
-            self.seed,
-            most,
-            self.latency_batch_size,
-        )
+        self._cutter = Cutter.of(self)
         self._cutter.check_needs()
         self._keeper = Keeper(self.log_dir, self.keep_rounds)
         self._judge: Judge = self._new_judge()
-        self.rounds: list[Round] = []
-        self._begun: Progress | None = None
+        self._begun: Course | None = None
 
     @property
     def report(self) -> Report:
         """What is gone so far, counted in the model that pruning began with."""
-        done, graph = self._progress, self._progress.graph
-        name, notes = self.model.name, self._missed + graph.notes
-        walked = tuple(self.frontier)
-        fixed, scores = graph.fixed, str(self._cutter.scoring)
-        return Report(name, done.plan, done.original, graph.cost, fixed, notes, walked, scores)
+        return self._course.report(self.model.name, self.frontier, self.monitor)
+
+    @property
+    def rounds(self) -> list[Round]:
+        """The rounds that are over."""
+        return [] if self._begun is None else self._begun.ended
 
     @property
     def frontier(self) -> list[Point]:
         """What the model was at the start and what each round came to, undone ones too."""
-        start, first = self._progress.start, self._judge.start
-        if first is None and self.rounds:
-            first = self.rounds[0].metric_before
-        return walked(replace(start, metric=first), self.rounds)
+        return self._course.frontier(self._judge.start)
 
     def pick(
         self, number: int | None = None, metric: float | None = None, by: str = "params"
@@ -218,17 +199,7 @@ class ProgressivePruning(keras.callbacks.Callback):
         return pick(self.frontier, number, metric, mode, by).load()
 
     @property
-    def _missed(self) -> tuple[str, ...]:
-        """What the report says of a target that is not reached."""
-        why = "fit had no epochs left for another round, and the next fit goes on from here"
-        if self._finished:
-            why = f"no further cut held the bound of {self.monitor}"
-        progress, cutter = self._progress, self._cutter
-        notes = missed(cutter.target, progress.original, progress.graph.cost, why)
-        return notes + cutter.timed(self.frontier, why)
-
-    @property
-    def _progress(self) -> Progress:
+    def _course(self) -> Course:
         if self._begun is None:
             raise ValueError(
                 "There is a report once fit has begun. Received: a callback that no fit has used. "
@@ -244,92 +215,75 @@ class ProgressivePruning(keras.callbacks.Callback):
         _keras.build_optimizer(self.model)
         check_optimizer(self.model, graph)
         self._cutter.check_data(self.model)
-        scoring = Scoring(self.criterion, self.fuse).settled(self.model, self.data)
-        self._cutter = replace(self._cutter, scoring=scoring)
+        self._cutter = Cutter.of(self).settled(self.model)
         self._measuring = Measuring(fit, self.monitor)
         if self.max_drop is not None or self.floor is not None:
             self._measuring.check()
         check_batches(self.batches_per_round, self.params.get("steps"))
-        if self._begun is not None and self._begun.is_of(self.model, graph):
-            self._begun.mark(self.model, self._begun.metric)
+        if self._begun is not None and self._begun.progress.is_of(self.model, graph):
+            self._begun.go_on(self.model, self._cutter)
         else:
             self._start_over(graph)
-        self._open: list[Round] = []
-        self._undoing = False
-        self._metric = self._progress.metric
+        self._metric = self._course.progress.metric
         self._keeper.write(self.rounds, self.frontier)
         if self.verbose:
-            print(f"\nScores: {scoring}")
+            print(f"\nScores: {self._cutter.scoring}")
         self._interruption = Interruption(self.model, self._abandon)
         self._interruption.begin()
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._undo()
+        self._course.undo(self.model)
         self._epoch, self._cut_batch = epoch, 0
-        if not self._open and self._may_cut(epoch):
-            self._begin_round()
+        if not self._course.open and self._may_cut(epoch):
+            self._course.begin(self.model, epoch, 0, self._measuring)
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        every = self.batches_per_round
-        if every is None or not self._open or batch < self._cut_batch + every:
+        every, course = self.batches_per_round, self._course
+        if every is None or not course.open or batch < self._cut_batch + every:
             return
         steps = self.params.get("steps")
         fits = steps is None or batch + every <= steps
-        done = self._cutter.is_done(self._progress, self._open[-1].latency_ms)
-        if fits and not done and self._may_cut(self._epoch):
+        if fits and not course.is_done and self._may_cut(self._epoch):
             _keras.sync(self.model)
-            self._begin_round(batch)
+            course.begin(self.model, self._epoch, batch, self._measuring)
+            self._cut_batch = batch
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        logs = {} if logs is None else logs
-        cost = vars(self._progress.graph.cost)
+        logs, course = {} if logs is None else logs, self._course
+        cost = vars(course.progress.graph.cost)
         logs.update({name: cost[name] for name in SIZES if cost[name] is not None})
         if not math.isfinite(logs.get("loss", 0.0)):
             self._give_up(epoch, logs["loss"])
             return
         measured = self._measuring.ends(epoch)
         self._metric = self._measure(logs) if measured else None
-        if self._open:
-            self._open = [replace(each, epochs=each.epochs + 1) for each in self._open]
-            if self._is_over(self._open[-1], measured):
+        if course.open:
+            course.count_epoch()
+            if self._is_over(course.open[-1], measured):
                 self._end_rounds(self._metric, self._judge.accepts(self._metric))
         elif measured and self._judge.waits:
             self._judge = self._judge.started(self._metric)
-            self._progress.mark(self.model, self._metric)
+            course.progress.mark(self.model, self._metric)
             self._keeper.keep(self.model, 0)  # as it was measured
         elif self._judge.accepts(self._metric):
-            self._progress.mark(self.model, self._metric)
+            course.progress.mark(self.model, self._metric)
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         self._interruption.end()
-        if self._open:
+        if self._course.open:
             self._end_rounds(None, kept=not self._judge.judges)
         elif not self._judge.accepts(self._metric):
-            self._undoing = True
-        if self._undoing:
-            self._undo()
+            self._course.refused = True
+        if self._course.refused:
+            self._course.undo(self.model)
             _keras.finalize(self.model)
 
     def _start_over(self, graph: Any) -> None:
-        self._cutter.check_reachable(graph)
-        self._judge = self._new_judge()
-        self._pace = self._kept_pace = Pace(self.fraction, self.schedule)
-        self._finished = False
-        self._refused: Plan | None = None
-        self.rounds = []
-        latency_ms = self._cutter.measure(self.model)
-        self._cutter.check_latency(latency_ms)
-        self._begun = Progress(self.model, graph, self.baseline)
-        start = Point(
-            0,
-            True,
-            self.baseline,
-            graph.cost,
-            graph.widths,
-            self._keeper.keep(self.model, 0),
-            latency_ms,
+        pace = Pace(self.fraction, self.schedule)
+        self._begun = Course(
+            self.model, graph, self._cutter, self._keeper, pace, self.min_fraction, self.baseline
         )
-        self._begun.start = start
+        self._judge = self._new_judge()
 
     def _new_judge(self) -> Judge:
         judge = Judge(self.monitor, self.mode, self.floor, self.max_drop, self.baseline)
@@ -344,7 +298,7 @@ class ProgressivePruning(keras.callbacks.Callback):
                 self._judge = self._judge.directed(_keras.direction(self.model, self.monitor))
         except ValueError:
             self._interruption.end()
-            self._progress.go_back(self.model)
+            self._course.progress.go_back(self.model)
             raise
         return metric
 
@@ -354,38 +308,7 @@ class ProgressivePruning(keras.callbacks.Callback):
         ends = range(epoch + self.epochs_per_round - 1, epochs)
         judged = any(self._measuring.ends(end) for end in ends)
         can_end = judged if self._judge.judges else len(ends) > 0
-        return can_end and not self._finished and not self._judge.waits
-
-    def _begin_round(self, batch: int = 0) -> None:
-        begun, progress = time.perf_counter(), self._progress
-        number = len(self.rounds) + len(self._open) + 1
-        plan, pace = self._cutter.follow(self.model, progress, self._pace, number - 1)
-        if plan.removed == 0 or plan == self._refused:
-            self._finished = True
-            return
-        before, metric = progress.graph.cost, progress.metric
-        self._cutter.cut(self.model, progress, plan)
-        after, seconds = progress.graph.cost, time.perf_counter() - begun
-        fraction = pace.step if pace.schedule is None else 1 - after.neurons / before.neurons
-        opened = Round(number, self._epoch, fraction, plan, before, after, metric, seconds)
-        self._time_last()
-        self._pace, self._cut_batch = pace, batch
-        self._open.append(
-            replace(
-                opened,
-                metric_cut=None if batch else self._measuring.now(self.model),
-                batch=batch,
-                widths=progress.plan.new_widths,
-                latency_ms=self._cutter.measure(self.model),
-            )
-        )
-        self._cut_at = time.perf_counter()
-
-    def _time_last(self) -> None:
-        """Tell the last round that is open how long its fine-tuning took."""
-        if self._open:
-            seconds = time.perf_counter() - self._cut_at
-            self._open[-1] = replace(self._open[-1], fine_tuning_seconds=seconds)
+        return can_end and not self._course.is_finished and not self._judge.waits
 
     def _is_over(self, opened: Round, measured: bool) -> bool:
         """Tell whether the round has come to its end."""
@@ -395,39 +318,16 @@ class ProgressivePruning(keras.callbacks.Callback):
         return opened.epochs >= most or self._judge.accepts(self._metric)
 
     def _end_rounds(self, metric: float | None, kept: bool) -> None:
-        """End the rounds that are open; those before the last one ended within its epoch."""
-        self._time_last()
-        file = self._keeper.keep(self.model, self._open[-1].number)
-        self._open[-1] = replace(self._open[-1], metric=metric, file=file)
-        ended, self._open = [replace(each, kept=kept) for each in self._open], []
-        self.rounds += ended
-        if kept:
-            self._kept_pace = self._pace
-            self._progress.mark(self.model, metric)
-            self._finished = self._cutter.is_done(self._progress, ended[-1].latency_ms)
-        else:
-            self._refuse(ended[0])
+        ended = self._course.end(self.model, metric, kept)
         self._keeper.write(self.rounds, self.frontier)
         for done in ended if self.verbose else ():
-            print("\n" + line(done, self._progress.original, self._judge))
-
-    def _refuse(self, first: Round) -> None:
-        self._undoing = True
-        self._refused = first.plan
-        self._pace = self._kept_pace = self._kept_pace.halved()
-        self._finished = first.fraction / 2 < self.min_fraction
-
-    def _undo(self) -> None:
-        """Go back to the last good state, if the present one was judged to be worse."""
-        if self._undoing:
-            self._undoing = False
-            self._progress.go_back(self.model)
+            print("\n" + line(done, self._course.progress.original, self._judge))
 
     def _give_up(self, epoch: int, loss: float) -> None:
         """End the fit at the last good state because the loss is no number."""
-        if self._open:
+        if self._course.open:
             self._end_rounds(None, kept=False)
-        self._undoing = True
+        self._course.refused = True
         self.model.stop_training = True
         warnings.warn(
             f"The loss is {loss} in epoch {epoch + 1}: training stops, and the model goes back to "
@@ -438,8 +338,7 @@ class ProgressivePruning(keras.callbacks.Callback):
 
     def _abandon(self) -> None:
         """Go back to the last good state because the fit is interrupted."""
-        self._open, self._undoing, self._pace = [], False, self._kept_pace
-        self._progress.go_back(self.model)
-        cost = self._progress.graph.cost
+        self._course.abandon(self.model)
+        cost = self._course.progress.graph.cost
         left = f"{cost.neurons} neurons, {cost.params} parameters"
         print(f"\nInterrupted: the model is back at its last good state, {left}.")

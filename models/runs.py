@@ -132,8 +132,7 @@ def _train_on(dense, data, settings, path):
     """Train the dense network for as long as the pruned one, in the same way."""
     if path.exists():
         return path
-    model, images = _load(dense, settings), batches(data, settings, settings.seed + 1)
-    compile_model(model, settings, settings.learning_rate, settings.epochs * len(images))
+    model, images = _begin(dense, data, settings)
     recorder = records.Recorder("dense, trained on", _log_of(path))
     fit(model, images, data, settings, settings.epochs, [recorder])
     return prune_keras.export(model, path)
@@ -143,8 +142,7 @@ def _prune(dense, data, settings, path):
     """Prune the dense network while it trains on; fine-tune what is left."""
     if path.exists():
         return path
-    model, images = _load(dense, settings), batches(data, settings, settings.seed + 1)
-    compile_model(model, settings, settings.learning_rate, settings.epochs * len(images))
+    model, images = _begin(dense, data, settings)
     start = accuracy(model, data.validation, settings)
     pruning = _callback(start, data, settings, path.parent)
     recorder = records.Recorder("prune", _log_of(path))
@@ -160,6 +158,13 @@ def _prune(dense, data, settings, path):
         with devices.scope(settings.devices):
             model.set_weights(weights)
     return prune_keras.export(model, path)
+
+
+def _begin(dense, data, settings):
+    """Return the dense network, compiled for the epochs to come, and its batches."""
+    model, images = _load(dense, settings), batches(data, settings, settings.seed + 1)
+    compile_model(model, settings, settings.learning_rate, settings.epochs * len(images))
+    return model, images
 
 
 def _callback(start, data, settings, folder):

@@ -33,7 +33,7 @@ def prune(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="An .npz file with x_train to score with, and with y_train for a model with a loss."
+            help="An .npz file with x_train to score with, and y_train for a model with a loss."
         ),
     ] = None,
     criterion: Criterion = "auto",

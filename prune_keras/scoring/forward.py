@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -15,25 +16,11 @@ from prune_keras.scoring.subject import Subject, taps
 
 def score_activations(criterion: Activations, subject: Subject) -> dict[str, np.ndarray]:
     """Average the criterion's statistic over all samples; calls of a shared layer add up."""
-    tapped = taps(subject.shown)
-    units = {p.path: len(p.neurons) for p in subject.shown}
 
-    @_backend.without_gradients
-    def step(x: list) -> dict[str, Any]:
-        sums: dict[str, Any] = {}
+    def statistic(activations: Any, units: int) -> Any:
+        return _over_copies(ops.sum(criterion(activations), axis=0), units)
 
-        def call(visited: _keras.Call) -> Any:
-            outputs = _keras.run(visited)
-            for path, axis in tapped.get(id(visited.node), ()):
-                values = ops.sum(criterion(_by_units(_first(outputs), axis)), axis=0)
-                values = _over_copies(values, units[path])
-                sums[path] = sums[path] + values if path in sums else values
-            return outputs
-
-        _keras.walk(subject.model, x, call)
-        return sums
-
-    sums, samples, _ = subject.summed(step, criterion.__name__)
+    sums, samples, _ = subject.summed(_step(subject, statistic), criterion.__name__)
     return {path: criterion.finish(total / samples) for path, total in sums.items()}
 
 
@@ -41,6 +28,22 @@ def pooled(
     subject: Subject, name: str, targets: bool = True
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return each layer's activations averaged over positions, `(samples, units)`, and targets."""
+
+    def statistic(activations: Any, units: int) -> Any:
+        values = ops.mean(ops.cast(activations, "float32"), axis=1)
+        return ops.mean(ops.reshape(values, (values.shape[0], -1, units)), axis=1)
+
+    return subject.collected(_step(subject, statistic), name, targets)
+
+
+def _step(subject: Subject, statistic: Callable[[Any, int], Any]) -> Callable[[list], dict]:
+    """Return a forward pass that gives a statistic of each layer; calls of a shared one add up.
+
+    Args:
+        subject: the model and its layers.
+        statistic: function of activations `(batch, positions, units)` and the number of units that
+            are not copies of one another.
+    """
     tapped = taps(subject.shown)
     units = {p.path: len(p.neurons) for p in subject.shown}
 
@@ -51,15 +54,14 @@ def pooled(
         def call(visited: _keras.Call) -> Any:
             outputs = _keras.run(visited)
             for path, axis in tapped.get(id(visited.node), ()):
-                values = ops.mean(ops.cast(_by_units(_first(outputs), axis), "float32"), axis=1)
-                values = ops.mean(ops.reshape(values, (values.shape[0], -1, units[path])), axis=1)
+                values = statistic(_by_units(_first(outputs), axis), units[path])
                 found[path] = found[path] + values if path in found else values
             return outputs
 
         _keras.walk(subject.model, x, call)
         return found
 
-    return subject.collected(step, name, targets)
+    return step
 
 
 def _first(outputs: Any) -> Any:

@@ -1,0 +1,164 @@
+"""Course: the rounds of one model, from the first cut to the last one that can be made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from prune_keras.callbacks.cutting import Cutter
+from prune_keras.callbacks.keeping import Keeper
+from prune_keras.callbacks.measuring import Measuring
+from prune_keras.callbacks.pacing import Pace
+from prune_keras.callbacks.progress import Progress
+from prune_keras.callbacks.rounds import Round, walked
+from prune_keras.frontier import Point
+from prune_keras.graph import Graph
+from prune_keras.plan import Plan
+from prune_keras.reaching import missed
+from prune_keras.report import Report
+
+
+class Course:
+    """How the rounds of one model begin, end, and are refused.
+
+    Args:
+        model: the model at its start.
+        graph: its trace.
+        cutter: how rounds cut.
+        keeper: where their models are written.
+        pace: how far they go.
+        min_fraction: no round begins when the fraction was halved below this.
+        metric: the monitored metric at the start; None if it is not known.
+
+    Attributes:
+        progress: what is left of the model.
+        ended: the rounds that are over.
+        open: the rounds that are fine-tuned; several, if they are counted in batches.
+        is_finished: whether no further round begins.
+        refused: whether the model as it is was judged to be worse than its last good state.
+
+    Raises:
+        ValueError: if the target cannot be reached, or is met before anything is cut.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        graph: Graph,
+        cutter: Cutter,
+        keeper: Keeper,
+        pace: Pace,
+        min_fraction: float,
+        metric: float | None = None,
+    ) -> None:
+        cutter.check_reachable(graph)
+        latency_ms = cutter.measure(model)
+        cutter.check_latency(latency_ms)
+        self.progress = Progress(model, graph, metric)
+        file = keeper.keep(model, 0)
+        self.progress.start = replace(self.progress.start, file=file, latency_ms=latency_ms)
+        self.ended: list[Round] = []
+        self.is_finished = False
+        self._cutter, self._keeper, self._min_fraction = cutter, keeper, min_fraction
+        self._pace = self._kept_pace = pace
+        self._refused_plan: Plan | None = None
+        self.open: list[Round] = []
+        self.refused = False
+
+    def go_on(self, model: Any, cutter: Cutter) -> None:
+        """Take the model as it stands for good, with no round open, as another fit begins."""
+        self._cutter = cutter
+        self.progress.mark(model, self.progress.metric)
+        self.open, self.refused = [], False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the target is met as the last open round stands."""
+        return self._cutter.is_done(self.progress, self.open[-1].latency_ms)
+
+    def frontier(self, metric: float | None) -> list[Point]:
+        """Return what the model was at the start, with its metric, and what each round came to."""
+        if metric is None and self.ended:
+            metric = self.ended[0].metric_before
+        return walked(replace(self.progress.start, metric=metric), self.ended)
+
+    def report(self, name: str, frontier: Sequence[Point], monitor: str) -> Report:
+        """Return what is gone so far, counted in the model at the start."""
+        done, graph = self.progress, self.progress.graph
+        why = "fit had no epochs left for another round, and the next fit goes on from here"
+        if self.is_finished:
+            why = f"no further cut held the bound of {monitor}"
+        notes = missed(self._cutter.target, done.original, graph.cost, why)
+        notes += self._cutter.timed(frontier, why) + graph.notes
+        fixed, points, scores = graph.fixed, tuple(frontier), str(self._cutter.scoring)
+        return Report(name, done.plan, done.original, graph.cost, fixed, notes, points, scores)
+
+    def begin(self, model: Any, epoch: int, batch: int, measuring: Measuring) -> None:
+        """Cut the model and open a round; where nothing is left to cut, finish."""
+        begun, progress = time.perf_counter(), self.progress
+        number = len(self.ended) + len(self.open) + 1
+        plan, pace = self._cutter.follow(model, progress, self._pace, number - 1)
+        if plan.removed == 0 or plan == self._refused_plan:
+            self.is_finished = True
+            return
+        before, metric = progress.graph.cost, progress.metric
+        self._cutter.cut(model, progress, plan)
+        after, seconds = progress.graph.cost, time.perf_counter() - begun
+        fraction = pace.step if pace.schedule is None else 1 - after.neurons / before.neurons
+        opened = Round(number, epoch, fraction, plan, before, after, metric, seconds)
+        self._time_last()
+        self._pace = pace
+        self.open.append(
+            replace(
+                opened,
+                metric_cut=None if batch else measuring.now(model),
+                batch=batch,
+                widths=progress.plan.new_widths,
+                latency_ms=self._cutter.measure(model),
+            )
+        )
+        self._cut_at = time.perf_counter()
+
+    def _time_last(self) -> None:
+        """Tell the last round that is open how long its fine-tuning took."""
+        if self.open:
+            seconds = time.perf_counter() - self._cut_at
+            self.open[-1] = replace(self.open[-1], fine_tuning_seconds=seconds)
+
+    def count_epoch(self) -> None:
+        """Tell the rounds that are open that they were fine-tuned for another epoch."""
+        self.open = [replace(each, epochs=each.epochs + 1) for each in self.open]
+
+    def end(self, model: Any, metric: float | None, kept: bool) -> list[Round]:
+        """End the rounds that are open; those before the last one ended within its epoch."""
+        self._time_last()
+        file = self._keeper.keep(model, self.open[-1].number)
+        self.open[-1] = replace(self.open[-1], metric=metric, file=file)
+        ended, self.open = [replace(each, kept=kept) for each in self.open], []
+        self.ended += ended
+        if kept:
+            self._kept_pace = self._pace
+            self.progress.mark(model, metric)
+            self.is_finished = self._cutter.is_done(self.progress, ended[-1].latency_ms)
+        else:
+            self._refuse(ended[0])
+        return ended
+
+    def _refuse(self, first: Round) -> None:
+        self.refused = True
+        self._refused_plan = first.plan
+        self._pace = self._kept_pace = self._kept_pace.halved()
+        self.is_finished = first.fraction / 2 < self._min_fraction
+
+    def undo(self, model: Any) -> None:
+        """Go back to the last good state, if the present one is refused."""
+        if self.refused:
+            self.refused = False
+            self.progress.go_back(model)
+
+    def abandon(self, model: Any) -> None:
+        """Go back to the last good state, and forget the rounds that are open."""
+        self.open, self.refused, self._pace = [], False, self._kept_pace
+        self.progress.go_back(model)
