@@ -1,57 +1,84 @@
-"""Time and memory of scores that look at samples, against `evaluate` and a training pass.
+"""Time and memory of every criterion, against the bound that its kind has.
 
     python benchmarks/scoring.py
+    python benchmarks/scoring.py --networks stack --criteria taylor oracle
 
-Forward statistics are compared with `evaluate`, gradients with `fit`, over the same batches in
-the same process. The first batch, in which everything is compiled, is not counted.
+All layers are scored in one pass over the same batches that `evaluate` or `fit` take in the same
+process; the first batch, in which everything is compiled, is not counted. A row is written as soon
+as it is there, and not measured again while it is in the table.
+
+- Scores from weights alone: their seconds.
+- Forward statistics: at most 1.2 times `evaluate`.
+- Gradients: at most 1.3 times `fit`, at 1.2 times its memory; `sensitivity` for each of the outputs
+  that it differentiates.
+- The oracle: at most one forward pass, which is `evaluate`, for each neuron.
+
+"other seconds" are those of a whole call that go by outside of its batches: compilation, what is
+prepared, and what is fitted to what was seen.
 """
 
 import argparse
+import csv
 import json
 import time
+from pathlib import Path
 
 import measuring
 
-REPETITIONS = 5
 NETWORKS = {"stack": (128, 17), "resnet50": (16, 5)}  # samples a batch, batches
-CRITERIA = ("apoz", "mean_activation", "taylor")
+ORACLE_BATCHES = 3
+FORWARD = ("apoz", "mean_activation", "activation_std", "reconstruction", "discrimination")
+BACKWARD = ("taylor", "taylor_weights", "sensitivity")
+WEIGHTS = ("l1", "l2", "bn_scale", "geometric_median", "random")
+CRITERIA = (*WEIGHTS, *FORWARD, *BACKWARD, "oracle")
+REFERENCES = dict.fromkeys((*FORWARD, "oracle"), "evaluate") | dict.fromkeys(BACKWARD, "fit")
+BOUNDS = dict.fromkeys(FORWARD, 1.2) | dict.fromkeys(BACKWARD, 1.3) | {"oracle": 1.0}
+COLUMNS = (
+    *("network", "criterion", "seconds a batch", "passes", "against", "its seconds a batch"),
+    *("time ratio", "bound", "other seconds", "peak MB", "its peak MB", "memory ratio"),
+)
 
 
-def main(size):
-    rows = []
-    for network in NETWORKS:
-        times = measuring.in_fresh_process(__file__, "--network", network, "--size", size)
-        for criterion in CRITERIA:
-            rows.append({"network": network, "criterion": criterion} | compared(times, criterion))
-        rows[-1] |= peaks(network, size)
-    measuring.finish("scoring", rows, repetitions=REPETITIONS, resnet50_pixels=size)
+def main(given):
+    path = given.output / "scoring.csv"
+    rows = known(path)
+    done = {(row["network"], row["criterion"]) for row in rows}
+    for network in given.networks:
+        for criterion in given.criteria:
+            if (network, criterion) in done or (network, criterion) == ("resnet50", "oracle"):
+                continue  # 26,000 neurons, each a pass
+            found = measured(network, criterion, given)
+            if "error" in found:  # bn_scale where there is no normalization
+                print(network, criterion, found["error"])
+                continue
+            row = {"network": network, "criterion": criterion} | found
+            rows.append({column: row.get(column, "") for column in COLUMNS})
+            measuring.write_table(path, rows)
+    measuring.RESULTS = given.output
+    measuring.finish("scoring", rows, repetitions=given.repetitions, resnet50_pixels=given.size)
 
 
-def compared(times, criterion):
-    """Return what is compared with the bounds: 1.2 times evaluate, 1.3 times fit."""
-    reference = "fit" if criterion == "taylor" else "evaluate"
-    ratios = [a / b for a, b in zip(times[criterion], times[reference], strict=True)]
-    return {
-        "seconds a batch": measuring.median(times[criterion]),
-        "against": reference,
-        "its seconds a batch": measuring.median(times[reference]),
-        "time ratio": measuring.median(ratios),
-    }
+def known(path):
+    """Return the rows of a table that is there already, unless it has other columns."""
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        return list(rows) if tuple(rows.fieldnames or ()) == COLUMNS else []
 
 
-def peaks(network, size):
-    """Return peak memory, over that at rest, of taylor and of a training pass."""
-    found = {
-        work: measuring.in_fresh_process(
-            __file__, "--network", network, "--size", size, "--peak", work
-        )["peak"]
-        for work in ("taylor", "fit")
-    }
-    return {
-        "peak MB": found["taylor"] / 1e6,
-        "its peak MB": found["fit"] / 1e6,
-        "memory ratio": found["taylor"] / found["fit"],
-    }
+def measured(network, criterion, given):
+    """Return the numbers of one row, each kind of them measured in processes of its own."""
+    options = ("--size", given.size, "--repetitions", given.repetitions)
+    options += ("--batch-size", given.batch_size) if given.batch_size else ()
+    this = (__file__, "--networks", network, "--criteria", criterion, *options)
+    found = measuring.in_fresh_process(*this, "--here", "times")
+    if "error" not in found and criterion in BACKWARD:
+        own, its = (
+            measuring.in_fresh_process(*this, "--here", work)["peak"] for work in (criterion, "fit")
+        )
+        found |= {"peak MB": own / 1e6, "its peak MB": its / 1e6, "memory ratio": own / its}
+    return found
 
 
 class Timed:
@@ -67,14 +94,15 @@ class Timed:
             self.asked.append(time.perf_counter())
             yield self.x[first : first + self.batch_size], self.y[first : first + self.batch_size]
 
-    def seconds_a_batch(self, work):
-        """Return the median over the batches after the first one, the last one included."""
-        work(self)
+    def seconds(self, work):
+        """Return the median over the batches after the first one, and the rest of the call."""
+        whole, _ = measuring.seconds(lambda: work(self))
         times = [*self.asked, time.perf_counter()]
-        return measuring.median([b - a for a, b in zip(times[1:], times[2:], strict=False)])
+        batch = measuring.median([b - a for a, b in zip(times[1:], times[2:], strict=False)])
+        return batch, max(whole - batch * len(self.asked), 0.0)
 
 
-def prepared(network, size):
+def prepared(network, criterion, given):
     """Return a compiled network and its samples."""
     import keras
     import numpy as np
@@ -83,19 +111,20 @@ def prepared(network, size):
 
     keras.utils.set_random_seed(measuring.SEED)
     batch_size, batches = NETWORKS[network]
+    batch_size = given.batch_size or batch_size
     if network == "stack":
         model, shape = networks.stack(), (32, 32, 3)
     else:
-        shape = (size, size, 3)
+        shape = (given.size, given.size, 3)
         model = keras.applications.ResNet50(weights=None, input_shape=shape, classes=10)
     model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
     rng = np.random.default_rng(measuring.SEED)
-    count = batch_size * batches
+    count = batch_size * (ORACLE_BATCHES if criterion == "oracle" else batches)
     x = rng.uniform(0, 255, (count, *shape)).astype("float32")
     return model, Timed(x, rng.integers(0, 10, count), batch_size)
 
 
-def works(model):
+def works(model, criterion):
     """Return what is timed, by name, as functions of the samples."""
     import keras
 
@@ -111,55 +140,91 @@ def works(model):
 
         on_test_batch_begin = on_train_batch_begin
 
+    def clock(samples):
+        samples.asked = []
+        return [Clock(samples.asked)]
+
     def evaluate(samples):
-        model.evaluate(
-            samples.x, samples.y, samples.batch_size, verbose=0, callbacks=clock(samples)
-        )
+        x, y = samples.x, samples.y
+        model.evaluate(x, y, samples.batch_size, verbose=0, callbacks=clock(samples))
 
     def fit(samples):
         x, y = samples.x, samples.y
         model.fit(x, y, samples.batch_size, verbose=0, callbacks=clock(samples))
 
-    def clock(samples):
-        samples.asked = []
-        return [Clock(samples.asked)]
+    def score(samples):
+        prune_keras.score(model, criterion, samples, seed=measuring.SEED)
 
-    scores = {
-        name: lambda data, name=name: prune_keras.score(model, name, data) for name in CRITERIA
-    }
-    return {"evaluate": evaluate, "fit": fit} | scores
+    return {"evaluate": evaluate, "fit": fit, criterion: score}
 
 
-def measure(network, size):
-    """Return seconds a batch of every work, repeatedly, in turns."""
-    model, samples = prepared(network, size)
-    named = works(model)
-    for work in named.values():
-        work(samples)
-    turns = [
-        {name: samples.seconds_a_batch(work) for name, work in named.items()}
-        for _ in range(REPETITIONS)
-    ]
-    return {name: [turn[name] for turn in turns] for name in named}
+def passes_of(model, criterion):
+    """Return how many passes a criterion takes for each batch."""
+    import prune_keras
+    from prune_keras import criteria
+
+    if criterion == "sensitivity":
+        return min(criteria.sensitivity.outputs, model.output_shape[-1])
+    return prune_keras.cost(model).neurons if criterion == "oracle" else 1
 
 
-def peak(network, size, name):
+def times(model, samples, criterion, repetitions):
+    """Return what a criterion takes, and what it is compared with, measured in turns."""
+    named = works(model, criterion)
+    if criterion in WEIGHTS:
+        named[criterion](None)
+        found = [measuring.seconds(lambda: named[criterion](None))[0] for _ in range(repetitions)]
+        return {"other seconds": measuring.median(found)}
+    reference, passes = REFERENCES[criterion], passes_of(model, criterion)
+    for name in (reference, criterion):
+        named[name](samples)
+    turns = []
+    for _ in range(repetitions):
+        (its, _), (own, other) = (samples.seconds(named[name]) for name in (reference, criterion))
+        turns.append(
+            {
+                "seconds a batch": own,
+                "its seconds a batch": its,
+                "time ratio": own / its / passes,
+                "other seconds": other,
+            }
+        )
+    fixed = {"against": reference, "passes": passes, "bound": BOUNDS[criterion]}
+    return fixed | measuring.medians(turns)
+
+
+def peak(model, samples, criterion, name):
     """Return the peak memory of one warmed-up work over that at rest."""
-    model, samples = prepared(network, size)
-    work = works(model)[name]
+    work = works(model, criterion)[name]
     work(samples)
     return {"peak": measuring.peak_bytes(lambda: work(samples))[0]}
 
 
+def here(given):
+    """Measure one criterion of one network in this process."""
+    (network,), (criterion,) = given.networks, given.criteria
+    model, samples = prepared(network, criterion, given)
+    try:
+        if given.here == "times":
+            return times(model, samples, criterion, given.repetitions)
+        return peak(model, samples, criterion, given.here)
+    except ValueError as error:
+        return {"error": str(error)}
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--criteria", nargs="+", choices=CRITERIA, default=list(CRITERIA))
     parser.add_argument("--size", type=int, default=224, help="pixels a side for ResNet50")
-    parser.add_argument("--network", choices=NETWORKS, help="measure it alone, in this process")
-    parser.add_argument("--peak", help="measure the memory of this work, not times")
-    given = parser.parse_args()
-    if given.peak:
-        print(json.dumps(peak(given.network, given.size, given.peak)))
-    elif given.network:
-        print(json.dumps(measure(given.network, given.size)))
+    parser.add_argument("--batch-size", type=int, help="instead of those of the networks")
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=measuring.RESULTS)
+    parser.add_argument("--here", help="print one measurement: times, or the peak of this work")
+    arguments = parser.parse_args()
+    if arguments.here:
+        print(json.dumps(here(arguments)))
     else:
-        main(given.size)
+        main(arguments)

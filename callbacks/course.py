@@ -67,8 +67,9 @@ class Course:
         self.open: list[Round] = []
         self.refused = False
 
-    def go_on(self, model: Any) -> None:
+    def go_on(self, model: Any, cutter: Cutter) -> None:
         """Take the model as it stands for good, with no round open, as another fit begins."""
+        self._cutter = cutter
         self.progress.mark(model, self.progress.metric)
         self.open, self.refused = [], False
 
@@ -91,9 +92,8 @@ class Course:
             why = f"no further cut held the bound of {monitor}"
         notes = missed(self._cutter.target, done.original, graph.cost, why)
         notes += self._cutter.timed(frontier, why) + graph.notes
-        return Report(
-            name, done.plan, done.original, graph.cost, graph.fixed, notes, tuple(frontier)
-        )
+        fixed, points, scores = graph.fixed, tuple(frontier), str(self._cutter.scoring)
+        return Report(name, done.plan, done.original, graph.cost, fixed, notes, points, scores)
 
     def begin(self, model: Any, epoch: int, batch: int, measuring: Measuring) -> None:
         """Cut the model and open a round; where nothing is left to cut, finish."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from prune_keras import _keras, criteria
+from prune_keras import _keras
+from prune_keras.automatic import Scoring
 from prune_keras.callbacks.pacing import Pace
 from prune_keras.callbacks.progress import Progress
 from prune_keras.data import check_data
 from prune_keras.frontier import Point
-from prune_keras.fusing import assign, check_fuse, fused
+from prune_keras.fusing import assign, fused
 from prune_keras.graph import Graph
 from prune_keras.limits import Limits, Ranking, budget_of, meets, split_target
 from prune_keras.plan import Plan
@@ -27,16 +28,16 @@ from prune_keras.timing import latency
 class Cutter:
     """How a round scores, chooses and cuts; the arguments are those of `ProgressivePruning`.
 
-    Of `target`, the shares are one argument, and the milliseconds of latency another.
+    Of `target`, the shares are one argument, and the milliseconds of latency another; `scoring` is
+    `criterion` and `fuse`, settled before anything is cut.
     """
 
     target: Mapping[str, float] | None
-    criterion: Any
+    scoring: Scoring
     ranking: Ranking
     limits: Limits
     data: Any
     recalibration_steps: int
-    fuse: str | None
     seed: int | None
     latency_ms: float | None = None
     latency_batch_size: int = 1
@@ -47,31 +48,29 @@ class Cutter:
         shares, most = split_target(given.target)
         return cls(
             dict(shares) if shares else None,
-            criteria.get(given.criterion),
+            Scoring(given.criterion, given.fuse),
             Ranking(given.scope, given.debias, given.combine),
             Limits(given.min_units, given.max_layer_fraction, given.exclude, given.round_to),
             given.data,
             given.recalibration_steps,
-            given.fuse,
             given.seed,
             most,
             given.latency_batch_size,
         )
 
     def check_needs(self) -> None:
-        """Raise a ValueError if there is no data and the criterion needs them."""
-        check_fuse(self.fuse, self.data)
-        if criteria.needs_data(self.criterion) and self.data is None:
-            raise ValueError(
-                f"The criterion {self.criterion.__name__!r} looks at samples. Received: data=None. "
-                "Pass data=inputs, (inputs, targets), or a dataset of batches."
-            )
+        """Raise a ValueError if criterion or repair is unknown or misses its data."""
+        self.scoring.check(self.data)
+
+    def settled(self, model: Any) -> Cutter:
+        """Return the cutter for a model, with what `"auto"` stands for there."""
+        return replace(self, scoring=self.scoring.settled(model, self.data))
 
     def _fused(self, model: Any, progress: Progress, plan: Plan) -> list:
-        if self.fuse is None:
+        if self.scoring.fuse is None:
             return []
         kept = kept_neurons(progress.graph, plan)
-        return fused(model, progress.graph, kept, self.data, self.fuse)
+        return fused(model, progress.graph, kept, self.data, self.scoring.fuse)
 
     def check_data(self, model: Any) -> None:
         """Raise a ValueError if the data do not fit the model."""
@@ -141,7 +140,7 @@ class Cutter:
 
     def _score(self, model: Any, progress: Progress, turn: int) -> Mapping[str, Any]:
         seed = None if self.seed is None else self.seed + turn
-        return score_graph(model, progress.graph, self.criterion, self.data, seed, turn)
+        return score_graph(model, progress.graph, self.scoring.criterion, self.data, seed, turn)
 
     def _chosen(
         self,

@@ -62,7 +62,8 @@ class ProgressivePruning(keras.callbacks.Callback):
         max_epochs_per_round: a round that is not back within the bound by then goes on until it
             is, at most for this many epochs. Defaults to None: `epochs_per_round`.
         criterion: name of a criterion, or what else `prune_keras.criteria.get` takes. Defaults
-            to `"l2"`.
+            to `"auto"`: `"l2"` without `data`, `"taylor"` where it has targets and the model is
+            compiled with a loss, else `"reconstruction"`.
         debias: name or function; see `prune_keras.debias`. Defaults to `"mean"`.
         combine: one of `{"mean", "sum", "max", "min"}`: the score of coupled units. Defaults to
             `"mean"`.
@@ -76,11 +77,12 @@ class ProgressivePruning(keras.callbacks.Callback):
         baseline: the metric at the start. Defaults to None: measured in a first epoch without a
             cut, if there is a `max_drop` or `floor`.
         min_fraction: pruning ends when the fraction was halved below this. Defaults to 0.01.
-        data: inputs, `(inputs, targets)` or a dataset of batches, for data-driven criteria and for
-            batch normalization, whose statistics are left to training if it is None.
+        data: inputs, `(inputs, targets)` or a dataset of batches, to score and to fuse with and
+            for batch normalization, whose statistics are left to training if it is None.
         recalibration_steps: batches of `data` for batch normalization. Defaults to 10.
-        fuse: one of `{None, "weights", "bias"}`: with `data`, let the weights that read neurons
-            that stay make up for those that go, or only the bias, for their mean. Defaults to None.
+        fuse: one of `{"auto", "weights", "bias", None}`: let the weights that read neurons that
+            stay make up for those that go, or only the bias, for their mean. Defaults to `"auto"`:
+            `"weights"` where there is `data`, else None.
         min_units: units that a layer keeps at least; one number, or numbers by path, pattern or
             type of layer: `{"block1_*": 16, "Dense": 8}`. Defaults to 1.
         max_layer_fraction: share of its original units that a layer loses at most, over all
@@ -96,7 +98,7 @@ class ProgressivePruning(keras.callbacks.Callback):
             the same names are replaced. Defaults to None: no files.
         log_dir: folder for `rounds.json`, written anew after each round; made if it is not there.
             Defaults to None: no file.
-        verbose: 1 prints a line a round, 0 nothing. Defaults to 1.
+        verbose: 1 prints what neurons are scored by and a line a round, 0 nothing. Defaults to 1.
 
     Attributes:
         report: a `Report` of what is gone, counted in the original; after `fit` has begun.
@@ -131,7 +133,7 @@ class ProgressivePruning(keras.callbacks.Callback):
     epochs_per_round: int = 1
     batches_per_round: int | None = None
     max_epochs_per_round: int | None = None
-    criterion: Any = "l2"
+    criterion: Any = "auto"
     debias: Any = "mean"
     combine: str = "mean"
     scope: str = "global"
@@ -143,7 +145,7 @@ class ProgressivePruning(keras.callbacks.Callback):
     min_fraction: float = 0.01
     data: Any = None
     recalibration_steps: int = 10
-    fuse: str | None = None
+    fuse: str | None = "auto"
     min_units: int | Mapping[str, int] = 1
     max_layer_fraction: float | Mapping[str, float] = 1.0
     exclude: Any = ()
@@ -213,16 +215,19 @@ class ProgressivePruning(keras.callbacks.Callback):
         _keras.build_optimizer(self.model)
         check_optimizer(self.model, graph)
         self._cutter.check_data(self.model)
+        self._cutter = Cutter.of(self).settled(self.model)
         self._measuring = Measuring(fit, self.monitor)
         if self.max_drop is not None or self.floor is not None:
             self._measuring.check()
         check_batches(self.batches_per_round, self.params.get("steps"))
         if self._begun is not None and self._begun.progress.is_of(self.model, graph):
-            self._begun.go_on(self.model)
+            self._begun.go_on(self.model, self._cutter)
         else:
             self._start_over(graph)
         self._metric = self._course.progress.metric
         self._keeper.write(self.rounds, self.frontier)
+        if self.verbose:
+            print(f"\nScores: {self._cutter.scoring}")
         self._interruption = Interruption(self.model, self._abandon)
         self._interruption.begin()
 

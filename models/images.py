@@ -151,6 +151,32 @@ def read_npz(path):
     return tuple(arrays[name] for name in ARRAYS)
 
 
+def read_samples(path, most=2048):
+    """Return `x_train`, and `y_train` if it is there, of an `.npz` file, as data to score with.
+
+    Args:
+        path: the file.
+        most: how many samples to return at most, spread over the file. Defaults to 2048.
+
+    Returns:
+        `inputs`, or `(inputs, targets)`.
+
+    Raises:
+        ValueError: if the file is missing, is no `.npz`, or has no `x_train`.
+    """
+    try:
+        with np.load(path) as file:
+            inputs = file["x_train"]
+            targets = file["y_train"] if "y_train" in file else None
+    except (OSError, KeyError, ValueError, AttributeError, TypeError) as error:
+        raise ValueError(
+            "The data must be an .npz file with x_train, and y_train if there are targets. "
+            f"Received: path='{path}' ({type(error).__name__}: {error}). Name such a file."
+        ) from error
+    step = max(-(-len(inputs) // most), 1)
+    return inputs[::step] if targets is None else (inputs[::step], targets[::step])
+
+
 def _check(images, labels, part, path):
     """Return the labels as a vector, or raise what is wrong with a pair of arrays."""
     if images.ndim != 4 or len(images) == 0:

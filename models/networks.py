@@ -127,14 +127,18 @@ def resnet(
         return keras.Model(inputs, _probabilities(x, classes), name=name)
 
 
-def read_model(path):
-    """Return the model that a `.keras` or `.h5` file holds, uncompiled.
+def read_model(path, compile=False):
+    """Return the model that a `.keras` or `.h5` file holds.
+
+    Args:
+        path: the file.
+        compile: whether it is compiled as it was when it was saved. Defaults to False.
 
     Raises:
         ValueError: if it is missing, or Keras cannot read it.
     """
     try:
-        return keras.models.load_model(path, compile=False)
+        return keras.models.load_model(path, compile=compile)
     except Exception as error:
         raise ValueError(
             f"The model must be a .keras or .h5 file that Keras can read. Received: model='{path}' "

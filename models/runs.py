@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 
 import prune_keras
+from prune_keras import schedules
 from prune_keras.callbacks import ProgressivePruning
 from prune_keras.models import devices, pairing, precision, records
 from prune_keras.models.images import batches
@@ -143,7 +144,7 @@ def _prune(dense, data, settings, path):
         return path
     model, images = _begin(dense, data, settings)
     start = accuracy(model, data.validation, settings)
-    pruning = _callback(start, data, settings)
+    pruning = _callback(start, data, settings, path.parent)
     recorder = records.Recorder("prune", _log_of(path))
     recorder.add_start(model, start)
     cut = settings.epochs - settings.fine_tune_epochs
@@ -166,9 +167,13 @@ def _begin(dense, data, settings):
     return model, images
 
 
-def _callback(start, data, settings):
+def _callback(start, data, settings, folder):
     """Return the pruning callback; the dense network's accuracy is what a drop is counted from."""
     arguments = dict(settings.pruning)
+    if arguments.get("schedule") is not None:
+        arguments["schedule"] = schedules.get(arguments["schedule"])
+    if arguments.pop("keep_rounds", False):
+        arguments["keep_rounds"] = folder / "rounds"
     if arguments.get("max_drop") is not None:
         arguments["baseline"] = start
     samples = tuple(array[: settings.samples] for array in data.train)

@@ -32,7 +32,8 @@ class Settings:
         fine_tune_epochs: how many of them, the last ones, go without a cut in any case.
         learning_rate: where they start.
         baseline: whether the dense network also trains on for `epochs` epochs, to compare.
-        pruning: arguments of `ProgressivePruning`.
+        pruning: arguments of `ProgressivePruning`; `schedule` may be a config, and `keep_rounds`
+            tells whether the network of every round is kept, in `rounds/`.
         devices: number of devices that share each batch; see `prune_keras.models.devices`.
         verbose: 0 for silence, 1 for a line a round, 2 for a line an epoch, too.
     """

@@ -19,7 +19,7 @@ from prune_keras.graph import Graph
 from prune_keras.scoring.subject import Subject
 
 READERS = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv3D)
-WAYS = ("weights", "bias")
+WAYS = ("auto", "weights", "bias")
 RIDGE = 1e-4  # of the mean variance
 
 
@@ -49,7 +49,7 @@ def check_fuse(fuse: Any, data: Any) -> None:
     """Raise a ValueError unless `fuse` is known, and there are samples for it."""
     if fuse is not None and fuse not in WAYS:
         raise ValueError(f"`fuse` must be None or one of {WAYS}. Received: fuse={fuse!r}.")
-    if fuse is not None and data is None:
+    if fuse in ("weights", "bias") and data is None:
         raise ValueError(
             f"Fusing looks at samples. Received: fuse={fuse!r}, data=None. "
             "Pass data=inputs, (inputs, targets), or a dataset of batches."

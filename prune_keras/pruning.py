@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from prune_keras import criteria
-from prune_keras.fusing import assign, check_fuse, fused
+from prune_keras.automatic import Scoring
+from prune_keras.fusing import assign, fused
 from prune_keras.reaching import missed
 from prune_keras.report import Report
 from prune_keras.scoring import score_graph
@@ -19,7 +19,7 @@ def prune(
     model: Any,
     target: Mapping[str, float] | None = None,
     fraction: float | None = None,
-    criterion: Any = "l2",
+    criterion: Any = "auto",
     debias: Any = "mean",
     combine: str = "mean",
     scope: str = "global",
@@ -28,7 +28,7 @@ def prune(
     max_layer_fraction: float | Mapping[str, float] = 1.0,
     exclude: Any = (),
     round_to: int | Mapping[str, int] = 1,
-    fuse: str | None = None,
+    fuse: str | None = "auto",
     input_shape: tuple[int | None, ...] | None = None,
     seed: int | None = None,
 ) -> tuple[Any, Report]:
@@ -40,12 +40,14 @@ def prune(
             "weight_bytes", "activation_bytes"}`, each in (0, 1); see `Cost`.
         fraction: share of the neurons to remove, in (0, 1). Give `target`, `fraction` or both.
         criterion: name of a criterion, or what else `prune_keras.criteria.get` takes. Defaults
-            to `"l2"`.
+            to `"auto"`: `"l2"` without `data`, `"taylor"` where it has targets and the model is
+            compiled with a loss, else `"reconstruction"`.
         debias: name or function; see `prune_keras.debias`. Defaults to `"mean"`.
         combine: one of `{"mean", "sum", "max", "min"}`: the score of coupled units. Defaults to
             `"mean"`.
         scope: one of `{"global", "layerwise", "uniform"}`. Defaults to `"global"`.
-        data: samples for a data-driven criterion; see `prune_keras.score`.
+        data: samples to score and to fuse with: inputs, `(inputs, targets)` or a dataset of
+            batches. Defaults to None.
         min_units: units that a layer keeps at least; one number, or numbers by path, pattern or
             type of layer: `{"block1_*": 16, "Dense": 8}`. Defaults to 1.
         max_layer_fraction: share of its units that a layer loses at most; one number, or several
@@ -54,13 +56,15 @@ def prune(
             path. Defaults to none.
         round_to: neurons are removed so that a family keeps a multiple of this many; one number,
             or several as above, all of which hold. Defaults to 1.
-        fuse: one of `{None, "weights", "bias"}`: with `data`, let the weights that read neurons
-            that stay make up for those that go, or only the bias, for their mean. Defaults to None.
+        fuse: one of `{"auto", "weights", "bias", None}`: let the weights that read neurons that
+            stay make up for those that go, or only the bias, for their mean. Defaults to `"auto"`:
+            `"weights"` where there is `data`, else None.
         input_shape: shape of one sample, for models that leave spatial sizes open.
         seed: seed of `criterion="random"`.
 
     Returns:
-        `(thin, report)`: the thin model, compiled as the model is, and a `Report`.
+        `(thin, report)`: the thin model, compiled as the model is, and a `Report`, which tells
+        what `"auto"` stood for.
 
     Raises:
         ValueError: if an argument is out of range or the target cannot be reached.
@@ -74,11 +78,12 @@ def prune(
     >>> thin, report = prune_keras.prune(model, target={"params": 0.5})
     >>> report.before.params, report.after.params
     (58, 23)
+    >>> report.scores
+    'l2'
     """
-    criterion = criteria.get(criterion)
-    check_fuse(fuse, data)
+    scoring = Scoring(criterion, fuse).settled(model, data)
     graph = trace(model, input_shape)
-    scores = score_graph(model, graph, criterion, data, seed)
+    scores = score_graph(model, graph, scoring.criterion, data, seed)
     plan = select(
         graph,
         scores,
@@ -93,8 +98,11 @@ def prune(
         round_to=round_to,
     )
     thin = shrink(model, plan)
-    if fuse is not None:
-        assign(thin, fused(model, graph, kept_neurons(graph, plan), data, fuse))
+    if scoring.fuse is not None:
+        assign(thin, fused(model, graph, kept_neurons(graph, plan), data, scoring.fuse))
     after = trace(thin, input_shape).cost
     notes = missed(target, graph.cost, after, f"fraction={fraction} was removed first")
-    return thin, Report(model.name, plan, graph.cost, after, graph.fixed, notes + graph.notes)
+    notes += graph.notes
+    return thin, Report(
+        model.name, plan, graph.cost, after, graph.fixed, notes, scores=str(scoring)
+    )

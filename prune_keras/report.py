@@ -27,6 +27,8 @@ class Report:
         fixed: what could not be pruned, and why.
         notes: what removing neurons changed beside removing them.
         frontier: what every round came to; see `prune_keras.frontier`. Defaults to nothing.
+        scores: what neurons were scored by, and what was fused, such as
+            `"taylor, fused weights"`. Defaults to `""`: not told.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Report:
     fixed: tuple[Fixed, ...]
     notes: tuple[str, ...] = ()
     frontier: tuple[Point, ...] = ()
+    scores: str = ""
 
     @property
     def widths(self) -> dict[str, tuple[int, int]]:
@@ -49,6 +52,8 @@ class Report:
         with console.capture() as captured:
             console.print(_cost_table(self))
             console.print(_width_table(self))
+            if self.scores:
+                console.print(f"scores: {self.scores}", soft_wrap=True)
             for fixed in self.fixed:
                 console.print(f"fixed: {fixed}", soft_wrap=True)
             for note in self.notes:
@@ -62,6 +67,7 @@ class Report:
         """Return the report as lists, strings and numbers."""
         return {
             "name": self.name,
+            "scores": self.scores,
             "before": asdict(self.before),
             "after": asdict(self.after),
             "fixed": [asdict(fixed) for fixed in self.fixed],

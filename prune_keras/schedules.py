@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from prune_keras.limits import check_count, check_share
 
@@ -101,6 +102,41 @@ class OneShot:
         return target if round > 0 else 1.0
 
 
+BY_NAME: dict[str, Any] = {
+    "constant": Constant,
+    "geometric": Geometric,
+    "cubic": Cubic,
+    "one-shot": OneShot,
+}
+
+
+def get(identifier: Any) -> Schedule:
+    """Return a schedule of a config, or one as it is.
+
+    Args:
+        identifier: a schedule, or its name, one of `{"constant", "geometric", "cubic",
+            "one-shot"}`, and its arguments in a dictionary.
+
+    Raises:
+        ValueError: if the name is unknown.
+
+    Example:
+
+    >>> get({"name": "geometric", "rounds": 5})
+    Geometric(rounds=5)
+    """
+    if callable(identifier):
+        return identifier
+    arguments = dict(identifier)
+    name = arguments.pop("name", None)
+    if name not in BY_NAME:
+        raise ValueError(
+            f"A schedule must be one of {', '.join(BY_NAME)}. Received: {name!r}. "
+            "Choose one of these names."
+        )
+    return BY_NAME[name](**arguments)
+
+
 def due(
     schedule: Schedule, done: int, remains: Mapping[str, float], target: Mapping[str, float]
 ) -> int:
@@ -130,4 +166,4 @@ def due(
     )
 
 
-__all__ = ["Constant", "Cubic", "Geometric", "OneShot", "Schedule", "due"]
+__all__ = ["Constant", "Cubic", "Geometric", "OneShot", "Schedule", "due", "get"]

@@ -22,6 +22,9 @@ from fits import (
 )
 from matrix import Case
 
+import prune_keras
+from prune_keras.callbacks import ScoreHistory
+
 TITLE = "Callbacks of Keras beside it"
 CASES = []
 
@@ -268,6 +271,29 @@ def test_a_callback_meets_the_model_that_was_measured(place):
     _, history = beside(place, Measure())
     expected = zip(history["val_loss"], history["neurons"], strict=True)
     np.testing.assert_allclose(found, list(expected), rtol=1e-5)
+
+
+@works(
+    "`prune_keras.callbacks.ScoreHistory`",
+    "records the scores of the model that is there; units that are gone are NaN, and those of a "
+    "round that is undone are back",
+)
+def test_score_history_follows_the_rounds(place):
+    history, seen = ScoreHistory("l1"), {}
+
+    class Scores(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen[epoch + 1] = prune_keras.score(self.model, "l1")
+
+    beside(place, history, Scores())
+    assert history.epochs == [0, 1, 2, 3, 4]
+    gone = []
+    for path, records in history.scores["l1"].items():
+        for epoch, scores in seen.items():
+            np.testing.assert_array_equal(records[epoch][np.isfinite(records[epoch])], scores[path])
+        gone.append(np.isnan(records).sum(axis=1))
+    first, *rest = sum(gone).tolist()
+    assert first == 0 and rest[0] > 0 and rest[1] > rest[0] and rest[2] < rest[1]
 
 
 def orbax_checkpoint(folder):

@@ -16,27 +16,15 @@ from fits import (
     neurons,
     state_of,
 )
+from scripted import Script, assert_sliced, sliced
 from test_matrix_held import BESIDE, HELD, SUBCLASSED, VIEW
+from test_matrix_rounds import BATCHED, DATA
 from test_strategies import MIRRORED
 from ways import BACKEND, WAYS, reloaded
 from ways_of_models import frozen, frozen_statistics
 
 TITLE = "Ways to train"
-CASES = [*(way.case for way in WAYS), MIRRORED, HELD, VIEW, BESIDE, SUBCLASSED]
-
-
-class Script(keras.callbacks.Callback):
-    """Puts the metrics that were told beforehand into the logs, where there was a validation."""
-
-    def __init__(self, monitor, levels):
-        super().__init__()
-        self.monitor, self.levels = monitor, iter(levels)
-
-    def on_epoch_end(self, epoch, logs=None):
-        level = next(self.levels)
-        assert (level is not None) == (self.monitor in logs)
-        if level is not None:
-            logs[self.monitor] = level
+CASES = [*(way.case for way in WAYS), BATCHED, DATA, MIRRORED, HELD, VIEW, BESIDE, SUBCLASSED]
 
 
 def train(way):
@@ -47,7 +35,8 @@ def train(way):
     if way.backends and BACKEND not in way.backends:
         pytest.skip(f"not offered on {BACKEND}")
     given = way.make()
-    pruning, before, after, metrics = judged(**given.pruning), {}, {}, {}
+    # What is fused is no slice.
+    pruning, before, after, metrics = judged(**{"fuse": None} | given.pruning), {}, {}, {}
 
     def remember(epoch, logs):
         after[epoch] = state_of(given.model)
@@ -69,29 +58,6 @@ def train(way):
 
 def evaluated(model, given):
     return model.evaluate(**given.evaluate, batch_size=12, verbose=0, return_dict=True)
-
-
-def sliced(path, value, plan):
-    """Return what a plan keeps of a variable, told by the name of its layer in the path."""
-    kept = {path.split("/")[-1]: indices for path, indices in plan.kept.items()}
-    sources = {"hidden0": None, "hidden1": "hidden0", "hidden": "conv", "conv": None}
-    last = "hidden1" if "hidden1" in kept else "hidden"
-    sources |= {"norm": None, "classes": last, "level": last}
-    name = re.search(rf"(?:^|[/_])({'|'.join(sources)})[/_]", path)
-    if name is None or value.ndim == 0:
-        return value
-    own = kept.get("conv" if name[1] == "norm" else name[1])
-    value = value if own is None else value.take(own, -1)
-    source = kept.get(sources[name[1]])
-    return value if source is None or value.ndim == 1 else value.take(source, -2)
-
-
-def assert_sliced(state, cut, plan, measured):
-    """Check that a state is cut as the plan says, apart from statistics if they are measured."""
-    assert state.keys() == cut.keys()
-    for path, value in state.items():
-        if isinstance(value, np.ndarray) and not (measured and "moving" in path):
-            np.testing.assert_array_equal(cut[path], sliced(path, value, plan), err_msg=path)
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)

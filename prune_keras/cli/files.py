@@ -8,12 +8,15 @@ import typer
 from prune_keras import console
 from prune_keras.cli.application import command
 from prune_keras.cli.options import (
+    Criterion,
     Debias,
+    Fuse,
     InputShape,
     ModelFile,
     Scope,
     Seed,
     Targets,
+    parse_fuse,
     parse_shape,
     parse_targets,
 )
@@ -27,8 +30,15 @@ def prune(
     fraction: Annotated[
         float | None, typer.Option(help="Share of the neurons to remove, instead of a target.")
     ] = None,
-    criterion: Annotated[str, typer.Option(help="l1, l2 or random.")] = "l2",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="An .npz file with x_train to score with, and y_train for a model with a loss."
+        ),
+    ] = None,
+    criterion: Criterion = "auto",
     debias: Debias = "mean",
+    fuse: Fuse = "auto",
     scope: Scope = "global",
     min_units: Annotated[int, typer.Option(help="Units that every layer keeps.")] = 1,
     max_layer_fraction: Annotated[
@@ -41,17 +51,20 @@ def prune(
     input_shape: InputShape = None,
     seed: Seed = 0,
 ):
-    """Prune a model at once, without data or training."""
+    """Prune a model at once, without training."""
     import prune_keras
+    from prune_keras.models.images import read_samples
     from prune_keras.models.networks import read_model
 
     thin, report = prune_keras.prune(
-        read_model(model),
+        read_model(model, compile=data is not None),
         target=parse_targets(target),
         fraction=fraction,
         criterion=criterion,
         debias=debias,
         scope=scope,
+        data=None if data is None else read_samples(data),
+        fuse=parse_fuse(fuse),
         min_units=min_units,
         max_layer_fraction=max_layer_fraction,
         round_to=round_to,

@@ -20,11 +20,32 @@ Targets = Annotated[
     ),
 ]
 Criterion = Annotated[
-    str, typer.Option(help="l1, l2, random, or from data: apoz, mean_activation, taylor.")
+    str,
+    typer.Option(
+        help="auto, l1, l2, random, or from data: apoz, reconstruction, taylor; "
+        "see prune_keras.criteria."
+    ),
+]
+Fuse = Annotated[
+    str, typer.Option(help="What takes over for what is cut: auto, weights, bias or none.")
 ]
 Debias = Annotated[str, typer.Option(help="Makes layers comparable: none, mean, l2, zscore, rank.")]
 Scope = Annotated[str, typer.Option(help="global, layerwise or uniform.")]
 Fraction = Annotated[float, typer.Option(help="Share of the neurons that one round removes.")]
+Schedule = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME:NUMBER",
+        help="Instead of a fraction: geometric:5 or cubic:5 for five rounds to the target, "
+        "constant:0.1 for a tenth of the rest each round, or one-shot.",
+    ),
+]
+BatchesPerRound = Annotated[
+    int | None, typer.Option(help="Cut every so many batches, not every so many epochs.")
+]
+KeepRounds = Annotated[
+    bool, typer.Option("--keep-rounds", help="Keep the network of every round, in rounds/.")
+]
 InputShape = Annotated[
     str | None,
     typer.Option(help="Sizes of one input without the batch, e.g. 224,224,3, if unknown."),
@@ -52,6 +73,40 @@ def parse_targets(texts):
             "A target must be a metric and the share of it that may remain. "
             f"Received: --target {' --target '.join(texts)}. Write, say, --target params=0.5."
         ) from error
+
+
+def parse_fuse(text):
+    """Return None for `"none"`, and other texts as they are."""
+    return None if text == "none" else text
+
+
+def parse_schedule(text):
+    """Return the config of a schedule in a text such as `"geometric:5"`; `None` for `None`.
+
+    Raises:
+        ValueError: if the text is not of this form.
+
+    Example:
+
+    >>> parse_schedule("cubic:10"), parse_schedule("constant:0.2")
+    ({'name': 'cubic', 'rounds': 10}, {'name': 'constant', 'fraction': 0.2})
+    """
+    if text is None:
+        return None
+    name, _, number = text.partition(":")
+    try:
+        if name == "one-shot" and not number:
+            return {"name": name}
+        if name == "constant":
+            return {"name": name, "fraction": float(number)}
+        if name in ("geometric", "cubic"):
+            return {"name": name, "rounds": int(number)}
+    except ValueError:
+        pass
+    raise ValueError(
+        "A schedule must be constant with a fraction, geometric or cubic with a number of rounds, "
+        f"or one-shot. Received: --schedule {text}. Write, say, --schedule geometric:5."
+    )
 
 
 def parse_shape(text):

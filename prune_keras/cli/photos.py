@@ -7,7 +7,18 @@ import typer
 
 from prune_keras import console
 from prune_keras.cli.application import command
-from prune_keras.cli.options import MaxDrop, Output, Seed, Targets, parse_targets
+from prune_keras.cli.options import (
+    BatchesPerRound,
+    KeepRounds,
+    MaxDrop,
+    Output,
+    Schedule,
+    Seed,
+    Targets,
+    parse_fuse,
+    parse_schedule,
+    parse_targets,
+)
 
 Photos = Annotated[
     Path | None,
@@ -56,17 +67,22 @@ def cats_vs_dogs(
     ] = False,
     width: Width = 1.0,
     seed: Seed = 0,
-    criterion: Annotated[str | None, typer.Option(help="See prune_keras.criteria.")] = None,
+    criterion: Annotated[
+        str | None, typer.Option(help="auto, or see prune_keras.criteria.")
+    ] = None,
     debias: Annotated[str | None, typer.Option(help="See prune_keras.debias.")] = None,
-    fuse: Annotated[str | None, typer.Option(help="weights, bias or none.")] = None,
+    fuse: Annotated[str | None, typer.Option(help="auto, weights, bias or none.")] = None,
     scope: Annotated[str | None, typer.Option(help="global, layerwise or uniform.")] = None,
     target: Targets = None,
     max_drop: MaxDrop = 0.01,
     fraction: Fraction = None,
+    schedule: Schedule = None,
     round_to: RoundTo = None,
     max_epochs_per_round: Annotated[
         int | None, typer.Option(help="Epochs that a round may take to come back within max-drop.")
     ] = None,
+    batches_per_round: BatchesPerRound = None,
+    keep_rounds: KeepRounds = False,
     head_epochs: HeadEpochs = 15,
     dense_epochs: DenseEpochs = None,
     epochs: Epochs = 12,
@@ -87,21 +103,29 @@ def cats_vs_dogs(
 
     What lies in the output folder already, made with the same options, is not made again.
     """
+    from prune_keras.callbacks.arguments import FRACTION
     from prune_keras.models import vgg16_transfer
 
     pruning = _given(
         criterion=criterion,
         debias=debias,
-        fuse=fuse,
         scope=scope,
         target=parse_targets(target),
         max_drop=max_drop,
         fraction=fraction,
         round_to=round_to,
         max_epochs_per_round=max_epochs_per_round,
+        schedule=parse_schedule(schedule),
+        batches_per_round=batches_per_round,
+        keep_rounds=keep_rounds or None,
     )
-    if fuse == "none":
-        pruning["fuse"] = None
+    if fuse is not None:
+        pruning["fuse"] = parse_fuse(fuse)
+    # The run has its own fraction and epochs; they go where something else takes their place.
+    if schedule is not None:
+        pruning = {"fraction": FRACTION} | pruning
+    if batches_per_round is not None:
+        pruning = {"max_epochs_per_round": None} | pruning
     network = {"nested": not flat, "head": head, "outputs": outputs}
     result = vgg16_transfer.run(
         output,

@@ -8,14 +8,20 @@ import typer
 from prune_keras import console
 from prune_keras.cli.application import command
 from prune_keras.cli.options import (
+    BatchesPerRound,
     Criterion,
     Debias,
     Fraction,
+    Fuse,
+    KeepRounds,
     MaxDrop,
     Output,
+    Schedule,
     Scope,
     Seed,
     Targets,
+    parse_fuse,
+    parse_schedule,
     parse_targets,
 )
 
@@ -57,18 +63,22 @@ def cifar10(
         str, typer.Option(help="float32, mixed_bfloat16 or mixed_float16.")
     ] = "float32",
     seed: Seed = 0,
-    criterion: Criterion = "l2",
+    criterion: Criterion = "auto",
     debias: Debias = "mean",
+    fuse: Fuse = "auto",
     scope: Scope = "global",
     target: Targets = None,
     max_drop: MaxDrop = None,
     fraction: Fraction = 0.1,
+    schedule: Schedule = None,
     epochs_per_round: Annotated[
         int, typer.Option(help="Epochs of fine-tuning after each cut, at least.")
     ] = 1,
     max_epochs_per_round: Annotated[
         int | None, typer.Option(help="Epochs that a round may take to come back within max-drop.")
     ] = None,
+    batches_per_round: BatchesPerRound = None,
+    keep_rounds: KeepRounds = False,
     epochs: Annotated[
         int | None, typer.Option(help="Epochs with pruning, then fine-tuning.")
     ] = None,
@@ -97,6 +107,8 @@ def cifar10(
     pruning = {"criterion": criterion, "debias": debias, "scope": scope, "fraction": fraction}
     pruning |= {"target": parse_targets(target), "max_drop": max_drop}
     pruning |= {"epochs_per_round": epochs_per_round, "max_epochs_per_round": max_epochs_per_round}
+    pruning |= {"fuse": parse_fuse(fuse), "schedule": parse_schedule(schedule)}
+    pruning |= {"batches_per_round": batches_per_round, "keep_rounds": keep_rounds}
     result = run.run(
         output,
         model=model,

@@ -32,7 +32,8 @@ def fit_affine(
 
     Args:
         model: a built functional or Sequential model, compiled; it is not changed.
-        criterion: the criterion that the debias is for. Defaults to `"l2"`.
+        criterion: the criterion that the debias is for; give it to `prune`, too. Defaults to
+            `"l2"`.
         data: `(inputs, targets)` or a dataset of such batches.
         combine: one of `{"mean", "sum", "max", "min"}`. Defaults to `"mean"`.
         per_family: how many neurons of a family to silence at most, spread evenly over the order of

@@ -1,0 +1,90 @@
+"""What `"auto"` stands for: the criterion and the repair that suit what there is to score with.
+
+Right after a cut, criteria that look at samples leave by far the most accuracy, one that looks at
+the loss the most of them, and fusing adds to each; the folder `results/scores` of the repository
+has what was measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from prune_keras import criteria
+from prune_keras.data import batches
+from prune_keras.fusing import check_fuse
+from prune_keras.scoring import check_samples
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What neurons are scored by, and what is fused.
+
+    Args:
+        criterion: `"auto"`, or what `prune_keras.criteria.get` takes. Defaults to `"auto"`.
+        fuse: one of `{"auto", "weights", "bias", None}`. Defaults to `"auto"`.
+
+    Example:
+
+    >>> print(Scoring(criteria.taylor, "weights"))
+    taylor, fused weights
+    """
+
+    criterion: Any = AUTO
+    fuse: str | None = AUTO
+
+    def check(self, data: Any) -> None:
+        """Raise a ValueError unless both are known, and there are the samples they look at."""
+        check_fuse(self.fuse, data)
+        if self.criterion != AUTO:
+            check_samples(criteria.get(self.criterion), data)
+
+    def settled(self, model: Any, data: Any) -> Scoring:
+        """Return a criterion and a repair, with `"auto"` exchanged for what suits model and data.
+
+        The criterion is `"l2"` without data, `"taylor"` where there are targets and a compiled
+        loss, and else `"reconstruction"`, which looks at inputs alone. Wherever there is data,
+        weights are fused.
+
+        Args:
+            model: the model.
+            data: inputs, `(inputs, targets)`, a dataset of batches, or None.
+
+        Raises:
+            ValueError: if one of them is unknown, samples are missing, or can be read only once.
+
+        Example:
+
+        >>> import keras, numpy as np
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+        >>> print(Scoring().settled(model, None))
+        l2
+        >>> print(Scoring().settled(model, np.ones((8, 4))))
+        reconstruction, fused weights
+        """
+        self.check(data)
+        fuse = self.fuse
+        if fuse == AUTO:
+            fuse = None if data is None else "weights"
+        if hasattr(data, "__next__") and (self.criterion == AUTO or fuse is not None):
+            raise ValueError(
+                "`data` must be readable more than once to choose a criterion, or to fuse. "
+                f"Received: an iterator, with criterion={self.criterion!r}, fuse={self.fuse!r}. "
+                "Pass arrays, a PyDataset or a tf.data.Dataset, or a criterion and fuse=None."
+            )
+        chosen = _suitable(model, data) if self.criterion == AUTO else self.criterion
+        return Scoring(criteria.get(chosen), fuse)
+
+    def __str__(self) -> str:
+        name = getattr(self.criterion, "__name__", repr(self.criterion))
+        return name if self.fuse is None else f"{name}, fused {self.fuse}"
+
+
+def _suitable(model: Any, data: Any) -> str:
+    if data is None:
+        return "l2"
+    _, targets, _ = next(batches(data, steps=1))
+    has_loss = getattr(model, "loss", None) is not None
+    return "taylor" if targets is not None and has_loss else "reconstruction"

@@ -1,0 +1,141 @@
+"""What `"auto"` stands for, in `prune` and in the callback, and how one is told."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from fits import LABELS, SAMPLES, callback, dense_model, fit
+
+import prune_keras
+
+PAIR = (SAMPLES, LABELS)
+
+
+def uncompiled():
+    return keras.Sequential([keras.Input((6,)), keras.layers.Dense(8), keras.layers.Dense(3)])
+
+
+def without_loss():
+    model = uncompiled()
+    model.compile("sgd")
+    return model
+
+
+class Pairs(keras.utils.PyDataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return SAMPLES[index::2], LABELS[index::2]
+
+
+CASES = [
+    (dense_model, None, "l2"),
+    (uncompiled, None, "l2"),
+    (dense_model, PAIR, "taylor, fused weights"),
+    (dense_model, (*PAIR, np.ones(24)), "taylor, fused weights"),
+    (dense_model, [PAIR], "taylor, fused weights"),
+    (dense_model, Pairs(), "taylor, fused weights"),
+    (dense_model, SAMPLES, "reconstruction, fused weights"),
+    (dense_model, [(SAMPLES,)], "reconstruction, fused weights"),
+    (uncompiled, PAIR, "reconstruction, fused weights"),
+    (without_loss, PAIR, "reconstruction, fused weights"),
+]
+
+
+@pytest.mark.parametrize(("make", "data", "expected"), CASES)
+def test_prune_takes_what_suits_and_tells_it(make, data, expected):
+    model = make()
+    thin, report = prune_keras.prune(model, fraction=0.5, data=data)
+    assert report.scores == expected
+    assert f"scores: {expected}\n" in report.render()
+    assert json.loads(report.to_json())["scores"] == expected
+    name, *fused = expected.split(", fused ")
+    chosen = {"criterion": name, "fuse": fused[0] if fused else None}
+    by_hand, named = prune_keras.prune(model, fraction=0.5, data=data, **chosen)
+    assert named.plan == report.plan and named.scores == expected
+    for mine, other in zip(thin.get_weights(), by_hand.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [(None, "l2"), (PAIR, "taylor, fused weights"), (SAMPLES, "reconstruction, fused weights")],
+)
+def test_the_callback_takes_what_suits_and_tells_it(data, expected, capsys):
+    pruning = callback(data=data, verbose=1)
+    fit(dense_model(), pruning, epochs=2)
+    assert pruning.report.scores == expected
+    assert f"\nScores: {expected}\n" in capsys.readouterr().out
+
+
+def test_the_callback_says_nothing_if_it_is_to_say_nothing(capsys):
+    fit(dense_model(), callback(verbose=0), epochs=1)
+    assert "Scores" not in capsys.readouterr().out
+
+
+def test_each_fit_of_a_callback_looks_anew():
+    inputs = keras.Input((6,))
+    hidden = keras.layers.Dense(8)(inputs)
+    judge = keras.layers.Dense(1, activity_regularizer="l2")
+    model, pruning = keras.Model(inputs, judge(hidden)), callback(data=PAIR)
+    model.compile("sgd")
+    model.fit(SAMPLES, epochs=1, callbacks=[pruning], verbose=0)
+    assert pruning.report.scores == "reconstruction, fused weights"
+    fit(dense_model(), pruning, epochs=1)
+    assert pruning.report.scores == "taylor, fused weights"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"criterion": "l1", "data": SAMPLES}, "l1, fused weights"),
+        ({"criterion": "l1", "data": SAMPLES, "fuse": None}, "l1"),
+        ({"fuse": "bias", "data": PAIR}, "taylor, fused bias"),
+        ({"fuse": None, "data": PAIR}, "taylor"),
+        ({"criterion": "random", "seed": 0}, "random"),
+    ],
+)
+def test_what_is_given_stays(arguments, expected):
+    assert prune_keras.prune(dense_model(), fraction=0.5, **arguments)[1].scores == expected
+    pruning = callback(**arguments)
+    fit(dense_model(), pruning, epochs=1)
+    assert pruning.report.scores == expected
+
+
+def test_a_function_without_a_name_is_told_as_it_is():
+    class Widest:
+        def __call__(self, kernel):
+            return np.abs(kernel).max(axis=0)
+
+        def __repr__(self):
+            return "widest"
+
+    report = prune_keras.prune(dense_model(), fraction=0.5, criterion=Widest())[1]
+    assert report.scores == "widest"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "than once to choose .* iterator, with criterion='auto', fuse='auto'"),
+        ({"criterion": "apoz"}, "or to fuse. .* criterion='apoz', fuse='auto'"),
+        ({"fuse": None}, "criterion='auto', fuse=None"),
+    ],
+)
+def test_what_can_be_read_once_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        prune_keras.prune(dense_model(), fraction=0.5, data=iter([SAMPLES]), **arguments)
+
+
+def test_what_is_read_once_is_enough_for_a_criterion_alone():
+    arguments = {"fraction": 0.5, "criterion": "mean_activation", "fuse": None}
+    once = prune_keras.prune(dense_model(), data=iter([SAMPLES]), **arguments)[1]
+    assert once.scores == "mean_activation"
+
+
+def test_scores_alone_have_a_criterion_of_their_own():
+    """Whoever asks for scores must know what they are."""
+    with pytest.raises(ValueError, match="`criterion` must be one of .*'auto'"):
+        prune_keras.score(dense_model(), "auto", PAIR)
