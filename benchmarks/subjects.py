@@ -59,15 +59,15 @@ def accuracy(model, pair):
     return float(model.evaluate(*pair, batch_size=500, verbose=0, return_dict=True)["accuracy"])
 
 
-def write(path, rows):
-    """Write rows as CSV, and beside them what they were measured with."""
+def write(path, rows, **settings):
+    """Write rows as CSV, and beside them what they were measured with and more settings."""
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = list(dict.fromkeys(column for row in rows for column in row))
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows({k: _text(v) for k, v in row.items()} for row in rows)
-    path.with_suffix(".json").write_text(json.dumps(_settings(), indent=2) + "\n")
+    path.with_suffix(".json").write_text(json.dumps(_settings() | settings, indent=2) + "\n")
 
 
 def read(path):
