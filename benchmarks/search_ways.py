@@ -4,10 +4,10 @@
 
 A dense stack is trained (`networks/dense_SEED.keras` in the output folder is taken if it is there),
 then cut to a share of its FLOPs in every way, with the same epochs, learning rates and images. Ways
-in rounds cut over the first half of these epochs. `scratch` is the architecture that the first way
-has found, trained from new weights for the epochs of the dense network and of pruning. Decisions
-see training and validation images; the test images are looked at once for each final network. Rows
-that are in the table already are not made again.
+in rounds cut over the first half of these epochs, a round an epoch; layer by layer, two an epoch.
+`scratch` is the architecture that the first way has found, trained from new weights for the epochs
+of the dense network and of pruning. Decisions see training and validation images; the test images
+are looked at once for each final network. Rows that are in the table already are not made again.
 """
 
 import argparse
@@ -24,7 +24,6 @@ from prune_keras.models import cifar10, images, networks, precision, runs
 
 PRECISION = "mixed_bfloat16"
 TARGETS = (0.5, 0.25)
-ROUNDS_AN_EPOCH = 2
 TAYLOR = {"criterion": "taylor", "debias": "mean", "fuse": "weights"}
 L2 = {"criterion": "l2", "debias": "mean"}
 ONE_SHOT = {"schedule": schedules.OneShot()}
@@ -79,8 +78,10 @@ def settings_of(seed, arguments):
 def run_seed(table, data, settings, file):
     """Make the rows of one seed that are not there yet."""
     seed = settings.seed
-    if table.find(seed, 1.0, "dense") is None or not file.exists():
-        if (row := train_dense(data, settings, file)) and not table.find(seed, 1.0, "dense"):
+    missing = not table.find(seed, 1.0, "dense")
+    if missing or not file.exists():
+        row = train_dense(data, settings, file)
+        if missing:
             table.add(row)
     if not table.find(seed, 1.0, "dense, trained on"):
         table.add(train_on(load(file), data, settings))
@@ -144,18 +145,18 @@ def pruned(model, data, settings, target, arguments):
 
 
 def pace(target, data, settings, arguments):
-    """Return in which steps to prune: all rounds lie in the first half of the epochs.
+    """Return in which steps to prune: a round an epoch in their first half.
 
-    Layer by layer, a turn brings a layer to the square root of the target, as the FLOPs of a
-    convolution fall with its inputs, too.
+    Layer by layer, two turns an epoch bring one layer after another to the square root of the
+    target, as the FLOPs of a convolution fall with its inputs, too; what is then left over goes
+    from the first layers in another round.
     """
     if "schedule" in arguments:
         return {}
-    steps = len(images.batches(data, settings, 0)) // ROUNDS_AN_EPOCH
     if arguments.get("scope") == "layerwise":
+        steps = len(images.batches(data, settings, 0)) // 2
         return {"batches_per_round": steps, "fraction": 1 - target**0.5}
-    rounds = max(1, settings.epochs // 2) * ROUNDS_AN_EPOCH
-    return {"batches_per_round": steps, "schedule": schedules.Geometric(rounds)}
+    return {"schedule": schedules.Geometric(max(1, settings.epochs // 2))}
 
 
 def share_of_all(model, arguments, target):
