@@ -46,7 +46,7 @@ def prune_and_tune(given, share, data, batches):
     keras.utils.set_random_seed(given["seed"])
     folder, epochs = Path(given["folder"]), given["epochs"]
     model = keras.models.load_model(folder / f"{given['network']}.keras", compile=False)
-    settings = cifar10.settings("resnet20", epochs=epochs)
+    settings = cifar10.settings("resnet20", epochs=epochs, fine_tune_epochs=0)
     runs.compile_model(model, settings, given["learning_rate"], epochs * len(batches))
     budget = share * float(np.load(folder / "weights.npz")["flops"])
     pruning = callback(given, budget / prune_keras.cost(model).flops, data, len(batches))
