@@ -65,6 +65,7 @@ def run(table, data, depth, seed, arguments):
     if not file.exists():
         train(depth, arguments.width, data, settings, file)
     for way in missing:
+        keras.utils.clear_session()
         model = precision.convert(keras.models.load_model(file, compile=False), PRECISION)
         tuning = Tuning(model, data, settings, arguments.most)
         for plan in ways[way](model, data):
@@ -134,8 +135,8 @@ class Tuning:
         self.batches = images.batches(data, settings, settings.seed + 1)
         self.steps = len(self.batches) // PIECES
         keras.utils.set_random_seed(settings.seed)
-        runs.compile_model(model, settings, 0.0, 1)
-        model.compile(keras.optimizers.Adam(LEARNING_RATE), model.loss, metrics=["accuracy"])
+        loss = keras.losses.SparseCategoricalCrossentropy()
+        model.compile(keras.optimizers.Adam(LEARNING_RATE), loss, metrics=["accuracy"])
         self.dense, self.whole = self.accuracy(), prune_keras.cost(model).flops
         self.pieces, self.cuts, self.begun = [], [], time.perf_counter()
 

@@ -217,6 +217,7 @@ def after_cut(pruning):
 
 
 def load(file):
+    keras.utils.clear_session()  # some forty networks are made in this process
     return precision.convert(keras.models.load_model(file, compile=False), PRECISION)
 
 
