@@ -27,7 +27,7 @@ TARGETS = (0.5, 0.25)
 TAYLOR = {"criterion": "taylor", "debias": "mean", "fuse": "weights"}
 L2 = {"criterion": "l2", "debias": "mean"}
 ONE_SHOT = {"schedule": schedules.OneShot()}
-FIRST = "global, progressive"
+FIRST, SCRATCH = "global, progressive", "scratch"
 WAYS = {
     FIRST: TAYLOR,
     "global, one-shot": TAYLOR | ONE_SHOT,
@@ -53,6 +53,8 @@ def main():
     searching.add_arguments(parser, images=45_000)
     parser.add_argument("--dense-epochs", type=int, default=12)
     parser.add_argument("--epochs", type=int, default=6)
+    every = [*WAYS, SCRATCH, *PARTS]
+    parser.add_argument("--ways", nargs="+", choices=every, default=every)
     arguments = parser.parse_args()
     data = searching.cifar10(arguments)
     shared = {name: vars(arguments)[name] for name in ("images", "dense_epochs", "epochs")}
@@ -61,7 +63,8 @@ def main():
     table = searching.Table(path, ("seed", "target", "way"), **shared)
     for seed in arguments.seeds:
         settings = settings_of(seed, arguments)
-        run_seed(table, data, settings, arguments.output / "networks" / f"dense_{seed}.keras")
+        file = arguments.output / "networks" / f"dense_{seed}.keras"
+        run_seed(table, data, settings, file, arguments.ways)
 
 
 def settings_of(seed, arguments):
@@ -75,7 +78,7 @@ def settings_of(seed, arguments):
     )
 
 
-def run_seed(table, data, settings, file):
+def run_seed(table, data, settings, file, chosen):
     """Make the rows of one seed that are not there yet."""
     seed = settings.seed
     missing = not table.find(seed, 1.0, "dense")
@@ -86,13 +89,20 @@ def run_seed(table, data, settings, file):
     if not table.find(seed, 1.0, "dense, trained on"):
         table.add(train_on(load(file), data, settings))
     for target in TARGETS:
-        for way, arguments in (WAYS | PARTS).items():
+        for way in chosen:
             if not table.find(seed, target, way):
                 row = {"seed": seed, "target": target, "way": way}
-                table.add(row | pruned(load(file), data, settings, target, arguments))
-        if not table.find(seed, target, "scratch"):
-            widths = table.find(seed, target, FIRST)["widths"]
-            table.add(from_scratch(widths, data, settings, target))
+                table.add(row | made(table, file, data, settings, target, way))
+
+
+def made(table, file, data, settings, target, way):
+    """Return what one way comes to."""
+    if way != SCRATCH:
+        return pruned(load(file), data, settings, target, (WAYS | PARTS)[way])
+    first = table.find(settings.seed, target, FIRST)
+    if first is None:
+        raise ValueError(f"The widths must be known. Received: no row of '{FIRST}'. Add this way.")
+    return from_scratch(first["widths"], data, settings)
 
 
 def train_dense(data, settings, file):
@@ -114,14 +124,13 @@ def train_on(model, data, settings):
     return {"seed": settings.seed, "target": 1.0, "way": "dense, trained on"} | found
 
 
-def from_scratch(widths, data, settings, target):
-    """Return the row of an architecture that is trained from new weights."""
+def from_scratch(widths, data, settings):
+    """Return what becomes of an architecture that is trained from new weights."""
     keras.utils.set_random_seed(settings.seed)
     *filters, units = map(int, widths.split())
     model = networks.stack(filters, units, precision=PRECISION)
     epochs = settings.dense_epochs + settings.epochs
-    found = train(model, data, settings, settings.dense_learning_rate, epochs)
-    return {"seed": settings.seed, "target": target, "way": "scratch"} | found
+    return train(model, data, settings, settings.dense_learning_rate, epochs)
 
 
 def pruned(model, data, settings, target, arguments):
