@@ -74,6 +74,7 @@ def settings_of(seed, arguments):
         dense_epochs=arguments.dense_epochs,
         epochs=arguments.epochs,
         fine_tune_epochs=0,
+        verbose=2,
         samples=subjects.SCORED,
     )
 
@@ -81,12 +82,12 @@ def settings_of(seed, arguments):
 def run_seed(table, data, settings, file, chosen):
     """Make the rows of one seed that are not there yet."""
     seed = settings.seed
-    missing = not table.find(seed, 1.0, "dense")
+    missing = not table.find(seed, 1, "dense")
     if missing or not file.exists():
         row = train_dense(data, settings, file)
         if missing:
             table.add(row)
-    if not table.find(seed, 1.0, "dense, trained on"):
+    if not table.find(seed, 1, "dense, trained on"):
         table.add(train_on(load(file), data, settings))
     for target in TARGETS:
         for way in chosen:
@@ -114,14 +115,14 @@ def train_dense(data, settings, file):
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         prune_keras.export(model, file)
-    return {"seed": settings.seed, "target": 1.0, "way": "dense"} | found
+    return {"seed": settings.seed, "target": 1, "way": "dense"} | found
 
 
 def train_on(model, data, settings):
     """Return the row of the dense network that trains on for as long as the thinner ones."""
     keras.utils.set_random_seed(settings.seed)
     found = train(model, data, settings, settings.learning_rate, settings.epochs)
-    return {"seed": settings.seed, "target": 1.0, "way": "dense, trained on"} | found
+    return {"seed": settings.seed, "target": 1, "way": "dense, trained on"} | found
 
 
 def from_scratch(widths, data, settings):
