@@ -60,7 +60,9 @@ def run(table, data, depth, seed, arguments):
     missing = [way for way in ways if not table.find(depth, seed, way)]
     if not missing:
         return
-    settings = cifar10.settings(seed=seed, precision=PRECISION, dense_epochs=arguments.dense_epochs)
+    settings = cifar10.settings(
+        seed=seed, precision=PRECISION, dense_epochs=arguments.dense_epochs, verbose=2
+    )
     file = arguments.output / "networks" / f"depth_{depth}_{seed}.keras"
     if not file.exists():
         train(depth, arguments.width, data, settings, file)
