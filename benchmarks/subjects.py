@@ -54,10 +54,10 @@ def accuracy(model, pair):
     return float(model.evaluate(*pair, batch_size=500, verbose=0, return_dict=True)["accuracy"])
 
 
-def write(path, rows):
-    """Write rows as CSV, and beside them what they were measured with."""
+def write(path, rows, **settings):
+    """Write rows as CSV, and beside them what they were measured with and more settings."""
     measuring.write_table(path, rows)
-    measuring.write_settings(path, scored=SCORED, judged=JUDGED)
+    measuring.write_settings(path, scored=SCORED, judged=JUDGED, **settings)
 
 
 def read(path):
