@@ -200,7 +200,7 @@ def test_photos_take_a_schedule_and_batches_in_place_of_what_the_run_has(monkeyp
     assert chosen["schedule"] == {"name": "one-shot"} and chosen["fuse"] is None
     assert chosen["batches_per_round"] == 5 and chosen["max_epochs_per_round"] is None
     chosen |= {"target": {"params": 0.5}, "schedule": prune_keras.schedules.get(chosen["schedule"])}
-    ProgressivePruning(**chosen)
+    ProgressivePruning(**chosen, data=(np.ones((2, 4)), np.ones(2)))
 
 
 def test_demo_trains_prunes_and_exports(tmp_path, monkeypatch):
