@@ -105,12 +105,14 @@ def assign(model: Any, values: list[tuple[int, np.ndarray]]) -> None:
 
 
 def _readers(model: Any, graph: Graph) -> list[Reader]:
-    weights = {id(weight.variable): weight for weight in graph.weights}
+    axes = {id(weight.variable): weight.axes for weight in graph.weights}
     found = []
     for layer in _keras.operations_in(model):
         if isinstance(layer, READERS) and getattr(layer, "groups", 1) == 1:
-            weight = weights[id(layer._kernel)]
-            neurons = weight.axes[len(layer._kernel.shape) - 2]
+            # A layer without a rule, or one that reads positions, reads no neurons by its kernel.
+            neurons = axes.get(id(layer._kernel), {}).get(len(layer._kernel.shape) - 2)
+            if neurons is None:
+                continue
             axis = 1 if getattr(layer, "data_format", "") == "channels_first" else -1
             found.append(Reader(layer, axis, neurons, _blocks(neurons)))
     return list({reader.key: reader for reader in found}.values())

@@ -59,6 +59,40 @@ def test_prune_takes_what_suits_and_tells_it(make, data, expected):
         np.testing.assert_array_equal(mine, other)
 
 
+class Scaled(keras.layers.Dense):
+    """A layer that is no Dense layer any more, and has no rule."""
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.scale = self.add_weight(shape=(), initializer="ones", name="scale")
+
+    def call(self, inputs, training=None):
+        return super().call(inputs) * self.scale
+
+
+def without_a_rule():
+    inputs = keras.Input((6,))
+    x = Scaled(8)(keras.layers.Dense(8)(inputs))
+    return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Dense(5, name="thin")(x)))
+
+
+def reading_positions():
+    inputs = keras.Input((6,))
+    x = keras.layers.Dense(5, name="thin")(keras.layers.Reshape((3, 2))(inputs))
+    x = keras.layers.Dense(4)(keras.layers.Permute((2, 1))(x))
+    return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+
+
+@pytest.mark.parametrize("make", [without_a_rule, reading_positions])
+@pytest.mark.parametrize("data", [SAMPLES, PAIR])
+def test_readers_that_tell_nothing_of_neurons_are_left_alone(make, data):
+    model = make()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    thin, report = prune_keras.prune(model, fraction=0.4, data=data)
+    assert report.widths["thin"][1] < 5
+    assert np.isfinite(thin.predict(SAMPLES, verbose=0)).all()
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [(None, "l2"), (PAIR, "taylor, fused weights"), (SAMPLES, "reconstruction, fused weights")],

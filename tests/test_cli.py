@@ -12,7 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 import prune_keras
-from prune_keras import cli
+from prune_keras import cli, console
+from prune_keras.callbacks import ProgressivePruning
+from prune_keras.models import vgg16_transfer
 
 RANDOM = np.random.default_rng(0)
 
@@ -91,6 +93,38 @@ def test_prune_takes_several_targets_and_limits(file, tmp_path):
     assert after.params <= 0.6 * before.params and after.neurons <= 0.7 * before.neurons
 
 
+@pytest.mark.parametrize(
+    ("with_targets", "options", "scores"),
+    [
+        (True, (), "taylor, fused weights"),
+        (False, (), "reconstruction, fused weights"),
+        (True, ("--criterion", "apoz", "--fuse", "none"), "apoz"),
+    ],
+)
+def test_prune_scores_with_the_samples_of_a_file(tmp_path, with_targets, options, scores):
+    model = small_model()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.save(tmp_path / "model.keras")
+    arrays = {"x_train": RANDOM.normal(size=(5000, 4, 4, 3))}
+    arrays |= {"y_train": RANDOM.integers(0, 4, 5000)} if with_targets else {}
+    np.savez(tmp_path / "samples.npz", **arrays)
+    data = ("--data", tmp_path / "samples.npz")
+    text = succeed(
+        *("prune", tmp_path / "model.keras", "--target", "params=0.5"),
+        *(*data, *options, "-o", tmp_path / "thin.keras"),
+    )
+    assert f"scores: {scores}\n" in text
+
+
+def test_samples_that_are_not_there_are_named(file, tmp_path):
+    np.savez(tmp_path / "other.npz", images=np.ones(3))
+    for name in ("other.npz", "missing.npz"):
+        options = ("--target", "params=0.5", "-o", tmp_path / "thin.keras")
+        result = call("prune", file, "--data", tmp_path / name, *options)
+        assert result.exit_code == 2
+        assert re.search(rf"x_train.*{name}", result.stderr, re.DOTALL)
+
+
 def test_inspect_adds_up(file, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     text = succeed("inspect", file)
@@ -115,6 +149,8 @@ def test_inspect_adds_up(file, monkeypatch):
         (["--target", "params=1.5"], "1.5"),
         (["--target", "params=0.5", "--criterion", "l3"], "l1.*'l3'"),
         (["--target", "params=0.5", "--criterion", "taylor"], "data"),
+        (["--target", "params=0.5", "--fuse", "weights"], "Fusing looks at samples"),
+        (["--target", "params=0.5", "--fuse", "kernel"], "fuse='kernel'"),
         (["--target", "params=0.5", "--exclude", "convolution"], "convolution"),
         (["--target", "params=0.5", "--input-shape", "4,x"], "Received: --input-shape 4,x"),
         ([], "target"),
@@ -148,6 +184,25 @@ def test_missing_files_are_named(tmp_path):
     assert result.exit_code == 2 and "missing.npz" in result.stderr
 
 
+@pytest.mark.parametrize("text", ["cubic", "cubic:half", "linear:3", "one-shot:2", "geometric:0.5"])
+def test_a_schedule_that_is_none_is_named(text):
+    result = call("cifar10", "--schedule", text)
+    assert result.exit_code == 2 and f"Received: --schedule {text}. Write" in result.stderr
+
+
+def test_photos_take_a_schedule_and_batches_in_place_of_what_the_run_has(monkeypatch):
+    given = []
+    monkeypatch.setattr(vgg16_transfer, "run", lambda output, **options: given.append(options))
+    monkeypatch.setattr(console, "show_run", lambda result, output: None)
+    succeed("cats-vs-dogs", "--schedule", "one-shot", "--batches-per-round", 5, "--fuse", "none")
+    (pruning,) = (options["pruning"] for options in given)
+    chosen = vgg16_transfer.settings(pruning=pruning).pruning
+    assert chosen["schedule"] == {"name": "one-shot"} and chosen["fuse"] is None
+    assert chosen["batches_per_round"] == 5 and chosen["max_epochs_per_round"] is None
+    chosen |= {"target": {"params": 0.5}, "schedule": prune_keras.schedules.get(chosen["schedule"])}
+    ProgressivePruning(**chosen, data=(np.ones((2, 4)), np.ones(2)))
+
+
 def test_demo_trains_prunes_and_exports(tmp_path, monkeypatch):
     pytest.importorskip("sklearn")
     monkeypatch.setenv("COLUMNS", "160")
@@ -174,15 +229,25 @@ def test_cifar10_prunes_a_network_from_a_file(file, tmp_path):
         2,
         "--fine-tune-epochs",
         1,
-        "--fraction",
-        0.3,
         "--target",
         "neurons=0.8",
         "--seed",
         3,
+        "--schedule",
+        "geometric:2",
+        "--batches-per-round",
+        1,
+        "--batch-size",
+        20,
+        "--keep-rounds",
     )
     succeed("cifar10", "--data", data, "--model", file, "--output", folder, *arguments)
     settings = json.loads((folder / "settings.json").read_text())
     assert settings["seed"] == 3 and settings["optimizer"] == "sgd"
+    assert settings["pruning"]["schedule"] == {"name": "geometric", "rounds": 2}
+    rounds = json.loads((folder / "rounds.json").read_text())
+    assert [(done["epoch"], done["batch"]) for done in rounds] == [(0, 0), (0, 1)]
+    assert prune_keras.frontier.read(folder / "rounds")[-1].load().get_layer("conv")
+    assert "scores: taylor, fused weights" in (folder / "report.txt").read_text()
     thin = keras.models.load_model(folder / "pruned.keras", compile=False)
     assert prune_keras.cost(thin).neurons <= 0.8 * prune_keras.cost(small_model()).neurons

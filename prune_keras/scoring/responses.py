@@ -61,7 +61,7 @@ def _readers(subject: Subject, prunable: np.ndarray) -> dict[str, _Reader]:
     found = {
         str(id(layer)): _Reader(layer, weights[id(layer._kernel)], prunable)
         for layer in _keras.operations_in(subject.model)
-        if isinstance(layer, READERS)
+        if isinstance(layer, READERS) and id(layer._kernel) in weights  # else it has no rule
     }
     return {key: reader for key, reader in found.items() if len(reader.neurons)}
 
