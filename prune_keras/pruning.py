@@ -8,6 +8,7 @@ from typing import Any
 from prune_keras.automatic import Scoring
 from prune_keras.fusing import assign, fused
 from prune_keras.reaching import missed
+from prune_keras.recalibration import recalibrate
 from prune_keras.report import Report
 from prune_keras.scoring import score_graph
 from prune_keras.selection import select
@@ -46,7 +47,8 @@ def prune(
         combine: one of `{"mean", "sum", "max", "min"}`: the score of coupled units. Defaults to
             `"mean"`.
         scope: one of `{"global", "layerwise", "uniform"}`. Defaults to `"global"`.
-        data: samples to score and to fuse with: inputs, `(inputs, targets)` or a dataset of
+        data: samples to score and to fuse with, and to measure batch normalization's statistics
+            anew, whose first ten batches are used: inputs, `(inputs, targets)` or a dataset of
             batches. Defaults to None.
         min_units: units that a layer keeps at least; one number, or numbers by path, pattern or
             type of layer: `{"block1_*": 16, "Dense": 8}`. Defaults to 1.
@@ -100,6 +102,8 @@ def prune(
     thin = shrink(model, plan)
     if scoring.fuse is not None:
         assign(thin, fused(model, graph, kept_neurons(graph, plan), data, scoring.fuse))
+    if data is not None:
+        recalibrate(thin, data)
     after = trace(thin, input_shape).cost
     notes = missed(target, graph.cost, after, f"fraction={fraction} was removed first")
     notes += graph.notes

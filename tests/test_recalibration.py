@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+import prune_keras
 from prune_keras.recalibration import recalibrate
 
 X = np.random.default_rng(0).normal(2, 3, (12, 5, 5, 2)).astype("float32")
@@ -34,6 +35,16 @@ def test_statistics_are_those_of_the_samples():
     mean, variance = statistics(model, "second")
     np.testing.assert_allclose(mean, inner.mean((0, 1, 2)), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(variance, inner.var((0, 1, 2)), rtol=1e-3)
+
+
+def test_pruning_with_data_measures_statistics_anew():
+    model = network()
+    thin, _ = prune_keras.prune(model, target={"neurons": 0.5}, data=X)
+    found = statistics(thin, "second")
+    assert recalibrate(thin, X) == 2
+    for one, other in zip(found, statistics(thin, "second"), strict=True):
+        assert one.any() and not np.array_equal(one, np.ones_like(one))
+        np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
 def test_batches_are_pooled():
