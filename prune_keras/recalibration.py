@@ -10,6 +10,7 @@ from keras import ops
 
 from prune_keras import _backend, _keras
 from prune_keras.data import batches, flat_inputs
+from prune_keras.scoring.subject import first_input
 
 
 def recalibrate(model: Any, data: Any, steps: int = 10) -> int:
@@ -66,7 +67,7 @@ def _step(model: Any) -> Callable:
             layer = visited.operation
             if not _is_measured(layer):
                 return _keras.run(visited)
-            moments[_name(layer)] = _moments(layer, visited.args[0])
+            moments[_name(layer)] = _moments(layer, first_input(visited))
             return _keras.run(visited, training=True)
 
         _keras.walk(model, x, call)

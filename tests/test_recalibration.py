@@ -36,6 +36,14 @@ def test_statistics_are_those_of_the_samples():
     np.testing.assert_allclose(variance, inner.var((0, 1, 2)), rtol=1e-3)
 
 
+def test_a_layer_that_is_called_by_name_is_measured():
+    inputs = keras.Input((5, 5, 2))
+    x = keras.layers.BatchNormalization(name="first")(inputs=inputs)
+    model = keras.Model(inputs, keras.layers.Conv2D(2, 3)(inputs=x))
+    assert recalibrate(model, X) == 1
+    np.testing.assert_allclose(statistics(model, "first")[0], X.mean((0, 1, 2)), rtol=1e-4)
+
+
 def test_batches_are_pooled():
     model = network()
     recalibrate(model, [(X[:4] + 5,), (X[4:8] - 5,)], steps=2)
