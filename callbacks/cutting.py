@@ -9,7 +9,7 @@ from typing import Any
 from prune_keras import _keras, criteria
 from prune_keras.callbacks.pacing import Pace
 from prune_keras.callbacks.progress import Progress
-from prune_keras.data import check_data
+from prune_keras.data import batches, check_data, check_targets
 from prune_keras.frontier import Point
 from prune_keras.fusing import assign, check_fuse, fused
 from prune_keras.graph import Graph
@@ -17,7 +17,7 @@ from prune_keras.limits import Limits, Ranking, budget_of, meets, split_target
 from prune_keras.plan import Plan
 from prune_keras.reaching import check_reachable
 from prune_keras.recalibration import recalibrate
-from prune_keras.scoring import score_graph
+from prune_keras.scoring import check_samples, score_graph
 from prune_keras.selection import choose
 from prune_keras.surgery import check_alone, kept_neurons
 from prune_keras.timing import latency
@@ -59,13 +59,9 @@ class Cutter:
         )
 
     def check_needs(self) -> None:
-        """Raise a ValueError if there is no data and the criterion needs them."""
+        """Raise a ValueError if there are no data, and the criterion or fusing looks at some."""
         check_fuse(self.fuse, self.data)
-        if criteria.needs_data(self.criterion) and self.data is None:
-            raise ValueError(
-                f"The criterion {self.criterion.__name__!r} looks at samples. Received: data=None. "
-                "Pass data=inputs, (inputs, targets), or a dataset of batches."
-            )
+        check_samples(self.criterion, self.data)
 
     def _fused(self, model: Any, progress: Progress, plan: Plan) -> list:
         if self.fuse is None:
@@ -74,10 +70,13 @@ class Cutter:
         return fused(model, progress.graph, kept, self.data, self.fuse)
 
     def check_data(self, model: Any) -> None:
-        """Raise a ValueError if the data do not fit the model."""
-        if self.data is not None:
-            inputs = _keras.function_of(model).inputs
-            check_data(self.data, inputs, self.recalibration_steps)
+        """Raise a ValueError if the data do not fit the model, or lack targets to score by."""
+        if self.data is None:
+            return
+        check_data(self.data, _keras.function_of(model).inputs, self.recalibration_steps)
+        if criteria.needs_targets(self.criterion):
+            for _, targets, _ in batches(self.data, steps=1):
+                check_targets(targets, self.criterion.__name__)
 
     def check_reachable(self, graph: Graph) -> None:
         """Raise a ValueError if the limits keep more than the target allows."""

@@ -110,15 +110,20 @@ MEASURES: dict[type, Callable] = {
 
 def check_needs(model: Any, criterion: Any, data: Any) -> None:
     """Raise a ValueError unless there are the data and the loss that a criterion looks at."""
-    if criteria.needs_data(criterion) and data is None:
-        raise ValueError(
-            f"The criterion {criterion.__name__!r} looks at samples. Received: data=None. "
-            "Pass data=inputs, (inputs, targets), or a dataset of batches."
-        )
+    check_samples(criterion, data)
     if criteria.needs_loss(criterion) and not getattr(model, "compiled", False):
         raise ValueError(
             f"The criterion {criterion.__name__!r} needs the model's loss. Received: a model that "
             "is not compiled. Call model.compile(optimizer, loss) first."
+        )
+
+
+def check_samples(criterion: Any, data: Any) -> None:
+    """Raise a ValueError if a criterion looks at samples, and there are none."""
+    if criteria.needs_data(criterion) and data is None:
+        raise ValueError(
+            f"The criterion {criterion.__name__!r} looks at samples. Received: data=None. "
+            "Pass data=inputs, (inputs, targets), or a dataset of batches."
         )
 
 
