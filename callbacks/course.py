@@ -97,6 +97,7 @@ class Course:
 
     def begin(self, model: Any, epoch: int, batch: int, measuring: Measuring) -> None:
         """Cut the model and open a round; where nothing is left to cut, finish."""
+        self._time_last()
         begun, progress = time.perf_counter(), self.progress
         number = len(self.ended) + len(self.open) + 1
         plan, pace = self._cutter.follow(model, progress, self._pace, number - 1)
@@ -108,7 +109,6 @@ class Course:
         after, seconds = progress.graph.cost, time.perf_counter() - begun
         fraction = pace.step if pace.schedule is None else 1 - after.neurons / before.neurons
         opened = Round(number, epoch, fraction, plan, before, after, metric, seconds)
-        self._time_last()
         self._pace = pace
         self.open.append(
             replace(

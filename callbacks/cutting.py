@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from prune_keras import _keras
+from prune_keras import _keras, criteria
 from prune_keras.automatic import Scoring
 from prune_keras.callbacks.pacing import Pace
 from prune_keras.callbacks.progress import Progress
-from prune_keras.data import check_data
+from prune_keras.data import batches, check_data, check_targets
 from prune_keras.frontier import Point
 from prune_keras.fusing import assign, fused
 from prune_keras.graph import Graph
@@ -73,10 +73,17 @@ class Cutter:
         return fused(model, progress.graph, kept, self.data, self.scoring.fuse)
 
     def check_data(self, model: Any) -> None:
-        """Raise a ValueError if the data do not fit the model."""
-        if self.data is not None:
-            inputs = _keras.function_of(model).inputs
-            check_data(self.data, inputs, self.recalibration_steps)
+        """Raise a ValueError if the data do not fit the model, or lack targets to score by.
+
+        What `"auto"` stands for must be settled.
+        """
+        if self.data is None:
+            return
+        check_data(self.data, _keras.function_of(model).inputs, self.recalibration_steps)
+        criterion = self.scoring.criterion
+        if criteria.needs_targets(criterion):
+            for _, targets, _ in batches(self.data, steps=1):
+                check_targets(targets, criterion.__name__)
 
     def check_reachable(self, graph: Graph) -> None:
         """Raise a ValueError if the limits keep more than the target allows."""

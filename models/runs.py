@@ -21,11 +21,7 @@ from prune_keras.models.settings import Settings, compile_model
 __all__ = ["Result", "Settings", "accuracy", "compile_model", "fit", "run"]
 
 DENSE = ("model", "seed", "optimizer", "dense_epochs", "dense_learning_rate")
-NOT_PRUNED = (
-    "verbose",
-    "baseline",
-    "devices",
-)  # settings that change nothing in the pruned network
+NOT_PRUNED = ("verbose", "baseline", "devices")  # they change nothing in the pruned network
 
 
 @dataclasses.dataclass(frozen=True)

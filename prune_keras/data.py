@@ -156,6 +156,15 @@ def check_data(data: Any, model_inputs: list, steps: int) -> None:
             _check_shape(value, tensor)
 
 
+def check_targets(targets: Any, name: str) -> None:
+    """Raise a ValueError if there are no targets for the criterion of this name."""
+    if targets is None:
+        raise ValueError(
+            f"The criterion {name!r} needs targets. Received: data without targets. "
+            "Pass data=(inputs, targets) or a dataset of such batches."
+        )
+
+
 def _check_shape(value: Any, tensor: Any) -> None:
     same_rank = len(value.shape) == len(tensor.shape)
     sizes = zip(value.shape[1:], tensor.shape[1:], strict=same_rank)

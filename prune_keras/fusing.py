@@ -16,7 +16,7 @@ from keras import layers, ops
 
 from prune_keras import _backend, _keras
 from prune_keras.graph import Graph
-from prune_keras.scoring.subject import Subject
+from prune_keras.scoring.subject import Subject, first_input
 
 READERS = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv3D)
 WAYS = ("auto", "weights", "bias")
@@ -140,7 +140,7 @@ def _moments(subject: Subject, readers: list[Reader]) -> dict[str, np.ndarray]:
         def call(visited: _keras.Call) -> Any:
             reader = by_key.get(str(id(visited.operation)))
             if reader is not None:
-                for key, products in _products(visited.args[0], reader):
+                for key, products in _products(first_input(visited), reader):
                     sums[key] = sums[key] + products if key in sums else products
             return _keras.run(visited)
 

@@ -10,6 +10,7 @@ from keras import ops
 
 from prune_keras import _backend, _keras
 from prune_keras.data import batches, flat_inputs
+from prune_keras.scoring.subject import first_input
 
 
 def recalibrate(model: Any, data: Any, steps: int = 10) -> int:
@@ -17,7 +18,7 @@ def recalibrate(model: Any, data: Any, steps: int = 10) -> int:
 
     Each layer's input is measured while all layers normalize by their batch: with `m_b` and `v_b`
     the mean and variance of batch `b`, the mean becomes `mean(m_b)` and the variance
-    `mean(v_b + m_b^2) - mean(m_b)^2`.
+    `mean(v_b + m_b^2) - mean(m_b)^2`. Each call of a shared layer counts as a batch.
 
     Args:
         model: a built functional or Sequential model; changed in place.
@@ -60,19 +61,24 @@ def _name(layer: Any) -> str:
 def _step(model: Any) -> Callable:
     @_backend.without_gradients
     def step(x: list) -> dict[str, tuple]:
-        moments: dict[str, tuple] = {}
+        found: dict[str, list[tuple]] = {}
 
         def call(visited: _keras.Call) -> Any:
             layer = visited.operation
             if not _is_measured(layer):
                 return _keras.run(visited)
-            moments[_name(layer)] = _moments(layer, visited.args[0])
+            found.setdefault(_name(layer), []).append(_moments(layer, first_input(visited)))
             return _keras.run(visited, training=True)
 
         _keras.walk(model, x, call)
-        return moments
+        return {name: _mean(moments) for name, moments in found.items()}
 
     return step
+
+
+def _mean(moments: list[tuple]) -> tuple:
+    """Average the moments of all calls of a shared layer."""
+    return tuple(sum(each) / len(moments) for each in zip(*moments, strict=True))
 
 
 def _moments(layer: Any, x: Any) -> tuple[Any, Any]:

@@ -82,6 +82,15 @@ def test_reconstruction_is_the_change_of_what_the_next_layers_respond():
             assert found[path][unit] == pytest.approx(np.sqrt(energy), rel=1e-4)
 
 
+def test_layers_that_are_called_by_name_respond():
+    inputs, hidden, last = keras.Input((4,)), layers.Dense(3, name="a"), layers.Dense(2)
+    by_place = keras.Model(inputs, last(hidden(inputs)))
+    by_name = keras.Model(inputs, last(inputs=hidden(inputs=inputs)))
+    x = np.random.default_rng(0).normal(size=(9, 4))
+    found, expected = (score(m, "reconstruction", data=x)["a"] for m in (by_name, by_place))
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_the_oracle_is_the_change_of_the_loss():
     model = network()
     evaluate = lambda: float(model.evaluate(X, Y, verbose=0))  # noqa: E731

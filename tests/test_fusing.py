@@ -93,6 +93,15 @@ def test_the_next_layers_change_less(path, fuse):
             assert np.square(after - shown[0]).mean() < np.square(shown[1] - shown[0]).mean()
 
 
+def test_a_reader_that_is_called_by_name_is_fused():
+    inputs = keras.Input((7, 7, 2))
+    x = layers.Flatten()(layers.Conv2D(6, 3, activation="tanh", name="a")(inputs=inputs))
+    model = keras.Model(inputs, layers.Dense(3, name="b")(inputs=x))
+    plan, before = without(model, "a", [0, 2]), outputs_of(model)
+    lost = np.square(outputs_of(prune_keras.shrink(model, plan)) - before).mean()
+    assert np.square(outputs_of(thin_and_fused(model, plan, "weights")) - before).mean() < lost
+
+
 def responses(model, name):
     """Return what a layer gives before its activation."""
     layer = model.get_layer(name)

@@ -1,6 +1,7 @@
 """Rounds by a schedule, rounds of batches, and what cannot be asked for together."""
 
 import signal
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -22,7 +23,8 @@ from fits import (
 )
 
 import prune_keras
-from prune_keras.callbacks import ProgressivePruning
+from prune_keras.callbacks import ProgressivePruning, course
+from prune_keras.callbacks.cutting import Cutter
 from prune_keras.schedules import Constant, Cubic, Geometric, OneShot
 
 
@@ -101,6 +103,24 @@ def test_rounds_of_batches_cut_within_epochs(eagerly):
     assert pruning.rounds[-1].metric == history["val_accuracy"][0]
     assert all(done.kept and done.fine_tuning_seconds > 0 for done in pruning.rounds)
     assert [int(count) for count in history["neurons"]] == [12, 12]
+
+
+def test_fine_tuning_ends_where_the_next_cut_begins(monkeypatch):
+    now, cut = [0.0], Cutter.cut
+
+    def cut_for_a_minute(*arguments):
+        cut(*arguments)
+        now[0] += 60
+
+    monkeypatch.setattr(course, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(Cutter, "cut", cut_for_a_minute)
+    tick = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs=None: now.append(now.pop() + 1)
+    )
+    pruning = callback(batches_per_round=2)
+    fit_batches(dense_model(), pruning, tick, epochs=1)
+    assert [done.seconds for done in pruning.rounds] == [60] * 3
+    assert [done.fine_tuning_seconds for done in pruning.rounds] == [2] * 3
 
 
 class Seen(keras.metrics.Metric):

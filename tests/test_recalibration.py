@@ -47,6 +47,23 @@ def test_pruning_with_data_measures_statistics_anew():
         np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
+def test_a_layer_that_is_called_by_name_is_measured():
+    inputs = keras.Input((5, 5, 2))
+    x = keras.layers.BatchNormalization(name="first")(inputs=inputs)
+    model = keras.Model(inputs, keras.layers.Conv2D(2, 3)(inputs=x))
+    assert recalibrate(model, X) == 1
+    np.testing.assert_allclose(statistics(model, "first")[0], X.mean((0, 1, 2)), rtol=1e-4)
+
+
+def test_a_shared_layer_is_measured_at_all_of_its_calls():
+    inputs, shared = keras.Input((5, 5, 2)), keras.layers.BatchNormalization(name="first")
+    model = keras.Model(inputs, keras.layers.Add()([shared(inputs), shared(3.0 * inputs)]))
+    recalibrate(model, X)
+    seen, (mean, variance) = np.concatenate([X, 3 * X]), statistics(model, "first")
+    np.testing.assert_allclose(mean, seen.mean((0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(variance, seen.var((0, 1, 2)), rtol=1e-4)
+
+
 def test_batches_are_pooled():
     model = network()
     recalibrate(model, [(X[:4] + 5,), (X[4:8] - 5,)], steps=2)

@@ -64,6 +64,10 @@ def test_bad_arguments_are_refused_at_construction(arguments, message):
         ({"data": np.full_like(SAMPLES, np.nan)}, "must be finite"),
         ({"data": iter([SAMPLES])}, "readable once a round"),
         ({"data": SAMPLES, "criterion": "taylor"}, "'taylor' needs targets"),
+        (
+            {"data": SAMPLES, "criterion": "discrimination", "max_drop": 0.1},
+            "'discrimination' needs targets",
+        ),
     ],
 )
 def test_what_does_not_fit_the_model_is_refused_before_the_first_batch(arguments, message):

@@ -99,6 +99,53 @@ def test_an_error_in_a_rule_names_the_layer(trace):
     assert "in the rule of 'scale' (Scale)" in raised.value.__notes__[0]
 
 
+@keras.saving.register_keras_serializable("rules")
+class Project(keras.layers.Layer):
+    """A Dense layer of one's own, whose rule leaves out all that it may."""
+
+    def __init__(self, units, **arguments):
+        super().__init__(**arguments)
+        self.units = units
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units}
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], self.units), name="kernel")
+
+    def call(self, x):
+        return x @ self.kernel
+
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], self.units)
+
+
+def project(visit, trace):
+    units = trace.units(visit, visit.operation.kernel, 1)
+    channels, times = trace.along(visit.input, -1, visit.path), visit.input.positions(-1)
+    axes, scale = {0: channels, 1: units}, (channels, lambda kept: 2.0)
+    trace.weight(visit, visit.operation.kernel, axes, (0,), times, scale)
+    trace.setting(visit.operation, "units", units)
+    return visit.output(units)
+
+
+def test_a_rule_runs_alike_where_its_layer_is_called_on_slices(monkeypatch):
+    monkeypatch.setitem(_RULES, Project, project)
+    inputs = keras.Input((5, 4))
+    x = keras.layers.TimeDistributed(Project(6, name="project"))(inputs)
+    x = keras.layers.TimeDistributed(Project(3))(x)
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling1D()(x))
+    graph = prune_keras.trace(model)
+    assert list(graph.widths.values()) == [6]
+    assert graph.cost.flops == 2 * 5 * (4 * 6 + 6 * 3)
+    scores = {path: np.arange(6.0) for path in graph.widths}
+    thin = prune_keras.shrink(model, prune_keras.select(graph, scores, fraction=0.5))
+    first, second = (layer.layer for layer in model.layers[1:3])
+    kernels = [layer.layer.kernel.numpy() for layer in thin.layers[1:3]]
+    np.testing.assert_array_equal(kernels[0], 2 * first.kernel.numpy()[:, 3:])
+    np.testing.assert_array_equal(kernels[1], 2 * second.kernel.numpy()[3:])
+
+
 def test_only_classes_have_rules():
     with pytest.raises(ValueError, match="classes of layers or operations. Received: .*scale"):
         prune_keras.register_rule(Scale(name="scale"))

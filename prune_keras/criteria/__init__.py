@@ -124,6 +124,11 @@ def needs_loss(criterion: Any) -> bool:
     )
 
 
+def needs_targets(criterion: Any) -> bool:
+    """Tell whether a criterion looks at the targets of samples."""
+    return needs_loss(criterion) or any(isinstance(p, Discrimination) for p in parts(criterion))
+
+
 def at_round(criterion: Any, round: int) -> Any:
     """Return what a criterion is in a round, counted from 0."""
     return at_round(criterion.at(round), round) if isinstance(criterion, Switch) else criterion

@@ -72,14 +72,14 @@ class _Slices:
     def apply(self, visit, tracer=None) -> Any:
         return self._trace.apply(visit, tracer or self)
 
-    def units(self, visit, kernel, axis, tap_axis, **arguments) -> np.ndarray:
+    def units(self, visit, kernel, axis, tap_axis=-1, *others, **arguments) -> np.ndarray:
         tap_axis = tap_axis if tap_axis is None or tap_axis < 0 else tap_axis + 1
-        return self._trace.units(visit, kernel, axis, tap_axis, **arguments)
+        return self._trace.units(visit, kernel, axis, tap_axis, *others, **arguments)
 
-    def weight(self, visit, variable, axes, reads=(), times: int | None = 0) -> None:
+    def weight(self, visit, variable, axes, reads=(), times: int | None = 0, scale=None) -> None:
         if times is not None:
             times = 0 if times == 0 else product((times, self._count))
-        self._trace.weight(visit, variable, axes, reads, times)
+        self._trace.weight(visit, variable, axes, reads, times, scale)
 
     def multiplied(self, axes, times: int | None) -> None:
         self._trace.multiplied(axes, product((times, self._count)))

@@ -17,7 +17,7 @@ from keras import layers, ops
 from prune_keras import _backend, _keras
 from prune_keras.criteria import Reconstruction
 from prune_keras.graph import Weight
-from prune_keras.scoring.subject import Subject
+from prune_keras.scoring.subject import Subject, first_input
 
 READERS = (layers.Dense, layers.Conv1D, layers.Conv2D)
 
@@ -35,7 +35,7 @@ def score_reconstruction(criterion: Reconstruction, subject: Subject) -> dict[st
             key = str(id(visited.operation))
             reader = readers.get(key)
             if reader is not None:
-                energy = reader.energy(visited.args[0])
+                energy = reader.energy(first_input(visited))
                 sums[key] = sums[key] + energy if key in sums else energy
             return _keras.run(visited)
 

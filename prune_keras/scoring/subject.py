@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from prune_keras import _backend, _keras
-from prune_keras.data import Batch, batches, flat_inputs, size_of
+from prune_keras.data import Batch, batches, check_targets, flat_inputs, size_of
 from prune_keras.graph import Graph, Producer
 
 
@@ -52,11 +52,7 @@ class Subject:
     def batches_with_targets(self, name: str) -> Iterator[Batch]:
         """Yield batches; a batch without targets is an error of the criterion of this name."""
         for x, y, weights in batches(self.data):
-            if y is None:
-                raise ValueError(
-                    f"The criterion {name!r} needs targets. Received: data without targets. "
-                    "Pass data=(inputs, targets) or a dataset of such batches."
-                )
+            check_targets(y, name)
             yield x, y, weights
 
     def summed(self, step: Callable, name: str, targets: bool = False) -> tuple[dict, int, int]:
@@ -111,6 +107,11 @@ def taps(producers: list[Producer]) -> dict[int, list[tuple[str, int]]]:
         for node, axis in producer.taps:
             found.setdefault(id(node), []).append((producer.path, axis))
     return found
+
+
+def first_input(visited: _keras.Call) -> Any:
+    """Return the first tensor that a call is given, by position or by name."""
+    return keras.tree.flatten((visited.args, visited.kwargs))[0]
 
 
 def by_units(kernel: Any, axis: int, units: int) -> Any:
