@@ -63,8 +63,16 @@ class Cutter:
         self.scoring.check(self.data)
 
     def settled(self, model: Any) -> Cutter:
-        """Return the cutter for a model, with what `"auto"` stands for there."""
-        return replace(self, scoring=self.scoring.settled(model, self.data))
+        """Return the cutter for a model, with what `"auto"` stands for there.
+
+        Raises:
+            ValueError: if the data lack targets to score by.
+        """
+        scoring = self.scoring.settled(model, self.data)
+        if criteria.needs_targets(scoring.criterion):
+            for _, targets, _ in batches(self.data, steps=1):
+                check_targets(targets, scoring.criterion.__name__)
+        return replace(self, scoring=scoring)
 
     def _fused(self, model: Any, progress: Progress, plan: Plan) -> list:
         if self.scoring.fuse is None:
@@ -73,17 +81,10 @@ class Cutter:
         return fused(model, progress.graph, kept, self.data, self.scoring.fuse)
 
     def check_data(self, model: Any) -> None:
-        """Raise a ValueError if the data do not fit the model, or lack targets to score by.
-
-        What `"auto"` stands for must be settled.
-        """
-        if self.data is None:
-            return
-        check_data(self.data, _keras.function_of(model).inputs, self.recalibration_steps)
-        criterion = self.scoring.criterion
-        if criteria.needs_targets(criterion):
-            for _, targets, _ in batches(self.data, steps=1):
-                check_targets(targets, criterion.__name__)
+        """Raise a ValueError if the data do not fit the model."""
+        if self.data is not None:
+            inputs = _keras.function_of(model).inputs
+            check_data(self.data, inputs, self.recalibration_steps)
 
     def check_reachable(self, graph: Graph) -> None:
         """Raise a ValueError if the limits keep more than the target allows."""

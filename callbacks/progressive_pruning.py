@@ -214,8 +214,8 @@ class ProgressivePruning(keras.callbacks.Callback):
         check_alone(self.model)
         _keras.build_optimizer(self.model)
         check_optimizer(self.model, graph)
-        self._cutter = Cutter.of(self).settled(self.model)
         self._cutter.check_data(self.model)
+        self._cutter = Cutter.of(self).settled(self.model)
         self._measuring = Measuring(fit, self.monitor)
         if self.max_drop is not None or self.floor is not None:
             self._measuring.check()
