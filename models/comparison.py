@@ -4,10 +4,11 @@ Global progressive pruning beside its rivals: layer by layer, uniformly, at rand
 that look at photos beside those that look at weights, over the rounds.
 """
 
+import inspect
 import shutil
 from pathlib import Path
 
-from prune_keras.models import records, vgg16_transfer
+from prune_keras.models import photos, records, vgg16_transfer
 
 WAYS = {
     "global, taylor": {"scope": "global", "criterion": "taylor"},
@@ -16,6 +17,7 @@ WAYS = {
     "uniform, taylor": {"scope": "uniform", "criterion": "taylor", "debias": "none"},
     "uniform, random": {"scope": "uniform", "criterion": "random", "debias": "none"},
 }
+LAYERS = 14  # of VGG-16 that can be cut, one a round where `scope` is "layerwise"
 DENSE = ("dense.keras", "dense.csv", "head.csv", "settings.json")
 
 
@@ -28,7 +30,8 @@ def run(output, flops=0.4, ways=None, pruning=None, **arguments):
         flops: share of the FLOPs that may remain, for all ways.
         ways: names of `WAYS`. Defaults to all.
         pruning: arguments of `ProgressivePruning` that all ways share.
-        **arguments: those of `prune_keras.models.vgg16_transfer.run`.
+        **arguments: those of `prune_keras.models.vgg16_transfer.run`. Layer by layer there are
+            several rounds an epoch, so that every layer has its turn.
 
     Returns:
         The rows of `comparison.csv`, one a way and one for the dense network.
@@ -36,13 +39,16 @@ def run(output, flops=0.4, ways=None, pruning=None, **arguments):
     Raises:
         ValueError: if there is no such way.
     """
-    output = Path(output)
+    output, names = Path(output), _known(ways or WAYS)
+    size = arguments.get("image_size", 128)
+    arguments["data"] = photos.load_data(arguments.get("data"), size)
+    shared = (pruning or {}) | {"target": {"flops": flops}, "max_drop": None}
     rows: list[dict] = []
     rounds: list[dict] = []
-    for name in _known(ways or WAYS):
+    for name in names:
         folder = output / name.replace(", ", "-")
         _share_dense(output, folder)
-        chosen = (pruning or {}) | WAYS[name] | {"target": {"flops": flops}, "max_drop": None}
+        chosen = shared | WAYS[name] | _pace(WAYS[name], flops, arguments)
         result = vgg16_transfer.run(folder, pruning=chosen, measure=False, **arguments)
         dense, *_, pruned = result.rows
         rows = [{"way": "dense"} | dense, *rows[1:], {"way": name} | pruned | _kept(folder)]
@@ -59,6 +65,23 @@ def _known(names):
             f"The ways must be among {'; '.join(WAYS)}. Received: {unknown}. Choose some of these."
         )
     return list(names)
+
+
+def _pace(way, flops, arguments):
+    """Return what brings a way that cuts a layer a round to the target in the same epochs.
+
+    The FLOPs of a convolution fall with its filters and with those before it, so that all layers
+    lose a share by which the square of what is left is a little below the target.
+    """
+    if way["scope"] != "layerwise":
+        return {}
+    of_run = inspect.signature(vgg16_transfer.run).parameters
+    chosen = vgg16_transfer.settings(**{k: v for k, v in arguments.items() if k not in of_run})
+    steps = -(-len(arguments["data"].train[1]) // chosen.batch_size)
+    rounds_an_epoch = -(-LAYERS // (chosen.epochs - chosen.fine_tune_epochs))
+    every = max(1, steps // rounds_an_epoch)
+    share = 1 - 0.95 * flops**0.5
+    return {"batches_per_round": every, "max_epochs_per_round": None, "fraction": share}
 
 
 def _share_dense(output, folder):

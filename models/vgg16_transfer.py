@@ -11,6 +11,7 @@ import keras
 from prune_keras import plots
 from prune_keras.models import devices, records, runs, speed
 from prune_keras.models import precision as precision_
+from prune_keras.models.images import Data
 from prune_keras.models.photos import load_data
 from prune_keras.models.settings import Settings, compile_model
 from prune_keras.models.vgg16 import HEADS, build, load_weights
@@ -123,7 +124,7 @@ def run(
 
     Args:
         output: folder for the networks, tables and pictures; made if it is not there.
-        data: folder of the photos; see `load_data`.
+        data: folder of the photos, see `load_data`; or a `Data`, what that returned.
         weights: what `load_weights` takes, or `None` to draw them.
         head_epochs: epochs of the new head before all layers are fine-tuned.
         network: arguments of `build` that differ from its own.
@@ -145,7 +146,7 @@ def run(
             model = build(size, weights=weights, precision=chosen.precision, **network)
         return train_head(model, photos, chosen, head_epochs, output / "head.csv")
 
-    photos = load_data(data, size)
+    photos = data if isinstance(data, Data) else load_data(data, size)
     result = runs.run(transferred, photos, chosen, output)
     if measure:
         write_speed(output)

@@ -29,6 +29,21 @@ def test_ways_share_the_dense_network_and_end_at_the_same_flops(tmp_path):
         assert {row["way"] for row in csv.DictReader(file)} == set(ways)
 
 
+def test_layer_by_layer_every_layer_has_its_turn(tmp_path):
+    data = write_photos(tmp_path / "photos", {"train": 28, "validation": 4, "test": 4})
+    out = tmp_path / "out"
+    arguments = ("--data", data, "--weights", "none", "--width", 0.125, "--image-size", 32)
+    arguments += ("--epochs", 1, "--dense-epochs", 1, "--head-epochs", 1, "--precision", "float32")
+    arguments += ("--round-to", 1, "--flops", 0.5, "--batch-size", 2)
+    succeed("compare", *arguments, "--way", "layerwise, taylor", "--output", out)
+    with open(out / "comparison.csv", newline="") as file:
+        dense, pruned = csv.DictReader(file)
+    assert 0.4 < int(pruned["flops"]) / int(dense["flops"]) <= 0.5
+    with open(out / "layerwise-taylor" / "widths.csv", newline="") as file:
+        thinner = [int(row["after"]) < int(row["before"]) for row in csv.DictReader(file)]
+    assert len(thinner) == comparison.LAYERS and sum(thinner) > comparison.LAYERS / 2
+
+
 def test_an_unknown_way_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"among global, taylor; .*Received: \['best'\]"):
         comparison.run(tmp_path, ways=["best"])
