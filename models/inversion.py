@@ -86,8 +86,19 @@ def invert(model, image, layer, keep=None, steps=400, variation=0.1, learning_ra
 
 
 def read_image(path, model):
-    """Return the pixels of an image file, scaled to what a model takes."""
-    return keras.utils.img_to_array(keras.utils.load_img(path, target_size=model.input_shape[1:3]))
+    """Return the pixels of an image file, scaled to what a model takes.
+
+    Raises:
+        ValueError: if it is missing, or no image.
+    """
+    try:
+        image = keras.utils.load_img(path, target_size=model.input_shape[1:3])
+    except OSError as error:
+        raise ValueError(
+            "The image must be a file such as a .jpg or .png. Received: "
+            f"image='{path}' ({type(error).__name__}). Name such a file."
+        ) from error
+    return keras.utils.img_to_array(image)
 
 
 def draw(image, found, path):

@@ -100,7 +100,9 @@ def show_table(title, rows):
     table = Table(title=title, title_justify="left")
     for name in rows[0]:
         is_text = any(_is_word(row[name]) for row in rows)
-        table.add_column(name.replace("_", " "), justify="left" if is_text else "right")
+        table.add_column(
+            name.replace("_", " "), justify="left" if is_text else "right", overflow="fold"
+        )
     for row in rows:
         table.add_row(*(Text(as_text(value)) for value in row.values()))
     Console().print(table)

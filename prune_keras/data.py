@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -51,9 +52,9 @@ def batches(data: Any, batch_size: int = 128, steps: int | None = None) -> Itera
 
 
 def _is_arrays(data: Any) -> bool:
-    if data is None:
+    if data is None or isinstance(data, str | os.PathLike):
         raise ValueError(
-            "`data` must be samples. Received: data=None. "
+            f"`data` must be samples. Received: data={data!r}. "
             "Pass inputs, (inputs, targets), or a dataset of batches."
         )
     if isinstance(data, list) and any(isinstance(batch, tuple) for batch in data):
@@ -104,7 +105,7 @@ def flat_inputs(model_inputs: list, x: Any) -> list:
         x: one tensor, or a list or dict of tensors.
 
     Raises:
-        ValueError: if their number differs, or an entry is NaN or infinite.
+        ValueError: if their number or a shape differs, or an entry is NaN or infinite.
     """
     if isinstance(x, dict) and {t.name for t in model_inputs} <= set(x):
         x = [x[tensor.name] for tensor in model_inputs]
@@ -112,11 +113,13 @@ def flat_inputs(model_inputs: list, x: Any) -> list:
     if len(flat) != len(model_inputs):
         raise ValueError(
             f"`data` must hold {len(model_inputs)} input arrays a sample, one an input of the "
-            f"model. Received: {len(flat)}."
+            f"model. Received: {len(flat)}. Inputs and targets go together as a tuple, "
+            "(inputs, targets)."
         )
     pairs = zip(flat, model_inputs, strict=True)
     tensors = [keras.ops.convert_to_tensor(value, dtype=tensor.dtype) for value, tensor in pairs]
     for tensor, value in zip(model_inputs, tensors, strict=True):
+        _check_shape(tensor, value)
         _check_finite(tensor, value)
     return tensors
 
@@ -152,8 +155,7 @@ def check_data(data: Any, model_inputs: list, steps: int) -> None:
             "first. Pass arrays, a PyDataset, or a tf.data.Dataset."
         )
     for x, _, _ in batches(data, steps=steps):
-        for value, tensor in zip(flat_inputs(model_inputs, x), model_inputs, strict=True):
-            _check_shape(value, tensor)
+        flat_inputs(model_inputs, x)
 
 
 def check_targets(targets: Any, name: str) -> None:
@@ -165,7 +167,7 @@ def check_targets(targets: Any, name: str) -> None:
         )
 
 
-def _check_shape(value: Any, tensor: Any) -> None:
+def _check_shape(tensor: Any, value: Any) -> None:
     same_rank = len(value.shape) == len(tensor.shape)
     sizes = zip(value.shape[1:], tensor.shape[1:], strict=same_rank)
     if not same_rank or any(expected not in (None, size) for size, expected in sizes):

@@ -213,7 +213,10 @@ def check_share(name: str, value: Any, upto_one: bool = False) -> None:
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not number or not (0 < value < 1 or (upto_one and value == 1)):
         bounds = "(0, 1]" if upto_one else "(0, 1)"
-        raise ValueError(f"`{name}` must be a share in {bounds}. Received: {name}={value!r}.")
+        raise ValueError(
+            f"`{name}` must be a share in {bounds}. Received: {name}={value!r}. "
+            "Write 0.5 for one half."
+        )
 
 
 def check_count(name: str, value: Any) -> None:

@@ -140,6 +140,38 @@ def test_inspect_adds_up(file, monkeypatch):
     assert "Cannot be pruned: classes: 4 units are fixed: they are an output of the model" in text
 
 
+def test_inspect_cuts_no_name_off_on_a_narrow_screen(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    inputs = keras.Input((4,))
+    outputs = keras.layers.Dense(2)(keras.layers.Dense(3, name="a_name_of_25_letters_here")(inputs))
+    keras.Model(inputs, outputs).save(tmp_path / "model.keras")
+    text = succeed("inspect", tmp_path / "model.keras")
+    assert "…" not in text
+
+
+def test_a_file_that_keras_cannot_read_is_told_apart_from_one_that_is_missing(tmp_path):
+    (tmp_path / "text.keras").write_text("no model")
+    options = ("--fraction", "0.5", "-o", tmp_path / "thin.keras")
+    missing = call("prune", tmp_path / "nowhere.keras", *options)
+    text = call("prune", tmp_path / "text.keras", *options)
+    assert missing.exit_code == text.exit_code == 2
+    assert "nowhere.keras', which is not there. Name" in missing.stderr
+    assert "is not there" not in text.stderr and "File not found" not in text.stderr
+    assert "a class of your own" in text.stderr
+
+
+@pytest.mark.parametrize("drop", ["1", "5", "-0.01"])
+def test_a_drop_in_percent_is_refused(tmp_path, drop):
+    result = call("demo", "--max-drop", drop, "-o", tmp_path / "demo")
+    assert result.exit_code == 2 and not (tmp_path / "demo").exists()
+    assert re.search(r"'--max-drop'.*0\.01 for one point", result.stderr, re.DOTALL)
+
+
+def test_a_target_in_percent_is_answered_with_a_share(file, tmp_path):
+    result = call("prune", file, "--target", "params=50", "-o", tmp_path / "thin.keras")
+    assert result.exit_code == 2 and "=50.0. Write 0.5 for one half" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

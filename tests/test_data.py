@@ -1,9 +1,12 @@
 """Batches from whatever a user holds, and what is refused."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
+import prune_keras
 from prune_keras.data import batches, check_data
 
 X, Y = np.arange(10.0).reshape(5, 2), np.arange(5)
@@ -74,3 +77,21 @@ def test_data_for_every_round_is_finite_and_readable_again():
     ]:
         with pytest.raises(ValueError, match=message):
             check_data(data, inputs, steps=1)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (X[:, :1], r"must have the shape of the model's input, \(None, 2\). Received.*\(5, 1\)"),
+        ((X[:, :1], Y), r"must have the shape of the model's input, \(None, 2\)"),
+        ([X, Y], "Received: 2. Inputs and targets go together as a tuple"),
+        ("samples.npz", "must be samples. Received: data='samples.npz'"),
+        (Path("samples.npz"), "must be samples. Received"),
+    ],
+    ids=["inputs", "inputs and targets", "list", "text", "path"],
+)
+def test_pruning_says_what_is_wrong_with_data_that_does_not_fit(data, message):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(8), keras.layers.Dense(2)])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match=message):
+        prune_keras.prune(model, fraction=0.5, data=data)

@@ -36,6 +36,13 @@ def test_channels_that_tell_all_bring_the_image_back():
     assert kept.feature_error < 0.05 < random.feature_error
 
 
+def test_a_file_that_is_no_image_is_named(tmp_path):
+    (tmp_path / "text.jpg").write_text("no image")
+    for name in ("text.jpg", "missing.jpg"):
+        with pytest.raises(ValueError, match=f"image must be.*{name}.*Name"):
+            inversion.read_image(tmp_path / name, network())
+
+
 def test_variation_smooths():
     rough, smooth = (
         inversion.invert(network(), IMAGE, "base/conv", steps=60, variation=weight)[0].image

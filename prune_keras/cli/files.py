@@ -46,7 +46,8 @@ def prune(
     ] = 1.0,
     round_to: Annotated[int, typer.Option(help="Keep a multiple of this many units.")] = 1,
     exclude: Annotated[
-        list[str] | None, typer.Option(help="Name or pattern of a layer to keep; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="LAYER", help="Name or pattern of a layer to keep; repeatable."),
     ] = None,
     input_shape: InputShape = None,
     seed: Seed = 0,

@@ -8,8 +8,17 @@ import typer
 ModelFile = Annotated[Path, typer.Argument(help="A .keras or .h5 file.", metavar="MODEL")]
 Seed = Annotated[int, typer.Option(help="Seeds weights, order of the images, and ties.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for everything it writes.")]
+
+
+def _check_drop(drop: float | None) -> float | None:
+    if drop is not None and not 0 <= drop < 1:
+        raise typer.BadParameter(f"must be a share, 0.01 for one point. Received: {drop}.")
+    return drop
+
+
 MaxDrop = Annotated[
-    float | None, typer.Option(help="Validation accuracy that may be lost, e.g. 0.01.")
+    float | None,
+    typer.Option(help="Validation accuracy that may be lost, e.g. 0.01.", callback=_check_drop),
 ]
 Targets = Annotated[
     list[str] | None,

@@ -157,7 +157,8 @@ def compare(
     width: Width = 1.0,
     flops: Annotated[float, typer.Option(help="Share of the FLOPs that may remain.")] = 0.4,
     way: Annotated[
-        list[str] | None, typer.Option(help="One to compare; repeat for several; else all.")
+        list[str] | None,
+        typer.Option(metavar="WAY", help="One to compare; repeat for several; else all."),
     ] = None,
     fraction: Fraction = None,
     round_to: RoundTo = None,
