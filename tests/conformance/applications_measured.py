@@ -20,8 +20,8 @@ from silenced import Silenced
 import prune_keras
 from prune_keras import _keras
 
-# A deep cut by scores may leave one channel: layer normalization over it is constant, and a batch of
-# a dead one has no variance to normalize by. Nothing but rounding is left to compare then.
+# A deep cut by scores may leave one channel: layer normalization over it is constant, and a dead
+# one has no variance to normalize by. Nothing but rounding is left to compare then.
 MIN_UNITS = {"convnext": 8, "resnet152": 8}
 CUTS = {"half at random": 0.5, "30 % by l2": 0.3, "70 % by l2": 0.7}
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
