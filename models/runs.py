@@ -107,6 +107,12 @@ def fit(model, batches, data, settings, epochs, callbacks=(), first=0):
     )
 
 
+def _announce(phase, settings, epochs, first=0):
+    """Say what begins, unless silence was asked for."""
+    if settings.verbose:
+        print(f"\n{phase}: epochs {first + 1} to {epochs}", flush=True)
+
+
 def _dense(build, data, settings, path):
     """Return the file of the dense network, which is made only if it is not there."""
     if path.exists():
@@ -120,6 +126,7 @@ def _dense(build, data, settings, path):
         images = batches(data, settings, settings.seed)
         steps = settings.dense_epochs * len(images)
         compile_model(model, settings, settings.dense_learning_rate, steps)
+        _announce("Training the dense network", settings, settings.dense_epochs)
         fit(model, images, data, settings, settings.dense_epochs, [recorder])
     return prune_keras.export(model, path)
 
@@ -130,6 +137,7 @@ def _train_on(dense, data, settings, path):
         return path
     model, images = _begin(dense, data, settings)
     recorder = records.Recorder("dense, trained on", _log_of(path))
+    _announce("Training the dense network on", settings, settings.epochs)
     fit(model, images, data, settings, settings.epochs, [recorder])
     return prune_keras.export(model, path)
 
@@ -144,11 +152,13 @@ def _prune(dense, data, settings, path):
     recorder = records.Recorder("prune", _log_of(path))
     recorder.add_start(model, start)
     cut = settings.epochs - settings.fine_tune_epochs
+    _announce("Pruning while it trains on", settings, cut)
     fit(model, images, data, settings, cut, [pruning, recorder])
     records.write_pruning(path.parent, pruning)
     reached, weights = accuracy(model, data.validation, settings), model.get_weights()
     if settings.fine_tune_epochs:
         recorder.phase = "fine-tune"
+        _announce("Fine-tuning", settings, settings.epochs, first=cut)
         fit(model, images, data, settings, settings.epochs, [recorder], first=cut)
     if accuracy(model, data.validation, settings) < reached:
         with devices.scope(settings.devices):

@@ -248,6 +248,11 @@ def test_demo_trains_prunes_and_exports(tmp_path, monkeypatch):
         assert thin.get_layer("conv4").filters == int(widths["conv4"]["after"])
     assert sum(int(row["after"]) for row in widths.values()) < 240
     assert (folder / "history.png").stat().st_size > 0 and "test accuracy" in text
+    phases = (
+        "Training the dense network: epochs 1 to 2",
+        "Pruning while it trains on: epochs 1 to 3",
+    )
+    assert all(phase in text for phase in phases)
 
 
 def test_cifar10_prunes_a_network_from_a_file(file, tmp_path):
