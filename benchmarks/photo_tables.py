@@ -147,6 +147,9 @@ def criteria():
 METRICS = ("before", "after_cut", "after_fine_tuning")
 
 
+TICKS = (1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05)
+
+
 def draw(folders, path):
     """Draw the accuracy of each round against the FLOPs that it left."""
     figure, panel = plt.subplots(figsize=(6, 3.6), layout="constrained")
@@ -157,6 +160,8 @@ def draw(folders, path):
         panel.plot(left, metrics, marker=".", label=folder.name)
     panel.set_xscale("log")
     panel.invert_xaxis()
+    panel.set_xticks(TICKS, [f"{share:.0%}" for share in TICKS])
+    panel.minorticks_off()
     panel.set_xlabel("share of the FLOPs left")
     panel.set_ylabel("validation accuracy")
     panel.legend()
