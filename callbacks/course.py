@@ -91,6 +91,8 @@ class Course:
         if self.is_finished:
             why = f"no further cut held the bound of {monitor}"
         notes = missed(self._cutter.target, done.original, graph.cost, why)
+        if not self.ended and not self._cutter.target:
+            notes += (f"nothing was cut: {why}",)
         notes += self._cutter.timed(frontier, why) + graph.notes
         fixed, points, scores = graph.fixed, tuple(frontier), str(self._cutter.scoring)
         return Report(name, done.plan, done.original, graph.cost, fixed, notes, points, scores)

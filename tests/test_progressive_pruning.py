@@ -48,6 +48,13 @@ def test_the_report_says_why_the_target_is_not_reached():
     assert note in pruning.report.render()
 
 
+def test_the_report_says_why_nothing_was_cut_without_a_target():
+    pruning = judged(baseline=None)
+    drive(pruning, dense_model(), [0.5], epochs=1)
+    assert pruning.report.after == pruning.report.before
+    assert "nothing was cut: fit had no epochs left for another round" in pruning.report.render()
+
+
 def test_the_report_of_a_target_that_is_reached_says_no_more():
     pruning = callback()
     drive(pruning, dense_model(), [0.5] * 6)
