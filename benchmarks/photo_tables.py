@@ -26,6 +26,8 @@ def main():
         made["frontier"] = rounds([RESULTS / "frontier"])
     if (RESULTS / "comparison").exists():
         made |= {"comparison": comparison(), "criteria": criteria()}
+    if (RESULTS / "parts.csv").exists():
+        made["parts"] = parts()
     fill(RESULTS / "README.md", made)
     draw([*seeds, RESULTS / "frontier"], RESULTS / "frontier.png")
 
@@ -142,6 +144,26 @@ def criteria():
     ]
     heads = ["way", "round", "parameters left", "FLOPs left", "before the cut"]
     return markdown([*heads, "right after it", "after fine-tuning"], lines)
+
+
+def parts():
+    """Return a line a kind and share: what is left, and the accuracy with and without a repair."""
+    cells: dict = {}
+    for row in records.read_table(RESULTS / "parts.csv"):
+        cells.setdefault((row["kind"], row["gone"]), {})[row["fuse"]] = row
+    lines = [
+        [
+            kind,
+            *(
+                percent(text, 1)
+                for text in (gone, one["weights"]["params"], one["weights"]["flops"])
+            ),
+            *(percent(one[fuse]["accuracy"], 1) for fuse in ("weights", "none")),
+        ]
+        for (kind, gone), one in cells.items()
+    ]
+    heads = ["only", "units gone", "parameters left", "FLOPs left"]
+    return markdown([*heads, "weights fused", "as it is"], lines)
 
 
 METRICS = ("before", "after_cut", "after_fine_tuning")
