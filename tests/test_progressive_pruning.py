@@ -236,10 +236,11 @@ def test_a_fit_without_a_single_epoch_changes_nothing():
 # What the user reads
 
 
-def test_one_line_a_round(capsys):
+def test_one_line_a_round_below_what_neurons_are_scored_by(capsys):
     drive(judged(verbose=1), dense_model(), [0.9, 0.7])
     lines = capsys.readouterr().out.split("\n")
     assert lines[1::2] == [
+        "Scores: l2",
         "Round 1: 24 -> 18 neurons; params 67.3%, flops 66.1%, neurons 75.0%; "
         "val_accuracy 0.9000, bound 0.8000: kept",
         "Round 2: 18 -> 14 neurons; params 47.6%, flops 46.0%, neurons 58.3%; "
