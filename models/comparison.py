@@ -4,7 +4,6 @@ Global progressive pruning beside its rivals: layer by layer, uniformly, at rand
 that look at photos beside those that look at weights, over the rounds.
 """
 
-import inspect
 import shutil
 from pathlib import Path
 
@@ -75,8 +74,8 @@ def _pace(way, flops, arguments):
     """
     if way["scope"] != "layerwise":
         return {}
-    of_run = inspect.signature(vgg16_transfer.run).parameters
-    chosen = vgg16_transfer.settings(**{k: v for k, v in arguments.items() if k not in of_run})
+    decisive = ("epochs", "batch_size")
+    chosen = vgg16_transfer.settings(**{k: v for k, v in arguments.items() if k in decisive})
     steps = -(-len(arguments["data"].train[1]) // chosen.batch_size)
     rounds_an_epoch = -(-LAYERS // (chosen.epochs - chosen.fine_tune_epochs))
     every = max(1, steps // rounds_an_epoch)
