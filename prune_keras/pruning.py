@@ -8,7 +8,7 @@ from typing import Any
 from prune_keras.automatic import Scoring
 from prune_keras.fusing import assign, fused
 from prune_keras.reaching import missed
-from prune_keras.recalibration import recalibrate
+from prune_keras.recalibration import check_readable_again, recalibrate
 from prune_keras.report import Report
 from prune_keras.scoring import score_graph
 from prune_keras.selection import select
@@ -85,6 +85,7 @@ def prune(
     """
     scoring = Scoring(criterion, fuse).settled(model, data)
     graph = trace(model, input_shape)
+    check_readable_again(model, data)
     scores = score_graph(model, graph, scoring.criterion, data, seed)
     plan = select(
         graph,

@@ -46,6 +46,15 @@ def recalibrate(model: Any, data: Any, steps: int = 10) -> int:
     return len(totals)
 
 
+def check_readable_again(model: Any, data: Any) -> None:
+    """Raise a ValueError if statistics are to be measured on data that scores have used up."""
+    if hasattr(data, "__next__") and any(map(_is_measured, _keras.all_layers(model))):
+        raise ValueError(
+            "`data` must be readable more than once to measure batch normalization anew after the "
+            "cut. Received: an iterator. Pass arrays, a PyDataset or a tf.data.Dataset."
+        )
+
+
 def _is_measured(layer: Any) -> bool:
     return isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
 

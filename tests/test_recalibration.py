@@ -64,6 +64,11 @@ def test_a_shared_layer_is_measured_at_all_of_its_calls():
     np.testing.assert_allclose(variance, seen.var((0, 1, 2)), rtol=1e-4)
 
 
+def test_pruning_with_an_iterator_says_that_statistics_need_it_again():
+    with pytest.raises(ValueError, match="readable more than once to measure batch normalization"):
+        prune_keras.prune(network(), fraction=0.5, criterion="apoz", fuse=None, data=iter([X]))
+
+
 def test_batches_are_pooled():
     model = network()
     recalibrate(model, [(X[:4] + 5,), (X[4:8] - 5,)], steps=2)
