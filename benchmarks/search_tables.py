@@ -60,6 +60,8 @@ def compared(rows, reference, everything):
         shown = [mean(held, name, percent_of) for name in MEASURES]
         apart = "" if way == reference else difference(held, against)
         cost = [mean(held, name, short) for name in ("params", "flops", "epochs", "seconds")]
+        if cost[2] == "0":  # a network that was there already
+            cost[2:] = "", ""
         lines.append([target, way, str(len(held)), *shown, apart, *cost])
     heads = ["target", "way", "seeds", "after the cut", "validation", "test"]
     heads += [f"test against {reference}", "parameters", "FLOPs", "epochs", "seconds"]
