@@ -24,7 +24,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=RESULTS, help="of the other scripts")
     folder = parser.parse_args().output
-    tables = {"ways": ways, "parts": parts, "depth": depth, "torch-pruning": torch_pruning}
+    tables = {"ways": ways, "all images": all_images, "parts": parts, "depth": depth}
+    tables |= {"torch-pruning": torch_pruning}
     text = (folder / "README.md").read_text(encoding="utf-8")
     for name, table in tables.items():
         begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
@@ -36,6 +37,10 @@ def main():
 def ways(folder):
     rows = [r for r in subjects.read(folder / "ways.csv") if not r["way"].startswith("only ")]
     return compared(rows, FIRST, subjects.read(folder / "ways.csv"))
+
+
+def all_images(folder):
+    return ways(folder / "all_images")
 
 
 def parts(folder):

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from prune_keras.positions import mean_over_positions
+
 
 def _as_it_is(mean: np.ndarray) -> np.ndarray:
     return mean
@@ -141,11 +143,11 @@ class Oracle:
 
 
 def _share_of_nonzeros(activations: Any) -> Any:
-    return ops.mean(ops.cast(activations > 0, "float32"), axis=1)
+    return mean_over_positions(activations > 0)
 
 
 def _mean_magnitude(activations: Any) -> Any:
-    return ops.mean(ops.cast(ops.abs(activations), "float32"), axis=1)
+    return mean_over_positions(ops.abs(activations))
 
 
 def _magnitude(products: Any) -> Any:

@@ -11,6 +11,7 @@ from keras import ops
 
 from prune_keras import _backend, _keras
 from prune_keras.criteria import Activations
+from prune_keras.positions import mean_over_positions
 from prune_keras.scoring.subject import Subject, taps
 
 
@@ -30,7 +31,7 @@ def pooled(
     """Return each layer's activations averaged over positions, `(samples, units)`, and targets."""
 
     def statistic(activations: Any, units: int) -> Any:
-        values = ops.mean(ops.cast(activations, "float32"), axis=1)
+        values = mean_over_positions(activations)
         return ops.mean(ops.reshape(values, (values.shape[0], -1, units)), axis=1)
 
     return subject.collected(_step(subject, statistic), name, targets)

@@ -17,6 +17,7 @@ from keras import layers, ops
 from prune_keras import _backend, _keras
 from prune_keras.criteria import Reconstruction
 from prune_keras.graph import Weight
+from prune_keras.positions import mean_over_positions
 from prune_keras.scoring.subject import Subject, first_input
 
 READERS = (layers.Dense, layers.Conv1D, layers.Conv2D)
@@ -96,14 +97,19 @@ class _Reader:
     def _energy_along(self, x: Any, direction: np.ndarray) -> Any:
         parts = ops.cast(self._products(x, direction), "float32")
         axis = 1 if getattr(self.layer, "data_format", "") == "channels_first" else -1
-        parts = ops.moveaxis(parts, axis, 0)
-        flat = ops.reshape(parts, (parts.shape[0], -1))
-        positions = ops.cast(ops.shape(flat)[1] / ops.shape(x)[0], "float32")
+        parts = ops.moveaxis(parts, axis, -1)
+        parts = ops.reshape(parts, (ops.shape(x)[0], -1, parts.shape[-1]))
+        squares = mean_over_positions(ops.square(self._joined(parts)))
+        return ops.sum(ops.reshape(ops.sum(squares, axis=0), (-1, self.groups)), axis=1)
+
+    def _joined(self, parts: Any) -> Any:
+        """Sum the channels `(batch, positions, channels)` that belong to the same segment."""
         count = len(self.neurons) * self.groups
+        if np.array_equal(self.segments, np.arange(count)):
+            return parts
         segments = np.where(self.segments < 0, count, self.segments)
-        whole = ops.segment_sum(flat, segments, num_segments=count + 1)[:count]
-        squares = ops.reshape(ops.sum(ops.square(whole), axis=1), (-1, self.groups))
-        return ops.sum(squares, axis=1) / positions
+        whole = ops.segment_sum(ops.moveaxis(parts, -1, 0), segments, num_segments=count + 1)
+        return ops.moveaxis(whole[:count], 0, -1)
 
     def _products(self, x: Any, direction: np.ndarray) -> Any:
         kernel = ops.cast(ops.convert_to_tensor(direction, dtype="float32"), x.dtype)
