@@ -81,8 +81,9 @@ class ProgressivePruning(keras.callbacks.Callback):
             for batch normalization, whose statistics are left to training if it is None.
         recalibration_steps: batches of `data` for batch normalization. Defaults to 10.
         fuse: one of `{"auto", "weights", "bias", None}`: let the weights that read neurons that
-            stay make up for those that go, or only the bias, for their mean. Defaults to `"auto"`:
-            `"weights"` where there is `data`, else None.
+            stay make up for those that go, or only the bias, for their mean; True stands for
+            `"weights"`, False for None. Defaults to `"auto"`: `"weights"` where
+            there is `data`, else None.
         min_units: units that a layer keeps at least; one number, or numbers by path, pattern or
             type of layer: `{"block1_*": 16, "Dense": 8}`. Defaults to 1.
         max_layer_fraction: share of its original units that a layer loses at most, over all
@@ -145,7 +146,7 @@ class ProgressivePruning(keras.callbacks.Callback):
     min_fraction: float = 0.01
     data: Any = None
     recalibration_steps: int = 10
-    fuse: str | None = "auto"
+    fuse: str | bool | None = "auto"
     min_units: int | Mapping[str, int] = 1
     max_layer_fraction: float | Mapping[str, float] = 1.0
     exclude: Any = ()

@@ -24,16 +24,21 @@ class Scoring:
 
     Args:
         criterion: `"auto"`, or what `prune_keras.criteria.get` takes. Defaults to `"auto"`.
-        fuse: one of `{"auto", "weights", "bias", None}`. Defaults to `"auto"`.
+        fuse: one of `{"auto", "weights", "bias", None}`; True stands for `"weights"`, False for
+            None. Defaults to `"auto"`.
 
     Example:
 
-    >>> print(Scoring(criteria.taylor, "weights"))
+    >>> print(Scoring(criteria.taylor, fuse=True))
     taylor, fused weights
     """
 
     criterion: Any = AUTO
-    fuse: str | None = AUTO
+    fuse: Any = AUTO
+
+    def __post_init__(self) -> None:
+        if isinstance(self.fuse, bool):
+            object.__setattr__(self, "fuse", "weights" if self.fuse else None)
 
     def check(self, data: Any) -> None:
         """Raise a ValueError unless both are known, and there are the samples they look at."""

@@ -48,7 +48,7 @@ class Reader:
 def check_fuse(fuse: Any, data: Any) -> None:
     """Raise a ValueError unless `fuse` is known, and there are samples for it."""
     if fuse is not None and fuse not in WAYS:
-        raise ValueError(f"`fuse` must be None or one of {WAYS}. Received: fuse={fuse!r}.")
+        raise ValueError(f"`fuse` must be a bool, None or one of {WAYS}. Received: fuse={fuse!r}.")
     if fuse in ("weights", "bias") and data is None:
         raise ValueError(
             f"Fusing looks at samples. Received: fuse={fuse!r}, data=None. "

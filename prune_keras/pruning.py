@@ -29,7 +29,7 @@ def prune(
     max_layer_fraction: float | Mapping[str, float] = 1.0,
     exclude: Any = (),
     round_to: int | Mapping[str, int] = 1,
-    fuse: str | None = "auto",
+    fuse: str | bool | None = "auto",
     input_shape: tuple[int | None, ...] | None = None,
     seed: int | None = None,
 ) -> tuple[Any, Report]:
@@ -59,8 +59,9 @@ def prune(
         round_to: neurons are removed so that a family keeps a multiple of this many; one number,
             or several as above, all of which hold. Defaults to 1.
         fuse: one of `{"auto", "weights", "bias", None}`: let the weights that read neurons that
-            stay make up for those that go, or only the bias, for their mean. Defaults to `"auto"`:
-            `"weights"` where there is `data`, else None.
+            stay make up for those that go, or only the bias, for their mean; True stands for
+            `"weights"`, False for None. Defaults to `"auto"`: `"weights"` where
+            there is `data`, else None.
         input_shape: shape of one sample, for models that leave spatial sizes open.
         seed: seed of `criterion="random"`.
 

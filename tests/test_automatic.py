@@ -128,6 +128,8 @@ def test_each_fit_of_a_callback_looks_anew():
         ({"criterion": "l1", "data": SAMPLES, "fuse": None}, "l1"),
         ({"fuse": "bias", "data": PAIR}, "taylor, fused bias"),
         ({"fuse": None, "data": PAIR}, "taylor"),
+        ({"criterion": "l1", "data": SAMPLES, "fuse": True}, "l1, fused weights"),
+        ({"fuse": False, "data": PAIR}, "taylor"),
         ({"criterion": "random", "seed": 0}, "random"),
     ],
 )
