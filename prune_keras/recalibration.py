@@ -76,7 +76,9 @@ def _step(model: Any) -> Callable:
             layer = visited.operation
             if not _is_measured(layer):
                 return _keras.run(visited)
-            found.setdefault(_name(layer), []).append(_moments(layer, first_input(visited)))
+            x = first_input(visited)
+            moments = _moments(layer, x, _keras.mask_of(visited, x))
+            found.setdefault(_name(layer), []).append(moments)
             return _keras.run(visited, training=True)
 
         _keras.walk(model, x, call)
@@ -90,11 +92,17 @@ def _mean(moments: list[tuple]) -> tuple:
     return tuple(sum(each) / len(moments) for each in zip(*moments, strict=True))
 
 
-def _moments(layer: Any, x: Any) -> tuple[Any, Any]:
+def _moments(layer: Any, x: Any, mask: Any) -> tuple[Any, Any]:
+    """Return the mean of the input and of its square a channel, where the mask is true."""
     axis = layer.axis % len(x.shape)
     others = tuple(i for i in range(len(x.shape)) if i != axis)
     x = ops.cast(x, "float32") if keras.backend.standardize_dtype(x.dtype) != "float64" else x
-    return ops.mean(x, axis=others), ops.mean(ops.square(x), axis=others)
+    moments = x, ops.square(x)
+    if mask is None:
+        return tuple(ops.mean(each, axis=others) for each in moments)
+    counts = ops.expand_dims(ops.cast(mask, "bool"), -1)  # as the layer itself takes a mask
+    share = ops.maximum(ops.mean(ops.cast(counts, x.dtype)), keras.config.epsilon())
+    return tuple(ops.mean(ops.where(counts, each, 0), axis=others) / share for each in moments)
 
 
 def _assign(layer: Any, mean: Any, square: Any) -> None:

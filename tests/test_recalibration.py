@@ -55,6 +55,21 @@ def test_a_layer_that_is_called_by_name_is_measured():
     np.testing.assert_allclose(statistics(model, "first")[0], X.mean((0, 1, 2)), rtol=1e-4)
 
 
+@pytest.mark.parametrize("given", ["by the tensor", "by name"])
+def test_masked_positions_do_not_count(given):
+    x, stays = X[:, :, 0], np.arange(12 * 5).reshape(12, 5) % 3 > 0
+    x = np.where(stays[..., None], x, 0)
+    inputs = keras.Input((5, 2))
+    masked = keras.layers.Masking()(inputs)
+    mask = {"mask": inputs[..., 0] != 0} if given == "by name" else {}
+    outputs = keras.layers.BatchNormalization(name="first")(inputs if mask else masked, **mask)
+    model = keras.Model(inputs, keras.layers.Dense(2)(outputs))
+    assert recalibrate(model, x) == 1
+    mean, variance = statistics(model, "first")
+    np.testing.assert_allclose(mean, x[stays].mean(0), rtol=1e-4)
+    np.testing.assert_allclose(variance, x[stays].var(0), rtol=1e-4)
+
+
 def test_a_shared_layer_is_measured_at_all_of_its_calls():
     inputs, shared = keras.Input((5, 5, 2)), keras.layers.BatchNormalization(name="first")
     model = keras.Model(inputs, keras.layers.Add()([shared(inputs), shared(3.0 * inputs)]))

@@ -88,6 +88,12 @@ def run(call: Call, training: bool = False) -> Any:
     return call.operation(*call.args, **call.kwargs)
 
 
+def mask_of(call: Call, tensor: Any) -> Any:
+    """Return the mask that a call is given, or else that one of its inputs carries, or None."""
+    given = call.kwargs.get("mask")
+    return getattr(tensor, "_keras_mask", None) if given is None else given
+
+
 def models_in(model: Any) -> list:
     """Return the model and every model nested in it, the Sequential and its graph both."""
     found: dict[int, Any] = {}
