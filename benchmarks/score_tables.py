@@ -1,11 +1,13 @@
-"""Write the tables of results/scores/README.md from what the other scripts on scores measured.
+"""Write the tables on scores of results/scores and results/benchmarks from what was measured.
 
 python benchmarks/score_tables.py
 """
 
+import measuring
 import subjects
 
 README = subjects.RESULTS / "README.md"
+BENCHMARKS = measuring.RESULTS / "README.md"
 DEBIASES = ("none", "mean", "median", "l2", "zscore", "minmax", "rank", "flops", "params", "affine")
 SHOWN = ("none", "sum", "mean", "max", "median", "l2", "zscore", "minmax", "rank", "robust")
 REPAIRS = ("none", "bias", "weights")
@@ -18,6 +20,7 @@ def main():
     text = README.read_text(encoding="utf-8")
     measured = [name for name in tables if f"<!-- {name} -->" in text]
     fill(README, {name: tables[name]() for name in measured})
+    fill(BENCHMARKS, {"scoring": costs()})
 
 
 def fill(readme, tables):
@@ -67,6 +70,25 @@ def diversity():
     kept = list(dict.fromkeys(r["kept"] for r in rows))
     lines = [[*key, *(percent(held[k], 1) for k in kept)] for key, held in cells.items()]
     return markdown(["layer", "way", "repair", *(f"{percent(k, 0)} kept" for k in kept)], lines)
+
+
+def costs():
+    rows = subjects.read(measuring.RESULTS / "scoring.csv")
+    heads = ["network", "criterion", "seconds a batch", "against", "ratio", "bound"]
+    return markdown([*heads, "memory ratio", "other seconds"], [*map(cost, rows)])
+
+
+def cost(row):
+    """Return the line of one criterion; `number` leaves out what was not measured."""
+
+    def number(name, form):
+        return f"{float(row[name]):{form}}" if row[name] else ""
+
+    times = f"{row['passes']} times " if row["passes"] not in ("", "1") else ""
+    against = f"{times}{row['against']}" if row["against"] else "weights alone"
+    line = [row["network"], row["criterion"], number("seconds a batch", ".2g"), against]
+    line += [number("time ratio", ".2f"), row["bound"], number("memory ratio", ".2f")]
+    return [*line, number("other seconds", ".2g")]
 
 
 def percent(share, digits):
