@@ -1,5 +1,7 @@
 """The scan of sensitivity against models that are cut, and what is ranked by it."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -31,7 +33,7 @@ def test_the_scan_is_what_models_measure_with_one_layer_cut(monitor, criterion):
     assert table.start == pytest.approx(
         model.evaluate(*DATA, verbose=0, return_dict=True)[monitor], rel=1e-5
     )
-    rows = {(row["family"], row["share"]): row[monitor] for row in table.rows()}
+    rows = {(row["family"], row["share"]): row[monitor] for row in table.rows() if row["share"] < 1}
     assert sorted(rows) == [(f"hidden{n}", share) for n in (0, 1) for share in (0.25, 0.75)]
     for (path, share), metric in rows.items():
         kept = {p: np.arange(len(s)) for p, s in scores.items()}
@@ -40,6 +42,26 @@ def test_the_scan_is_what_models_measure_with_one_layer_cut(monitor, criterion):
         thin = prune_keras.shrink(model, prune_keras.Plan(kept, widths))
         expected = thin.evaluate(*DATA, verbose=0, return_dict=True)[monitor]
         assert metric == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_scan_ends_with_all_of_a_layer_silenced():
+    model = trained()
+    ends = {row["family"]: row["loss"] for row in scan(model).rows() if row["share"] == 1}
+    assert list(ends) == ["hidden0", "hidden1"]
+    for path, reader in zip(ends, model.layers[-2:], strict=True):
+        kernel = np.array(reader.kernel)
+        reader.kernel.assign(np.zeros_like(kernel))
+        assert ends[path] == pytest.approx(model.evaluate(*DATA, verbose=0)[0], rel=1e-5)
+        reader.kernel.assign(kernel)
+
+
+def test_a_layer_that_loses_nothing_where_it_was_measured_is_not_emptied():
+    model = trained()
+    table = scan(model, shares=(0.25,))
+    harmless = {name: replace(c, drops=(0.0, c.drops[-1])) for name, c in table.curves.items()}
+    table = replace(table, curves=harmless)
+    thin, _ = prune_keras.prune(model, fraction=0.6, debias=table)
+    assert min(thin.get_layer(path).units for path in harmless) > 1
 
 
 def test_the_model_stays_as_it_is():
@@ -60,6 +82,7 @@ def test_layers_that_share_a_family_are_cut_together():
     assert list(table.curves) == ["a"]
     thin, _ = prune_keras.prune(model, fraction=0.5)
     left = thin.evaluate(*DATA, verbose=0, return_dict=True)["loss"]
+    assert [row["share"] for row in table.rows()] == [0.5, 1.0]
     assert table.rows()[0]["loss"] == pytest.approx(left, rel=1e-5)
 
 
@@ -95,6 +118,11 @@ def test_ratios_are_the_largest_shares_within_a_drop():
     assert TABLE.ratios(0.0) == {"a": 0.0, "b": 0.5}
     assert TABLE.ratios(0.3) == {"a": 0.1, "b": 0.9}
     assert TABLE.ratios(0.6) == {"a": 0.5, "b": 0.9}
+
+
+def test_no_layer_may_go_whole_at_any_drop():
+    table = Sensitivity("accuracy", "max", 0.9, {"a": Curve(4, (0.5, 1.0), (0.1, 0.2))})
+    assert table.ratios(0.9) == {"a": 0.5}
 
 
 def test_config_gives_the_same_table_back():

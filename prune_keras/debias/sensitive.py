@@ -17,7 +17,7 @@ class Curve:
 
     Args:
         size: number of its neurons when it was measured.
-        shares: `(points,)`, shares of them that were cut, rising, in (0, 1).
+        shares: `(points,)`, shares of them that were cut, rising, in (0, 1].
         drops: `(points,)`, how far the metric fell behind its start at each.
     """
 
@@ -82,6 +82,8 @@ class Sensitivity:
     def ratios(self, max_drop: float) -> dict[str, float]:
         """Return the largest share of each family, of those measured, that costs at most so much.
 
+        A family never goes whole.
+
         Args:
             max_drop: how far the metric may fall, with one family cut.
 
@@ -93,7 +95,12 @@ class Sensitivity:
         """
         return {
             family: max(
-                (s for s in curve.shares if curve.at(np.array([s]))[0] <= max_drop), default=0.0
+                (
+                    share
+                    for share in curve.shares
+                    if share < 1 and curve.at(np.array([share]))[0] <= max_drop
+                ),
+                default=0.0,
             )
             for family, curve in self.curves.items()
         }

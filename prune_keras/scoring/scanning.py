@@ -33,8 +33,9 @@ def sensitivity(
     """Measure how the metric falls with the share that is cut of one family at a time.
 
     The neurons of lowest score are silenced in a copy of the model, which is evaluated once for
-    each family and share. What comes back is a debias: with it, one global ranking cuts every layer
-    by the ratio at which its own metric has fallen as far as that of all others.
+    each family and share, and once with the whole family silenced, so that a layer that can lose
+    much at no cost is not emptied for it. What comes back is a debias: with it, one global ranking
+    cuts every layer by the ratio at which its own metric has fallen as far as that of all others.
 
     Args:
         model: a built functional or Sequential model, compiled; it is not changed.
@@ -65,7 +66,7 @@ def sensitivity(
     >>> data = (np.random.rand(16, 4), np.random.rand(16, 2))
     >>> table = prune_keras.sensitivity(model, data, shares=(0.25, 0.5), monitor="loss")
     >>> [(row["family"], row["share"]) for row in table.rows()]
-    [('a', 0.25), ('a', 0.5)]
+    [('a', 0.25), ('a', 0.5), ('a', 1.0)]
     >>> thin, report = prune_keras.prune(model, target={"params": 0.5}, debias=table)
     """
     _check(model, shares)
@@ -80,7 +81,7 @@ def sensitivity(
     curves = {}
     for family, values in zip(graph.families, combine_members(graph, scores, combine), strict=True):
         order = family.neurons[np.argsort(values, kind="stable")]
-        counts = sorted({_count(share, family) for share in shares})
+        counts = sorted({*(_count(share, family) for share in shares), family.size})
         found = [_without(twin, graph, order[:count], data, monitor) for count in counts]
         curves[family.name] = Curve(
             family.size,
