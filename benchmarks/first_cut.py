@@ -18,20 +18,22 @@ from prune_keras.surgery import kept_neurons
 
 SHARES = (0.9, 0.7, 0.5)
 REPAIRS = ("none", "bias", "weights")
-SEEDS = {"random": (0, 1, 2)}  # all others draw nothing
+TWO = criteria.Mean(["taylor", "reconstruction"])
+SEEDS = dict.fromkeys(["random", "taylor", "reconstruction", TWO.__name__], (0, 1, 2))
 KEYS = ("network", "criterion", "debias", "flops", "repair", "seed")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     subjects.add_arguments(parser)
+    parser.add_argument("--criteria", nargs="+", help="these only, by name, with the mean")
     arguments = parser.parse_args()
     path, data = arguments.output / "first_cut.csv", subjects.cifar10(arguments)
     rows = subjects.read(path)
     known = {tuple(row[key] for key in KEYS) for row in rows}
     for name in arguments.networks:
         model = subjects.load(name, arguments)
-        for criterion, by, seed in combinations():
+        for criterion, by, seed in combinations(arguments.criteria):
             wanted = [(s, r) for s in SHARES for r in REPAIRS]
             keys = [(name, criterion, by, str(s), r, str(seed)) for s, r in wanted]
             if known.issuperset(keys):
@@ -43,20 +45,23 @@ def main():
             subjects.write(path, rows)
 
 
-def combinations():
+def combinations(chosen=None):
     """Return every criterion with the default debias, and every debias with three criteria."""
-    pairs = [(criterion, "mean") for criterion in criteria.CRITERIA if criterion != "oracle"]
-    for criterion in ("l2", "taylor", "reconstruction"):
-        pairs += [(criterion, by) for by in [*debias.DEBIASES, "affine"] if by != "mean"]
-    return [(c, by, seed) for c, by in pairs for seed in SEEDS.get(c, (0,))]
+    every = [*(name for name in criteria.CRITERIA if name != "oracle"), TWO.__name__]
+    pairs = [(criterion, "mean", SEEDS.get(criterion, (0,))) for criterion in chosen or every]
+    for criterion in () if chosen else ("l2", "taylor", "reconstruction"):
+        pairs += [(criterion, by, (0,)) for by in [*debias.DEBIASES, "affine"] if by != "mean"]
+    return [(criterion, by, seed) for criterion, by, seeds in pairs for seed in seeds]
 
 
 def cuts(model, data, keys):
     """Yield a row for each share and repair of one criterion and debias."""
-    scored = subjects.first(data.train, subjects.SCORED)
     _, criterion, by, *_, seed = keys[0]
+    begin = 0 if criterion == "random" else int(seed) * subjects.SCORED
+    scored = tuple(array[begin : begin + subjects.SCORED] for array in data.train)
     graph = prune_keras.trace(model)
-    scores = prune_keras.score(model, criterion, data=scored, seed=int(seed))
+    given = TWO if criterion == TWO.__name__ else criterion
+    scores = prune_keras.score(model, given, data=scored, seed=int(seed))
     if by == "affine":
         by = prune_keras.fit_affine(model, criterion, subjects.first(scored, subjects.JUDGED))
     for key in keys:
