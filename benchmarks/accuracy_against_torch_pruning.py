@@ -27,6 +27,7 @@ SEED = 0
 TARGETS = {"1/2": 1 / 2, "1/3": 1 / 3, "1/5": 1 / 5}
 WAYS = {
     "prune_keras, one-shot": {"rounds": 1, "network": "projected"},
+    "prune_keras, one-shot, taylor": {"rounds": 1, "network": "projected", "criterion": "taylor"},
     "prune_keras, progressive": {"rounds": 4, "network": "projected"},
     "prune_keras, progressive, padded": {"rounds": 4, "network": "padded"},
     "torch_pruning, one-shot": {"steps": 1},

@@ -18,8 +18,8 @@ from prune_keras.surgery import kept_neurons
 
 SHARES = (0.9, 0.7, 0.5)
 REPAIRS = ("none", "bias", "weights")
-TWO = criteria.Mean(["taylor", "reconstruction"])
-SEEDS = dict.fromkeys(["random", "taylor", "reconstruction", TWO.__name__], (0, 1, 2))
+TWO = "mean(taylor, reconstruction)"
+SEEDS = dict.fromkeys(["random", "taylor", "reconstruction", TWO], (0, 1, 2))
 KEYS = ("network", "criterion", "debias", "flops", "repair", "seed")
 
 
@@ -47,7 +47,7 @@ def main():
 
 def combinations(chosen=None):
     """Return every criterion with the default debias, and every debias with three criteria."""
-    every = [*(name for name in criteria.CRITERIA if name != "oracle"), TWO.__name__]
+    every = [*(name for name in criteria.CRITERIA if name != "oracle"), TWO]
     pairs = [(criterion, "mean", SEEDS.get(criterion, (0,))) for criterion in chosen or every]
     for criterion in () if chosen else ("l2", "taylor", "reconstruction"):
         pairs += [(criterion, by, (0,)) for by in [*debias.DEBIASES, "affine"] if by != "mean"]
@@ -60,8 +60,7 @@ def cuts(model, data, keys):
     begin = 0 if criterion == "random" else int(seed) * subjects.SCORED
     scored = tuple(array[begin : begin + subjects.SCORED] for array in data.train)
     graph = prune_keras.trace(model)
-    given = TWO if criterion == TWO.__name__ else criterion
-    scores = prune_keras.score(model, given, data=scored, seed=int(seed))
+    scores = prune_keras.score(model, criterion, data=scored, seed=int(seed))
     if by == "affine":
         by = prune_keras.fit_affine(model, criterion, subjects.first(scored, subjects.JUDGED))
     for key in keys:

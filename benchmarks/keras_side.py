@@ -38,7 +38,8 @@ def prune_and_tune(given, share, data, batches):
 
     Args:
         given: folder of the networks, seed, epochs, learning rate; `network`, the form to prune,
-            and `rounds` to prune it in.
+            `rounds` to prune it in, and `criterion`
+            if it is not the default.
         share: of the FLOPs of the padded network that may remain.
         data: the splits.
         batches: `SameBatches`.
@@ -71,8 +72,7 @@ def callback(given, share, data, steps):
     return ProgressivePruning(
         target={"flops": share},
         schedule=schedules.Geometric(rounds),
-        criterion="taylor",
-        fuse="weights",
+        criterion=given.get("criterion", "auto"),
         data=(data["x_train"][:SAMPLES], data["y_train"][:SAMPLES]),
         seed=given["seed"],
         verbose=0,

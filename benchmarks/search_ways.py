@@ -25,12 +25,14 @@ from prune_keras.models import cifar10, images, networks, precision, runs
 PRECISION = "mixed_bfloat16"
 TARGETS = (0.5, 0.25)
 TAYLOR = {"criterion": "taylor", "debias": "mean", "fuse": "weights"}
+BOTH = TAYLOR | {"criterion": "mean(taylor, reconstruction)"}  # the default
 L2 = {"criterion": "l2", "debias": "mean", "fuse": None}
 ONE_SHOT = {"schedule": schedules.OneShot()}
 FIRST, SCRATCH = "global, progressive", "scratch"
 WAYS = {
     FIRST: TAYLOR,
     "global, one-shot": TAYLOR | ONE_SHOT,
+    "global, progressive, mean(taylor, reconstruction)": BOTH,
     "global, progressive, l2 without repair": L2,
     "global, one-shot, l2 without repair": L2 | ONE_SHOT,
     "layerwise": TAYLOR | {"scope": "layerwise"},

@@ -62,8 +62,8 @@ class ProgressivePruning(keras.callbacks.Callback):
         max_epochs_per_round: a round that is not back within the bound by then goes on until it
             is, at most for this many epochs. Defaults to None: `epochs_per_round`.
         criterion: name of a criterion, or what else `prune_keras.criteria.get` takes. Defaults
-            to `"auto"`: `"l2"` without `data`, `"taylor"` where it has targets and the model is
-            compiled with a loss, else `"reconstruction"`.
+            to `"auto"`: `"l2"` without `data`, the mean of `"taylor"` and `"reconstruction"` where
+            it has targets and the model is compiled with a loss, else `"reconstruction"`.
         debias: name or function; see `prune_keras.debias`. Defaults to `"mean"`.
         combine: one of `{"mean", "sum", "max", "min"}`: the score of coupled units. Defaults to
             `"mean"`.

@@ -41,8 +41,8 @@ def prune(
             "weight_bytes", "activation_bytes"}`, each in (0, 1); see `Cost`.
         fraction: share of the neurons to remove, in (0, 1). Give `target`, `fraction` or both.
         criterion: name of a criterion, or what else `prune_keras.criteria.get` takes. Defaults
-            to `"auto"`: `"l2"` without `data`, `"taylor"` where it has targets and the model is
-            compiled with a loss, else `"reconstruction"`.
+            to `"auto"`: `"l2"` without `data`, the mean of `"taylor"` and `"reconstruction"` where
+            it has targets and the model is compiled with a loss, else `"reconstruction"`.
         debias: name or function; see `prune_keras.debias`. Defaults to `"mean"`.
         combine: one of `{"mean", "sum", "max", "min"}`: the score of coupled units. Defaults to
             `"mean"`.

@@ -96,7 +96,7 @@ def test_prune_takes_several_targets_and_limits(file, tmp_path):
 @pytest.mark.parametrize(
     ("with_targets", "options", "scores"),
     [
-        (True, (), "taylor, fused weights"),
+        (True, (), "mean(taylor, reconstruction), fused weights"),
         (False, (), "reconstruction, fused weights"),
         (True, ("--criterion", "apoz", "--fuse", "none"), "apoz"),
     ],
@@ -285,6 +285,8 @@ def test_cifar10_prunes_a_network_from_a_file(file, tmp_path):
     rounds = json.loads((folder / "rounds.json").read_text())
     assert [(done["epoch"], done["batch"]) for done in rounds] == [(0, 0), (0, 1)]
     assert prune_keras.frontier.read(folder / "rounds")[-1].load().get_layer("conv")
-    assert "scores: taylor, fused weights" in (folder / "report.txt").read_text()
+    assert (
+        "scores: mean(taylor, reconstruction), fused weights" in (folder / "report.txt").read_text()
+    )
     thin = keras.models.load_model(folder / "pruned.keras", compile=False)
     assert prune_keras.cost(thin).neurons <= 0.8 * prune_keras.cost(small_model()).neurons

@@ -15,8 +15,8 @@ BATCHED = Case(
 )
 DATA = Case(
     "`data` alone, with or without targets",
-    "scores by `taylor`, else by `reconstruction`, and fuses weights; a first line tells it; a "
-    "round that is undone brings back what was fused",
+    "scores by the mean of `taylor` and `reconstruction`, or by the latter, and fuses weights; a "
+    "first line tells it; a round that is undone brings back what was fused",
 )
 
 
@@ -55,7 +55,10 @@ def test_rounds_of_batches_are_cut_and_undone():
 
 @pytest.mark.parametrize(
     ("data", "scores"),
-    [(IMAGES, "reconstruction, fused weights"), ((IMAGES, LABELS), "taylor, fused weights")],
+    [
+        (IMAGES, "reconstruction, fused weights"),
+        ((IMAGES, LABELS), "mean(taylor, reconstruction), fused weights"),
+    ],
 )
 def test_what_is_fused_is_undone_with_its_round(data, scores, capsys):
     model, pruning, before, after = conv_model(), judged(data=data, verbose=1), {}, {}

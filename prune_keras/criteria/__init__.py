@@ -7,6 +7,7 @@ Those that look at samples reduce what they see while samples pass, so that no a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -56,18 +57,21 @@ def get(identifier: Any) -> Any:
     Args:
         identifier: one of `{"l1", "l2", "bn_scale", "geometric_median", "random", "apoz",
             "mean_activation", "activation_std", "reconstruction", "taylor", "taylor_weights",
-            "sensitivity", "discrimination", "oracle"}`, a function from a kernel
-            `(inputs, units)` to scores `(units,)`, a record such as `Activations`, `Mean` or
-            `Switch`, or a config from `serialize`.
+            "sensitivity", "discrimination", "oracle"}`, several of them as in
+            `"mean(taylor, l2)"`, a function from a kernel `(inputs, units)` to scores `(units,)`, a
+            record such as `Activations`, `Mean` or `Switch`, or a config from `serialize`.
 
     Raises:
         ValueError: if the name is unknown.
 
     Example:
 
-    >>> get("l2").__name__
-    'l2'
+    >>> get("mean(taylor, l2)") == Mean(["taylor", "l2"])
+    True
     """
+    several = re.fullmatch(r"mean\((.+)\)", identifier) if isinstance(identifier, str) else None
+    if several:
+        return Mean([name.strip() for name in several[1].split(",")])
     if isinstance(identifier, dict):
         return _from_config(identifier)
     if callable(identifier) or isinstance(identifier, RECORDS):
