@@ -38,8 +38,7 @@ def prune_and_tune(given, share, data, batches):
 
     Args:
         given: folder of the networks, seed, epochs, learning rate; `network`, the form to prune,
-            `rounds` to prune it in, and `criterion`
-            if it is not the default.
+            `rounds` to prune it in, and `criterion` if it is not the default.
         share: of the FLOPs of the padded network that may remain.
         data: the splits.
         batches: `SameBatches`.

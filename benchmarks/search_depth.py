@@ -40,7 +40,7 @@ def main():
     searching.add_arguments(parser, images=10_000)
     parser.add_argument("--depths", type=int, nargs="+", default=DEPTHS)
     parser.add_argument("--width", type=int, default=32)
-    parser.add_argument("--dense-epochs", type=int, default=20)
+    parser.add_argument("--dense-epochs", type=int, default=15)
     parser.add_argument("--most", type=int, default=5, help="epochs after a cut")
     arguments = parser.parse_args()
     data = searching.cifar10(arguments)

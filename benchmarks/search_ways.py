@@ -52,8 +52,8 @@ PARTS = {
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    searching.add_arguments(parser, images=45_000)
-    parser.add_argument("--dense-epochs", type=int, default=12)
+    searching.add_arguments(parser, images=15_000)
+    parser.add_argument("--dense-epochs", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=6)
     every = [*WAYS, SCRATCH, *PARTS]
     parser.add_argument("--ways", nargs="+", choices=every, default=every)
