@@ -126,16 +126,26 @@ def sample(likeness: np.ndarray, count: int, rng: np.random.Generator) -> np.nda
     """
     values, vectors = np.linalg.eigh(likeness)
     values = np.maximum(values, 1e-10 * max(values.max(), 1e-300))
-    chosen = vectors[:, _eigenvectors(values / values.max(), count, rng)]
-    items = []
-    while chosen.shape[1]:
-        weights = np.square(chosen).sum(axis=1)
-        item = int(rng.choice(len(weights), p=weights / weights.sum()))
-        items.append(item)
-        column = np.abs(chosen[item]).argmax()
-        chosen = chosen - np.outer(chosen[:, column] / chosen[item, column], chosen[item])
-        chosen = np.linalg.qr(np.delete(chosen, column, axis=1))[0]
-    return np.sort(items)
+    return _drawn(vectors[:, _eigenvectors(values / values.max(), count, rng)], rng)
+
+
+def _drawn(basis: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw one item a column of an orthonormal basis `(items, count)`; sorted.
+
+    Each item is drawn by what of it lies outside of the span of those before, `left`, which a
+    Cholesky decomposition of the projection `basis @ basis.T` gives row after row.
+    """
+    items, count = basis.shape
+    left, rows = np.square(basis).sum(axis=1), np.zeros((count, items))
+    found: list[int] = []
+    for step in range(count):
+        item = int(rng.choice(items, p=left / left.sum()))
+        row = basis @ basis[item] - rows[:step, item] @ rows[:step]
+        rows[step] = row / np.sqrt(left[item])
+        found.append(item)
+        left = np.maximum(left - np.square(rows[step]), 0)
+        left[found] = 0
+    return np.sort(found)
 
 
 def _eigenvectors(values: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
@@ -145,9 +155,7 @@ def _eigenvectors(values: np.ndarray, count: int, rng: np.random.Generator) -> l
     sums = np.full((count + 1, len(values) + 1), -np.inf)
     sums[0] = 0.0
     for size in range(1, count + 1):
-        for place in range(1, len(values) + 1):
-            with_it = logs[place - 1] + sums[size - 1, place - 1]
-            sums[size, place] = np.logaddexp(sums[size, place - 1], with_it)
+        sums[size, 1:] = np.logaddexp.accumulate(logs + sums[size - 1, :-1])
     found, left = [], count
     for place in range(len(values), 0, -1):
         if left == 0:
