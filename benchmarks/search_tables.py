@@ -129,7 +129,7 @@ def percent_of(share):
 
 
 def short(number):
-    return f"{number / 1e6:.2f} M" if number >= 1e5 else f"{number:.3g}"
+    return f"{number / 1e6:.2f} M" if number >= 1e4 else f"{number:.3g}"
 
 
 if __name__ == "__main__":
