@@ -129,7 +129,9 @@ def percent_of(share):
 
 
 def short(number):
-    return f"{number / 1e6:.2f} M" if number >= 1e4 else f"{number:.3g}"
+    if number >= 1e4:
+        return f"{number / 1e6:.2f} M"
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
 if __name__ == "__main__":
