@@ -50,9 +50,8 @@ def cuts(model, data, settings):
         for share in SHARES:
             gone = round(share * units[kind]) / graph.neurons
             for fuse in REPAIRS:
-                thin, report = prune_keras.prune(
-                    model, fraction=gone, data=samples, exclude=excluded, fuse=fuse
-                )
+                arguments = {"criterion": "taylor", "fuse": fuse, "exclude": excluded}
+                thin, report = prune_keras.prune(model, fraction=gone, data=samples, **arguments)
                 left = report.after.share_of(report.before)
                 row = {"kind": kind, "gone": share, "fuse": fuse or "none"}
                 row |= {"params": left["params"], "flops": left["flops"], "before": whole}
