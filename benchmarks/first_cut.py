@@ -3,8 +3,8 @@
     python benchmarks/first_cut.py --data DIR --stack results/cifar10/stack/dense.keras
 
 Each row is one cut of a trained network to a share of its FLOPs, and the accuracy of what is left
-on validation images. Criteria, repairs and batch normalization see training images; what competes for
-the default is scored on other ones with each seed. Rows that are in the table already are not made
+on validation images. Criteria, repairs and batch normalization see training images; what competes
+for the default sees other ones with each seed. Rows that are in the table already are not made
 again.
 """
 
