@@ -6,7 +6,6 @@ way is recorded, and `prune_keras.resolving` turns the record into a `Graph`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -15,271 +14,12 @@ from keras import tree
 
 from prune_keras import _keras
 from prune_keras.accounting import Cost
-from prune_keras.checking import check_found, check_setting, check_weight
 from prune_keras.graph import Graph
-from prune_keras.labels import Labels, Partition, compress, count
-from prune_keras.resolving import Fixing, MadeUnits, Record, UsedWeight, resolve
-from prune_keras.rules import rule_for
+from prune_keras.labels import Labels, compress
+from prune_keras.resolving import Fixing, resolve
+from prune_keras.tracer import Tracer
 from prune_keras.validation import check_model
 from prune_keras.visits import Visit
-
-
-class Tracer:
-    """What rules report to.
-
-    An id stands for one channel. Those of what comes in are `visit.input.ids`; those of what a
-    layer makes come from `units`. Ids that are united, as `along` and `weight` do where they meet,
-    are removed together or not at all.
-    """
-
-    def __init__(self) -> None:
-        self.partition = Partition()
-        self.record = Record()
-
-    def fix(self, ids: np.ndarray, reason: str) -> np.ndarray:
-        """Keep the channels of these ids forever.
-
-        Args:
-            ids: integer array of any shape.
-            reason: why they stay, as the report says it: `f"{visit.path} counts them"`.
-
-        Returns:
-            The ids.
-        """
-        self.record.fixings.append(Fixing(np.unique(ids), reason))
-        return ids
-
-    def note(self, ids: np.ndarray, text: str) -> None:
-        """Say what removing channels of these ids changes beside removing them."""
-        self.record.notes.append(Fixing(np.unique(ids), text))
-
-    def refuse(self, visit: Visit, reason: str) -> list[np.ndarray]:
-        """Keep all channels that a call touches, and return ids for its outputs."""
-        for labels in visit.inputs:
-            self.fix(labels.ids, reason)
-        inside = _keras.all_layers(visit.operation) if _keras.is_layer(visit.operation) else []
-        for made in self.record.made.values():
-            if made.layer in inside:
-                self.fix(made.ids, reason)
-        return [self.nothing(len(shape), reason) for shape in visit.shapes]
-
-    def nothing(self, rank: int, reason: str) -> np.ndarray:
-        """Return ids for a tensor of which nothing can be removed."""
-        return self.fix(self.partition.new(1).reshape((1,) * rank), reason)
-
-    def along(self, labels: Labels, axis: int, reader: str) -> np.ndarray:
-        """Return the `(size,)` ids along one axis.
-
-        What lies at the other positions is united with them: after a Flatten, say, one channel
-        stands at many entries, and a layer that treats entries along an axis alike needs them all.
-
-        Args:
-            labels: what comes in.
-            axis: the axis, counted without the batch.
-            reader: `visit.path`; reasons name it.
-        """
-        axis %= labels.rank
-        size = labels.shape[axis]
-        if size is None:
-            self.fix(labels.ids, f"{reader} reads an axis of unknown size")
-            return self.nothing(1, f"{reader} reads an axis of unknown size")
-        ids = np.moveaxis(labels.ids, axis, -1).reshape(-1, labels.ids.shape[axis])
-        if ids.shape[1] == 1 and len(ids) > 1:
-            self.fix(ids, f"{reader} mixes the axis along which they lie")
-        self.partition.unite(ids[1:], ids[:1])
-        return np.broadcast_to(ids[0], (size,))
-
-    def units(
-        self,
-        visit: Visit,
-        kernel: Any,
-        axis: int,
-        tap_axis: int | None = -1,
-        name: str = "",
-        copies: int = 1,
-    ) -> np.ndarray:
-        """Return the `(units,)` ids of the units that a layer makes, the same ones at every call.
-
-        Args:
-            visit: the call of the layer.
-            kernel: the variable that computes the units.
-            axis: the axis of `kernel` along which the units lie.
-            tap_axis: the axis of the (first) output along which they lie, without the batch; None
-                where it does not show them. Criteria that score activations look there. Defaults
-                to the last one.
-            name: what the units are, where a layer makes several kinds, e.g. `"heads"`.
-            copies: how often the units follow one another along the axis, as those of gates do.
-        """
-        made = self.record.made.get((id(kernel), name))
-        if made is None:
-            ids = self.partition.new(kernel.shape[axis] // copies)
-            path = f"{visit.path}:{name}" if name else visit.path
-            made = MadeUnits(path, visit.operation, ids, kernel, axis, [])
-            self.record.made[id(kernel), name] = made
-        if tap_axis is not None:
-            made.calls.append((visit.node, tap_axis))
-        return made.ids
-
-    def weight(
-        self,
-        visit: Visit,
-        variable: Any,
-        axes: dict,
-        reads: tuple = (),
-        times: int | None = 0,
-        scale: tuple[np.ndarray, Callable] | None = None,
-    ) -> None:
-        """Record that channels lie along the axes of a variable.
-
-        Args:
-            visit: the call that uses the variable.
-            variable: a Keras variable, or None where the layer has none.
-            axes: axis -> `(size,)` ids; empty where no axis holds channels.
-            reads: the axes that read the layer's input: zero there silences a channel.
-            times: how often each entry of the variable is multiplied for one sample, for FLOPs;
-                `visit.input.positions(-1)` for a kernel that is applied at every position, None
-                where unknown. Defaults to 0.
-            scale: `(size,)` ids and a function of booleans of that shape: what the variable is
-                multiplied by to make up for what the layer divides by. Defaults to nothing.
-
-        Raises:
-            ValueError: if the ids do not fit the variable.
-        """
-        if variable is None:
-            return
-        check_weight(visit, variable, axes, reads)
-        axes = {axis % len(variable.shape): ids for axis, ids in axes.items()}
-        reads = tuple(axis % len(variable.shape) for axis in reads)
-        used = self.record.used.get(id(variable))
-        if used is None:
-            path = f"{visit.path}/{variable.name}"
-            self.record.used[id(variable)] = UsedWeight(path, variable, axes, reads, times, scale)
-            return
-        for axis in used.axes.keys() & axes.keys():
-            self.partition.unite(used.axes[axis], axes[axis])
-        for axis in used.axes.keys() ^ axes.keys():
-            alone = used.axes[axis] if axis in used.axes else axes[axis]
-            self.fix(alone, f"{used.path} is met by channels in some calls only")
-        used.times = None if used.times is None or times is None else used.times + times
-
-    def multiplied(self, axes: list[np.ndarray], times: int | None) -> None:
-        """Record that tensors are multiplied with each other, as scores and values of attention.
-
-        Args:
-            axes: `(size,)` ids of each axis of channels that takes part.
-            times: multiplications for one entry along all of them; None where unknown.
-        """
-        self.record.products.append((axes, times))
-
-    def setting(self, owner: Any, name: str, ids: np.ndarray, value: Callable = count) -> None:
-        """Record that an attribute depends on which entries of `ids` are kept.
-
-        Args:
-            owner: the object that has the attribute, a layer say, which writes it to its config.
-            name: the attribute, such as `"units"`.
-            ids: integer array.
-            value: function of booleans of the shape of `ids`, true for what is kept; returns the
-                attribute's new value. Defaults to counting them.
-
-        Raises:
-            ValueError: if the owner has no such attribute.
-        """
-        check_setting(owner, name, value)
-        known = self.record.settings.setdefault((id(owner), name), (owner, name, ids, value))
-        if known[2].shape == ids.shape:
-            self.partition.unite(known[2], ids)
-        else:
-            name = getattr(owner, "name", "an operation")
-            self.fix(np.append(known[2], ids), f"{name} is called on tensors of two shapes")
-
-    def rectangle(self, ids: np.ndarray) -> np.ndarray:
-        """Ask that what is kept of these ids is a product of one choice an axis."""
-        self.record.rectangles.append(ids)
-        return ids
-
-    def at_least(self, ids: np.ndarray, count: int) -> None:
-        """Ask that so many entries are left of ids that lie along an axis of a weight."""
-        self.record.least.append((ids, count))
-
-    def pointwise(self, visit: Visit) -> np.ndarray:
-        """Record that a call maps each entry by itself, and return its input's ids.
-
-        What it returns is taken for the activations of the units before it.
-        """
-        self.record.pointwise.add(id(visit.node))
-        return visit.input.ids
-
-    def visit(self, call: _keras.Call) -> list[Labels]:
-        """Run the rule of one call."""
-        shapes = self._output_shapes(call)
-        visit = Visit(
-            call.path, call.operation, call.node, call.args, call.kwargs, shapes[0], shapes
-        )
-        found = self.apply(visit)
-        found = found if isinstance(found, list) else [found]
-        if len(found) != len(shapes):
-            counts = f"{len(shapes)} outputs, and its rule returns ids of {len(found)}"
-            found = self.refuse(visit, f"{visit.path} has {counts}")
-        made = [Labels(compress(ids), shape) for ids, shape in zip(found, shapes, strict=True)]
-        dtypes = [tensor.dtype for tensor in call.node.outputs]
-        self.record.results += zip(made, dtypes, strict=True)
-        return made
-
-    def apply(self, visit: Visit, tracer: Any = None) -> Any:
-        """Run the rule of a visit's operation, and return the ids of the output or outputs.
-
-        Args:
-            visit: the call.
-            tracer: what the rule reports to. Defaults to this one.
-        """
-        rule = rule_for(visit.operation)
-        if rule is None:
-            kind = type(visit.operation).__name__
-            return self.refuse(visit, f"no rule for the operation {visit.path} ({kind})")
-        try:
-            found = rule(visit, tracer or self)
-        except Exception as error:
-            kind = type(visit.operation).__name__
-            error.add_note(f"in the rule of {visit.path!r} ({kind})")
-            raise
-        check_found(visit, found, self.partition.size)
-        self._check_weights(visit)
-        return found
-
-    def see(self, tensor: Any, labels: Labels) -> None:
-        """Record what lies in a symbolic tensor; one of a model called twice holds the same."""
-        known = self.record.tensors.setdefault(id(tensor), (tensor, labels))[1]
-        if known.ids.shape == labels.ids.shape:
-            self.partition.unite(known.ids, labels.ids)
-        else:
-            for ids in (known.ids, labels.ids):
-                self.fix(ids, "a nested model is called on tensors of different structure")
-
-    def _check_weights(self, visit: Visit) -> None:
-        """Fix what a layer touches if it has weights that its rule does not know."""
-        for variable in getattr(visit.operation, "weights", ()):
-            if id(variable) not in self.record.used:
-                shape = tuple(variable.shape)
-                self.refuse(
-                    visit,
-                    f"the rule of {visit.path} does not record its weight {variable.name} of "
-                    f"shape {shape}",
-                )
-
-    def _output_shapes(self, call: _keras.Call) -> list[tuple]:
-        if not self.record.recompute_shapes:
-            return [tuple(tensor.shape[1:]) for tensor in call.node.outputs]
-        specs = iter(call.node.input_tensors)
-        args, kwargs = tree.map_structure(
-            lambda v: _spec(v, next(specs)) if isinstance(v, Labels) else v,
-            (call.args, call.kwargs),
-        )
-        outputs = call.operation.compute_output_spec(*args, **kwargs)
-        return [tuple(spec.shape[1:]) for spec in tree.flatten(outputs)]
-
-
-def _spec(labels: Labels, tensor: Any) -> keras.KerasTensor:
-    return keras.KerasTensor((None, *labels.shape), dtype=tensor.dtype)
 
 
 def trace(model: Any, input_shape: tuple[int | None, ...] | None = None) -> Graph:
@@ -310,7 +50,7 @@ def trace(model: Any, input_shape: tuple[int | None, ...] | None = None) -> Grap
     b: 2 units are fixed: they are an output of the model
     """
     check_model(model)
-    tracer = Tracer()
+    tracer = _Walk()
     inputs = _input_labels(model, input_shape, tracer)
     dtypes = [tensor.dtype for tensor in _keras.function_of(model).inputs]
     tracer.record.results += zip(inputs, dtypes, strict=True)
@@ -342,6 +82,50 @@ def cost(model: Any, input_shape: tuple[int | None, ...] | None = None) -> Cost:
     Cost(params=23, flops=36, neurons=3, weight_bytes=92, activation_bytes=36)
     """
     return trace(model, input_shape).cost
+
+
+class _Walk(Tracer):
+    """A tracer that is taken from call to call of a model."""
+
+    def visit(self, call: _keras.Call) -> list[Labels]:
+        """Run the rule of one call."""
+        shapes = self._output_shapes(call)
+        visit = Visit(
+            call.path, call.operation, call.node, call.args, call.kwargs, shapes[0], shapes
+        )
+        found = self.apply(visit)
+        found = found if isinstance(found, list) else [found]
+        if len(found) != len(shapes):
+            counts = f"{len(shapes)} outputs, and its rule returns ids of {len(found)}"
+            found = self.refuse(visit, f"{visit.path} has {counts}")
+        made = [Labels(compress(ids), shape) for ids, shape in zip(found, shapes, strict=True)]
+        dtypes = [tensor.dtype for tensor in call.node.outputs]
+        self.record.results += zip(made, dtypes, strict=True)
+        return made
+
+    def see(self, tensor: Any, labels: Labels) -> None:
+        """Record what lies in a symbolic tensor; one of a model called twice holds the same."""
+        known = self.record.tensors.setdefault(id(tensor), (tensor, labels))[1]
+        if known.ids.shape == labels.ids.shape:
+            self.partition.unite(known.ids, labels.ids)
+        else:
+            for ids in (known.ids, labels.ids):
+                self.fix(ids, "a nested model is called on tensors of different structure")
+
+    def _output_shapes(self, call: _keras.Call) -> list[tuple]:
+        if not self.record.recompute_shapes:
+            return [tuple(tensor.shape[1:]) for tensor in call.node.outputs]
+        specs = iter(call.node.input_tensors)
+        args, kwargs = tree.map_structure(
+            lambda v: _spec(v, next(specs)) if isinstance(v, Labels) else v,
+            (call.args, call.kwargs),
+        )
+        outputs = call.operation.compute_output_spec(*args, **kwargs)
+        return [tuple(spec.shape[1:]) for spec in tree.flatten(outputs)]
+
+
+def _spec(labels: Labels, tensor: Any) -> keras.KerasTensor:
+    return keras.KerasTensor((None, *labels.shape), dtype=tensor.dtype)
 
 
 def _input_labels(model: Any, input_shape: Any, tracer: Tracer) -> list[Labels]:
