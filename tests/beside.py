@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 from fits import (
     LABELS,
     SAMPLES,
@@ -11,11 +12,22 @@ from fits import (
     neurons,
     state_of,
 )
+from matrix import Case
 
 PLACES = ("before", "after")
 # A round that is kept, one that is rolled back, and the same again; the last as fit ends.
 SCORES = (0.9, 0.1, 0.9, 0.1)
 KEPT = [True, False, True, False]
+
+
+def works_in(cases):
+    """Return a decorator that adds a case to the table; its test runs with both orders."""
+
+    def works(name, note):
+        cases.append(Case(name, note))
+        return pytest.mark.parametrize("place", PLACES)
+
+    return works
 
 
 def in_order(place, pruning, *others):
