@@ -44,7 +44,8 @@ def _scope_of(variable: keras.Variable) -> contextlib.ExitStack:
 def set_value_on_exit(variable: keras.Variable, value: Any) -> None:
     """Let a variable made in a `keras.StatelessScope` start from `value` when the scope ends."""
     variable._shape = variable._validate_shape(tuple(value.shape))
-    variable._initializer = lambda shape, dtype: keras.ops.cast(value, dtype)
+    # Some backends would share the memory, and write to it or free it in a training step.
+    variable._initializer = lambda shape, dtype: keras.ops.copy(keras.ops.cast(value, dtype))
 
 
 def set_attribute(owner: Any, name: str, value: Any) -> None:

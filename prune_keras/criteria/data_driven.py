@@ -228,8 +228,8 @@ Reference:
 sensitivity = WeightGradients(_summed_magnitude, "sensitivity", of="outputs")
 """How much outputs move with the unit's weights: `s_j = mean_bk sum_i |dy_bk / dw_ij|`.
 
-`y_bk` is output `k`, averaged over batch `b`. One backward pass an output; of more than 16, 16 are
-drawn.
+`y_bk` is output `k`, averaged over batch `b` and over axes of open size. One backward pass an output;
+of more than 16, 16 are drawn.
 
 Reference:
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -24,14 +25,14 @@ def score_gradients(criterion: Gradients, subject: Subject) -> dict[str, np.ndar
     units = {p.path: len(p.neurons) for p in subject.shown}
 
     def step(x: list, y: Any, weights: Any) -> dict[str, Any]:
-        positions: dict[str, int] = {}
+        positions: dict[str, Any] = {}
 
         def loss(gates: dict[str, Any]) -> Any:
             def call(visited: _keras.Call) -> Any:
                 outputs = _keras.run(visited)
                 for path, axis in tapped.get(id(visited.node), ()):
                     first, *others = keras.tree.flatten(outputs)
-                    positions[path] = int(np.prod(first.shape[1:])) // units[path]
+                    positions[path] = math.prod(ops.shape(first)[1:]) // units[path]
                     first = first * _spread(gates[path], axis, first)
                     outputs = keras.tree.pack_sequence_as(outputs, [first, *others])
                 return outputs
@@ -40,7 +41,8 @@ def score_gradients(criterion: Gradients, subject: Subject) -> dict[str, np.ndar
 
         gates = {path: ops.ones((ops.shape(x[0])[0], count)) for path, count in units.items()}
         found = _backend.gradients(loss, gates)
-        return {p: ops.sum(criterion(g / positions[p]), axis=0) for p, g in found.items()}
+        means = {p: g / ops.cast(positions[p], g.dtype) for p, g in found.items()}
+        return {path: ops.sum(criterion(mean), axis=0) for path, mean in means.items()}
 
     sums, samples, _ = subject.summed(step, criterion.__name__, targets=True)
     return {path: total / samples for path, total in sums.items()}
@@ -79,17 +81,28 @@ def _mean_loss(subject: Subject, x: list, y: Any, weights: Any) -> Any:
 
 def _columns(criterion: WeightGradients, subject: Subject) -> list[int]:
     """Return which outputs are differentiated: all, or some that are drawn."""
-    sizes = [int(np.prod(t.shape[1:])) for t in _keras.function_of(subject.model).outputs]
-    count = sum(sizes)
+    count = sum(math.prod(_known(t)) for t in _keras.function_of(subject.model).outputs)
     drawn = subject.rng(0).permutation(count)[: criterion.outputs]
     return sorted(drawn.tolist())
 
 
 def _mean_output(subject: Subject, x: list, column: int) -> Any:
-    """Return one output, averaged over the batch."""
+    """Return one output, averaged over the batch and over axes of open size."""
     outputs = _keras.walk(subject.model, x, _keras.run)
-    flat = [ops.reshape(y, (ops.shape(y)[0], int(np.prod(y.shape[1:])))) for y in outputs]
+    tensors = _keras.function_of(subject.model).outputs
+    flat = [_by_column(*pair) for pair in zip(outputs, tensors, strict=True)]
     return ops.mean(ops.cast(ops.concatenate(flat, axis=1)[:, column], "float32"))
+
+
+def _by_column(output: Any, tensor: keras.KerasTensor) -> Any:
+    """Lay an output out as `(batch, columns)`."""
+    unknown = [axis for axis, size in enumerate(tensor.shape) if axis and size is None]
+    means = ops.mean(output, axis=unknown) if unknown else output
+    return ops.reshape(means, (-1, math.prod(_known(tensor))))
+
+
+def _known(tensor: keras.KerasTensor) -> list[int]:
+    return [size for size in tensor.shape[1:] if size is not None]
 
 
 def _statistics(

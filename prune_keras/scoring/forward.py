@@ -32,7 +32,7 @@ def pooled(
 
     def statistic(activations: Any, units: int) -> Any:
         values = mean_over_positions(activations)
-        return ops.mean(ops.reshape(values, (values.shape[0], -1, units)), axis=1)
+        return ops.mean(ops.reshape(values, (ops.shape(values)[0], -1, units)), axis=1)
 
     return subject.collected(_step(subject, statistic), name, targets)
 

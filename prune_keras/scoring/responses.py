@@ -120,14 +120,11 @@ class _Reader:
         if padding == "causal":
             before = layer._compute_causal_padding(x)
             x, padding = ops.pad(x, before), "valid"
-        return ops.depthwise_conv(
-            x,
-            kernel[..., None],
-            strides=layer.strides,
-            padding=padding,
-            data_format=layer.data_format,
-            dilation_rate=layer.dilation_rate,
-        )
+        options = {"strides": layer.strides, "padding": padding, "data_format": layer.data_format}
+        options |= {"dilation_rate": layer.dilation_rate}
+        if len(set(layer.strides)) > 1:  # TensorFlow's depthwise kernels want equal ones
+            return ops.conv(x, kernel[..., None, :], **options)
+        return ops.depthwise_conv(x, kernel[..., None], **options)
 
 
 def _directions(kernel: np.ndarray, along: np.ndarray, neurons: np.ndarray) -> np.ndarray:
