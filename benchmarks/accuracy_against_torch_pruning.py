@@ -31,6 +31,7 @@ WAYS = {
     "prune_keras, progressive": {"rounds": 4, "network": "projected"},
     "prune_keras, progressive, padded": {"rounds": 4, "network": "padded"},
     "torch_pruning, one-shot": {"steps": 1},
+    "torch_pruning, one-shot, recalibrated": {"steps": 1, "recalibrate": True},
     "torch_pruning, 400 steps": {"steps": 400},
 }
 TOLERANCE = 1e-3

@@ -33,6 +33,8 @@ WAYS = {
     FIRST: TAYLOR,
     "global, one-shot": TAYLOR | ONE_SHOT,
     "global, progressive, mean(taylor, reconstruction)": BOTH,
+    "global, progressive, without repair": TAYLOR | {"fuse": None},
+    "global, progressive, l2": L2 | {"fuse": "weights"},
     "global, progressive, l2 without repair": L2,
     "global, one-shot, l2 without repair": L2 | ONE_SHOT,
     "layerwise": TAYLOR | {"scope": "layerwise"},
@@ -41,13 +43,14 @@ WAYS = {
     "random": TAYLOR | {"scope": "uniform", "criterion": "random"},
 }
 # One kind of layers keeps all its units; the other is cut to a share of its own units, or until
-# that share of all the network's parameters is left.
+# that share of all the network's parameters is left; or of its FLOPs, which lie in convolutions.
 KINDS = {"dense": "conv*", "convolutions": "hidden"}
 PARTS = {
     f"only {kind}, {metric}": TAYLOR | {"exclude": spared, "metric": metric}
     for metric in ("neurons", "params")
     for kind, spared in KINDS.items()
 }
+PARTS["only convolutions, flops"] = TAYLOR | {"exclude": "hidden"}
 
 
 def main():

@@ -6,6 +6,7 @@ import sys
 import time
 
 HALVINGS = 12
+SAMPLES = 2048  # training images that batch normalization is measured on, where a way says so
 
 
 def versions():
@@ -19,7 +20,8 @@ def prune_and_tune(given, share, held, data, batches, check):
     """Return what Torch-Pruning and the same epochs make of the network.
 
     Args:
-        given: seed, epochs, learning rate, and `steps` in which its pruner cuts before training.
+        given: seed, epochs, learning rate, `steps` in which its pruner cuts before training, and
+            `recalibrate` if batch normalization is measured anew after it.
         share: of the FLOPs that may remain.
         held: weights, with the logits of the first validation images and the FLOPs of the padded
             network.
@@ -35,6 +37,8 @@ def prune_and_tune(given, share, held, data, batches, check):
     check(held["logits"], outputs(model, data["x_validation"][: len(held["logits"])]))
     begun = time.perf_counter()
     model = cut(model, share * float(held["flops"]), given["steps"])
+    if given.get("recalibrate"):
+        recalibrate(model, data["x_train"][:SAMPLES])
     seconds = time.perf_counter() - begun
     after_cut = accuracy(model, data, "validation")
     seconds += tune(model, given, data, batches)
@@ -71,6 +75,22 @@ def cut(model, budget, steps):
         else:
             low = ratio
     return found
+
+
+def recalibrate(model, images):
+    """Measure the statistics of batch normalization anew, averaged over batches."""
+    import torch
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum, module.before = None, module.momentum
+    model.train()
+    outputs(model, images)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = module.before
+    model.eval()
 
 
 def pruner_of(model, ratio, steps):

@@ -22,8 +22,8 @@ def diversify(model: Any, plan: Plan, data: Any, seed: int | None = None) -> Pla
 
     Of a family of which the plan keeps `k` neurons, a set `S` of `k` is drawn with a probability
     proportional to `det(L_S)`, with `L_ij = exp(-|v_i - v_j|^2 / m)`: `v_i` are the neuron's
-    activations on the samples, averaged over positions, and `m` is the median of the squared
-    distances in the family. Families that no layer shows keep what the plan says.
+    activations on the samples, averaged over positions, and `m` is the median of those squared
+    distances in the family that are not zero. Families that no layer shows keep what the plan says.
 
     Args:
         model: a built functional or Sequential model; it is not changed.

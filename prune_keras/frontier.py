@@ -69,12 +69,14 @@ def pick(
         number: the round whose model to take.
         metric: instead, the worst metric allowed: of the models that hold it, those of rounds that
             were undone among them, the cheapest is taken.
-        mode: one of `{"max", "min"}`: whether more or less of the metric is better.
+        mode: one of `{"max", "min"}`: whether more or less of the metric is better. Defaults to
+            `"max"`.
         by: what is cheapest: one of `{"params", "flops", "neurons", "weight_bytes",
             "activation_bytes"}`. Defaults to `"params"`.
 
     Raises:
-        ValueError: if not one of `number` and `metric` is given, or no point fits.
+        ValueError: if not one of `number` and `metric` is given, `mode` or `by` is unknown, no
+            point fits, or the model leaves open what is to be cheapest.
 
     Example:
 
@@ -84,6 +86,8 @@ def pick(
     (1, 0)
     """
     points = list(points)
+    if metric is not None and mode not in ("max", "min"):
+        raise ValueError(f"`mode` must be one of ('max', 'min'). Received: mode={mode!r}.")
     if (number is None) == (metric is None) or by not in METRICS:
         raise ValueError(
             f"Pick by a round's number or by the worst metric, the cheapest by one of {METRICS}. "
@@ -95,6 +99,11 @@ def pick(
         raise ValueError(
             f"A round must fit. Received: number={number}, metric={metric}, while the rounds and "
             f"their metrics are {known}."
+        )
+    if metric is not None and any(getattr(p.cost, by) is None for p in fitting):
+        raise ValueError(
+            f"The cheapest by {by!r} needs sizes that are known. Received: by={by!r}, while the "
+            'model leaves them open. Take another measure, such as by="params".'
         )
     return min(fitting, key=lambda point: (getattr(point.cost, by), point.number))
 

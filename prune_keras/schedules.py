@@ -114,27 +114,33 @@ def get(identifier: Any) -> Schedule:
     """Return a schedule of a config, or one as it is.
 
     Args:
-        identifier: a schedule, or its name, one of `{"constant", "geometric", "cubic",
-            "one-shot"}`, and its arguments in a dictionary.
+        identifier: a schedule, its name, one of `{"constant", "geometric", "cubic", "one-shot"}`,
+            or its name and its arguments in a dictionary.
 
     Raises:
-        ValueError: if the name is unknown.
+        ValueError: if the name is unknown, or the arguments are not those of the schedule.
 
     Example:
 
-    >>> get({"name": "geometric", "rounds": 5})
-    Geometric(rounds=5)
+    >>> get({"name": "geometric", "rounds": 5}), get("one-shot")
+    (Geometric(rounds=5), OneShot())
     """
     if callable(identifier):
         return identifier
-    arguments = dict(identifier)
+    arguments = {"name": identifier} if isinstance(identifier, str) else dict(identifier)
     name = arguments.pop("name", None)
     if name not in BY_NAME:
         raise ValueError(
             f"A schedule must be one of {', '.join(BY_NAME)}. Received: {name!r}. "
             "Choose one of these names."
         )
-    return BY_NAME[name](**arguments)
+    try:
+        return BY_NAME[name](**arguments)
+    except TypeError as error:
+        raise ValueError(
+            f"A schedule must be given its arguments. Received: {identifier!r} ({error}). "
+            'Write {"name": "geometric", "rounds": 5}, say.'
+        ) from error
 
 
 def due(

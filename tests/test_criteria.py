@@ -205,7 +205,9 @@ def test_own_criteria():
     [
         ({"criterion": "l3"}, r"must be one of \['activation_std', 'apoz', .*criterion='l3'"),
         ({"criterion": "bn_scale"}, "normalization.*behind every .*'dense', where 5 of 5"),
-        ({"criterion": "discrimination", "data": (X, Y + 0.5)}, "needs classes.*not whole"),
+        ({"criterion": "discrimination", "data": (X, Y + 0.5)}, r"needs classes.*shape \(7,\)"),
+        ({"criterion": "discrimination", "data": (X, X[:, :2, 0, 0])}, "needs classes.*(7, 2)"),
+        ({"criterion": "discrimination", "data": (X, (Y, Y))}, "one output. Received: 2 arrays"),
         ({"criterion": "oracle", "data": X}, "'oracle' needs targets"),
         ({"criterion": "apoz"}, "'apoz' looks at samples. Received: data=None"),
         ({"criterion": "taylor", "data": X}, "'taylor' needs targets"),

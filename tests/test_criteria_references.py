@@ -1,5 +1,7 @@
 """Criteria against references that compute their formulas in other ways; mixtures."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -234,11 +236,22 @@ def test_a_switch_is_another_criterion_in_later_rounds():
         criteria.Mean(["taylor", "l2"]),
         criteria.Switch("taylor", criteria.Mean(["l1", criteria.Random(3)]), after=2),
         criteria.Discrimination(steps=7),
+        criteria.Mean([replace(criteria.sensitivity, outputs=64), "l2"]),
     ],
-    ids=["mean", "switch", "discrimination"],
+    ids=["mean", "switch", "discrimination", "sensitivity"],
 )
 def test_configs_of_criteria_with_arguments(criterion):
     assert criteria.get(criteria.serialize(criterion)) == criterion
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [criteria.Activations(lambda a: a[:, 0], "apoz"), lambda kernel: kernel[0]],
+    ids=["record", "function"],
+)
+def test_a_criterion_of_ones_own_is_not_stored_as_another(criterion):
+    with pytest.raises(ValueError, match="Only criteria of prune_keras can be stored"):
+        criteria.serialize(criteria.Switch("l1", criterion, after=1))
 
 
 @pytest.mark.parametrize(

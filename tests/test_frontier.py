@@ -153,11 +153,20 @@ def test_pick_by_hand(arguments, number):
         ({"metric": 0.5, "by": "size"}, "by='size'"),
         ({"number": 7}, r"number=7, metric=None, while .* \{0: 0.5, 1: 0.7, 2: 0.9\}"),
         ({"metric": 0.95}, "A round must fit. Received: number=None, metric=0.95"),
+        ({"metric": 0.5, "mode": "MAX"}, r"`mode` must be one of \('max', 'min'\).*mode='MAX'"),
     ],
 )
 def test_what_cannot_be_picked_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         frontier.pick(POINTS, **arguments)
+
+
+def test_of_open_sizes_the_cheapest_is_not_guessed():
+    points = [Point(n, True, 0.9, Cost(9 - n, None, 9), {}) for n in (0, 1)]
+    with pytest.raises(ValueError, match=r"sizes that are known. Received: by='flops'"):
+        frontier.pick(points, metric=0.5, by="flops")
+    assert frontier.pick(points, metric=0.5).number == 1
+    assert frontier.pick(points, number=0, by="flops").number == 0
 
 
 def test_a_folder_without_a_frontier_is_refused(tmp_path):

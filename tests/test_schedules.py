@@ -54,6 +54,9 @@ def test_rounds_that_take_nothing_are_passed_over():
         (lambda: Constant(1.0), "fraction=1.0"),
         (lambda: Geometric(0), "rounds=0"),
         (lambda: Cubic(2.5), "rounds=2.5"),
+        (lambda: schedules.get("gradual"), "must be one of constant, .* Received: 'gradual'"),
+        (lambda: schedules.get("cubic"), "must be given its arguments. Received: 'cubic'"),
+        (lambda: schedules.get({"name": "one-shot", "rounds": 2}), "'one-shot'.*rounds"),
         (
             lambda: schedules.due(lambda t, s: 0.9, 0, {"params": 0.9}, {"params": 0.5}),
             r"come to the target.*remain for ever, with target=\{'params': 0.5\}",

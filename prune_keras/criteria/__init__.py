@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from prune_keras.criteria.data_driven import (
@@ -82,6 +82,9 @@ def get(identifier: Any) -> Any:
 def serialize(criterion: Any) -> dict[str, Any]:
     """Return a config from which `get` makes the same criterion.
 
+    Raises:
+        ValueError: if the criterion, or a part of it, is not one of prune_keras' own.
+
     Example:
 
     >>> serialize(Switch("taylor", "l2", after=3))
@@ -91,7 +94,19 @@ def serialize(criterion: Any) -> dict[str, Any]:
         if isinstance(criterion, kind):
             held = {field.name: getattr(criterion, field.name) for field in fields(kind)}
             return {"name": name} | {key: _serialized(value) for key, value in held.items()}
-    return {"name": criterion.__name__}
+    own = getattr(criterion, "__name__", "")
+    known = CRITERIA.get(own)
+    if known == criterion:
+        return {"name": own}
+    if (
+        isinstance(known, WeightGradients)
+        and replace(known, outputs=criterion.outputs) == criterion
+    ):
+        return {"name": own, "outputs": criterion.outputs}
+    raise ValueError(
+        f"Only criteria of prune_keras can be stored by name. Received: {criterion!r}. "
+        "Keep a criterion of your own in code."
+    )
 
 
 def _serialized(value: Any) -> Any:
@@ -103,7 +118,10 @@ def _serialized(value: Any) -> Any:
 def _from_config(config: dict[str, Any]) -> Any:
     arguments = dict(config)
     kind = WITH_ARGUMENTS.get(arguments.pop("name", ""))
-    return kind(**arguments) if kind else get(config.get("name"))
+    if kind:
+        return kind(**arguments)
+    found = get(config.get("name"))
+    return replace(found, **arguments) if arguments else found
 
 
 def parts(criterion: Any) -> tuple:

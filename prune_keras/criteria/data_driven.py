@@ -110,7 +110,7 @@ class Discrimination:
 
     On the activations of each layer, averaged over positions and standardized, `x_nj`, a linear
     softmax classifier is fitted: an auxiliary loss `L` at that layer.
-    `s_j = mean_n |x_nj dL_n/dx_nj|`. Needs targets that are classes.
+    `s_j = mean_n |x_nj dL_n/dx_nj|`. Needs targets that are classes, of one output.
 
     Args:
         steps: steps of gradient descent for each classifier. Defaults to 200.
@@ -228,8 +228,8 @@ Reference:
 sensitivity = WeightGradients(_summed_magnitude, "sensitivity", of="outputs")
 """How much outputs move with the unit's weights: `s_j = mean_bk sum_i |dy_bk / dw_ij|`.
 
-`y_bk` is output `k`, averaged over batch `b` and over axes of open size. One backward pass an output;
-of more than 16, 16 are drawn.
+`y_bk` is output `k`, averaged over batch `b` and over axes of open size. One backward pass an
+output; of more than 16, 16 are drawn.
 
 Reference:
 

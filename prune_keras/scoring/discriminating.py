@@ -50,14 +50,15 @@ def _softmax(scores: np.ndarray) -> np.ndarray:
 
 def _one_hot(targets: np.ndarray) -> np.ndarray:
     """Return targets as one column a class."""
-    if targets.ndim == 2 and targets.shape[1] > 1:
+    shares = targets.ndim == 2 and targets.shape[1] > 1 and (targets >= 0).all()
+    if shares and np.allclose(targets.sum(axis=1), 1, atol=1e-3):
         return targets.astype(np.float64)
     labels = targets.reshape(len(targets), -1)
     if labels.shape[1] != 1 or not (labels == np.round(labels)).all():
         raise ValueError(
-            "The criterion 'discrimination' needs classes: targets that are class numbers or one "
-            f"column a class. Received: targets of shape {targets.shape}, not whole numbers. "
-            "Use another criterion, such as 'taylor'."
+            "The criterion 'discrimination' needs classes: targets that are class numbers, or one "
+            f"column a class that add up to one. Received: targets of shape {targets.shape} that "
+            "are neither. Use another criterion, such as 'taylor'."
         )
     known, columns = np.unique(labels[:, 0], return_inverse=True)
     return np.eye(len(known))[columns]

@@ -25,7 +25,7 @@ def fit_affine(
     per_family: int = 16,
     seed: int | None = None,
 ) -> Affine:
-    """Fit a scale and a shift for each family, so that scores foretell what a neuron's loss costs.
+    """Fit a scale and a shift for each family, so that scores foretell what losing a neuron costs.
 
     Of each family, some neurons are silenced in turn and the change of the loss is measured, one
     forward pass each; scale and shift are those of least squares.
@@ -37,7 +37,7 @@ def fit_affine(
         data: `(inputs, targets)` or a dataset of such batches.
         combine: one of `{"mean", "sum", "max", "min"}`. Defaults to `"mean"`.
         per_family: how many neurons of a family to silence at most, spread evenly over the order of
-            its scores, at least 2. Defaults to 16.
+            its scores; with 1, only a shift is fitted. Defaults to 16.
         seed: seed of what the criterion draws.
 
     Returns:

@@ -87,7 +87,7 @@ class Subject:
         for x, y, _ in self.batches_with_targets(name) if targets else batches(self.data):
             given = compiled(flat_inputs(self.inputs, x))
             found.append({key: as_numpy(value) for key, value in given.items()})
-            wanted += [as_numpy(keras.tree.flatten(y)[0])] if targets else []
+            wanted += [as_numpy(_only(y, name))] if targets else []
         _backend.dispose(compiled)
         joined = {key: np.concatenate([each[key] for each in found]) for key in found[0]}
         return joined, np.concatenate(wanted[1:] or wanted)
@@ -98,6 +98,17 @@ class Subject:
         predicted = keras.tree.pack_sequence_as(_keras.output_structure(self.model), predicted)
         total = self.model.compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weights)
         return total * ops.cast(ops.shape(x[0])[0], total.dtype)
+
+
+def _only(targets: Any, name: str) -> Any:
+    """Return targets that are one array; raise a ValueError if a model has several."""
+    flat = keras.tree.flatten(targets)
+    if len(flat) != 1:
+        raise ValueError(
+            f"The criterion {name!r} needs the targets of one output. Received: {len(flat)} arrays "
+            "of targets. Use another criterion, such as 'taylor'."
+        )
+    return flat[0]
 
 
 def taps(producers: list[Producer]) -> dict[int, list[tuple[str, int]]]:
