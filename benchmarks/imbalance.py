@@ -25,7 +25,8 @@ CRITERIA = {
     "resnet20": ("l1", "l2", "geometric_median", "bn_scale", "mean_activation", "taylor"),
     "vgg16": ("l1", "l2", "geometric_median"),
 }
-DRAWN = {"l2": ("none", "mean", "zscore", "rank")}
+DRAWN = ("l2", "taylor")
+COLUMNS = 4  # of panels
 
 
 def main():
@@ -63,15 +64,16 @@ def between(values):
 def draw(graph, combined, name, criterion, output):
     """Draw the scores of every family, one panel a debias."""
     names = [family.name.split("/")[-1] for family in graph.families]
-    height = max(3.0, 0.22 * len(names))
-    figure, panels = plt.subplots(1, 4, figsize=(12, height), sharey=True, layout="constrained")
-    for panel, by in zip(panels, DRAWN[criterion], strict=True):
+    rows = -(-len(debias.DEBIASES) // COLUMNS)
+    size = (12, rows * max(2.0, 0.15 * len(names)))
+    figure, panels = plt.subplots(rows, COLUMNS, figsize=size, sharey=True, layout="constrained")
+    for panel, by in zip(panels.flat, debias.DEBIASES, strict=True):
         values = debiased(graph, combined, debias.get(by))
         panel.boxplot(values, orientation="horizontal", widths=0.7, flierprops={"markersize": 2})
-        panel.set_title(f"debias {by}: {between(values):.0%} between layers", fontsize=9)
-        panel.set_xlabel(f"{criterion} score")
-    panels[0].set_yticks(range(1, len(names) + 1), names, fontsize=7)
-    panels[0].invert_yaxis()
+        panel.set_title(f"{by}: {between(values):.0%} between layers", fontsize=9)
+        panel.tick_params(labelsize=6)
+    panels[0, 0].set_yticks(range(1, len(names) + 1), names)
+    panels[0, 0].invert_yaxis()
     figure.suptitle(f"{name}: {criterion} of all neurons, a row a family", fontsize=10)
     figure.savefig(output / f"imbalance_{name}_{criterion}.png", dpi=110)
     plt.close(figure)

@@ -114,7 +114,7 @@ def settings():
     import keras
 
     # Of a path, only the name says something on another machine.
-    arguments = [Path(each).name if "/" in each else each for each in sys.argv[1:]]
+    arguments = [Path(each).name if Path(each).is_absolute() else each for each in sys.argv[1:]]
     return {
         "date": datetime.date.today().isoformat(),
         "command": f"python benchmarks/{Path(sys.argv[0]).name} {' '.join(arguments)}".strip(),

@@ -4,19 +4,23 @@ python benchmarks/score_tables.py
 """
 
 import measuring
+import numpy as np
 import subjects
+from scipy import stats
 
 README = subjects.RESULTS / "README.md"
 BENCHMARKS = measuring.RESULTS / "README.md"
-DEBIASES = ("none", "mean", "median", "l2", "zscore", "minmax", "rank", "flops", "params", "affine")
-SHOWN = ("none", "sum", "mean", "max", "median", "l2", "zscore", "minmax", "rank", "robust")
+DEBIASES = ("none", "sum", "mean", "max", "median", "l2", "zscore", "minmax", "rank", "robust")
+DEBIASES += ("flops", "params")
+DEFAULT = "mean(taylor, reconstruction)"
 REPAIRS = ("none", "bias", "weights")
 SHARES = ("0.9", "0.7", "0.5")
+SETS = ("0", "1", "2")  # of samples
 
 
 def main():
     tables = {"imbalance": imbalance, "agreement": agreement}
-    tables |= {"first cut": first_cut, "diversity": diversity}
+    tables |= {"first cut": first_cut, "default": default, "diversity": diversity}
     text = README.read_text(encoding="utf-8")
     measured = [name for name in tables if f"<!-- {name} -->" in text]
     fill(README, {name: tables[name]() for name in measured})
@@ -35,8 +39,8 @@ def fill(readme, tables):
 
 def imbalance():
     rows = subjects.read(subjects.RESULTS / "imbalance.csv")
-    lines = [[r["network"], r["criterion"], *(percent(r[by], 0) for by in SHOWN)] for r in rows]
-    return markdown(["network", "criterion", *SHOWN], lines)
+    lines = [[r["network"], r["criterion"], *(percent(r[by], 0) for by in DEBIASES)] for r in rows]
+    return markdown(["network", "criterion", *DEBIASES], lines)
 
 
 def agreement():
@@ -44,7 +48,7 @@ def agreement():
     for r in rows:
         line = lines.setdefault((r["network"], r["criterion"]), {"within": r["within"]})
         line[r["debias"]] = r["global"]
-    columns = ["within", *DEBIASES]
+    columns = ["within", *DEBIASES, "affine"]
     lines = [[*key, *(f"{float(held[c]):.2f}" for c in columns)] for key, held in lines.items()]
     return markdown(["network", "criterion", *columns], lines)
 
@@ -61,6 +65,23 @@ def first_cut():
     ]
     heads = [f"{percent(share, 0)}, {repair}" for share, repair in columns]
     return markdown(["network", "criterion", "debias", *heads], lines)
+
+
+def default():
+    """Return how far the default is ahead of its parts, fused, paired by sets of samples."""
+    rows = [r for r in subjects.read(subjects.RESULTS / "first_cut.csv") if r["debias"] == "mean"]
+    found = {(r["network"], r["criterion"], r["flops"], r["repair"], r["seed"]): r for r in rows}
+    lines = []
+    for network, share in sorted({(r["network"], r["flops"]) for r in rows}, reverse=True):
+        line = [network, percent(share, 0)]
+        for other in ("taylor", "reconstruction"):
+            both = [
+                [float(found[network, each, share, "weights", s]["accuracy"]) for s in SETS]
+                for each in (DEFAULT, other)
+            ]
+            line.append(interval([100 * (a - b) for a, b in zip(*both, strict=True)]))
+        lines.append(line)
+    return markdown(["network", "FLOPs left", "against taylor", "against reconstruction"], lines)
 
 
 def diversity():
@@ -89,6 +110,15 @@ def cost(row):
     line = [row["network"], row["criterion"], number("seconds a batch", ".2g"), against]
     line += [number("time ratio", ".2f"), row["bound"], number("memory ratio", ".2f")]
     return [*line, number("other seconds", ".2g")]
+
+
+def interval(apart):
+    """Return the mean of differences in points, with the 95 % interval of Student's t."""
+    middle = np.mean(apart)
+    if len(apart) == 1:
+        return f"{middle:+.1f}"
+    half = stats.t.ppf(0.975, len(apart) - 1) * np.std(apart, ddof=1) / len(apart) ** 0.5
+    return f"{middle:+.1f} ({middle - half:+.1f} to {middle + half:+.1f})"
 
 
 def percent(share, digits):

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import subjects
-from scipy import stats
-from score_tables import markdown, percent
+from score_tables import interval, markdown, percent
 from searching import RESULTS
 
 FIRST = "global, progressive"
@@ -45,7 +44,7 @@ def all_images(folder):
 
 def parts(folder):
     rows = subjects.read(folder / "ways.csv")
-    return compared([r for r in rows if r["way"].startswith("only ")], FIRST, rows)
+    return compared([r for r in rows if r["way"].startswith("only ")], None, rows)
 
 
 def torch_pruning(folder):
@@ -54,7 +53,10 @@ def torch_pruning(folder):
 
 
 def compared(rows, reference, everything):
-    """Return a line a target and way, with the difference from a reference at that target."""
+    """Return a line a target and way, with the difference from a reference at that target.
+
+    None is for ways that end at different FLOPs, which have no common reference.
+    """
     if not rows:
         return "Not measured yet."
     found = by_seed(everything, "target", "way")
@@ -63,14 +65,14 @@ def compared(rows, reference, everything):
         target, way = key
         held, against = found[key], found.get((target, reference), {})
         shown = [mean(held, name, percent_of) for name in MEASURES]
-        apart = "" if way == reference else difference(held, against)
+        apart = [] if reference is None else ["" if way == reference else difference(held, against)]
         cost = [mean(held, name, short) for name in ("params", "flops", "epochs", "seconds")]
         if cost[2] == "0":  # a network that was there already
             cost[2:] = "", ""
-        lines.append([target, way, str(len(held)), *shown, apart, *cost])
+        lines.append([target, way, str(len(held)), *shown, *apart, *cost])
     heads = ["target", "way", "seeds", "after the cut", "validation", "test"]
-    heads += [f"test against {reference}", "parameters", "FLOPs", "epochs", "seconds"]
-    return markdown(heads, lines)
+    heads += [f"test against {reference}"] if reference else []
+    return markdown([*heads, "parameters", "FLOPs", "epochs", "seconds"], lines)
 
 
 def depth(folder):
@@ -111,13 +113,7 @@ def difference(held, against):
     """Return the mean difference on test images in points, paired by seed, and its interval."""
     seeds = held.keys() & against.keys()
     apart = [100 * (test(held[seed]) - test(against[seed])) for seed in sorted(seeds)]
-    if not apart:
-        return ""
-    if len(apart) == 1:
-        return f"{apart[0]:+.1f}"
-    half = stats.t.ppf(0.975, len(apart) - 1) * np.std(apart, ddof=1) / len(apart) ** 0.5
-    middle = np.mean(apart)
-    return f"{middle:+.1f} ({middle - half:+.1f} to {middle + half:+.1f})"
+    return interval(apart) if apart else ""
 
 
 def test(row):
