@@ -41,6 +41,10 @@ def l2(kernel: np.ndarray) -> np.ndarray:
 
     >>> l2(np.array([[3.0, 0.0], [4.0, 2.0]]))
     array([5., 2.])
+
+    Reference:
+
+    - He et al., 2018, Soft Filter Pruning, https://arxiv.org/abs/1808.06866
     """
     # Squares and their sums in one pass: no second array of the kernel's size.
     return np.sqrt(np.einsum("ij,ij->j", kernel, kernel, dtype=np.float64))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import keras
@@ -58,20 +57,22 @@ def _spread(gate: Any, axis: int, outputs: Any) -> Any:
 
 
 def score_weight_gradients(criterion: WeightGradients, subject: Subject) -> dict[str, np.ndarray]:
-    """Average the criterion's statistic of kernels and their gradients over batches."""
-    targets = criterion.of == "loss"
+    """Average the criterion's statistic of kernels and their gradients over batches, and outputs.
 
-    def step(x: list, y: Any = None, weights: Any = None) -> dict[str, Any]:
-        if targets:
-            return _statistics(criterion, subject, lambda: _mean_loss(subject, x, y, weights))
-        found = [
-            _statistics(criterion, subject, partial(_mean_output, subject, x, column))
-            for column in _columns(criterion, subject)
-        ]
-        return {path: sum(each[path] for each in found) / len(found) for path in found[0]}
+    Each output has a pass of its own, so that no more is held than for one.
+    """
 
-    sums, _, count = subject.summed(step, criterion.__name__, targets=targets)
-    return {path: total / count for path, total in sums.items()}
+    def by_loss(x: list, y: Any, weights: Any) -> dict[str, Any]:
+        return _statistics(criterion, subject, lambda: _mean_loss(subject, x, y, weights))
+
+    def by_output(x: list, column: Any) -> dict[str, Any]:
+        return _statistics(criterion, subject, lambda: _mean_output(subject, x, column))
+
+    targets, name = criterion.of == "loss", criterion.__name__
+    turns = [()] if targets else [(column,) for column in _columns(criterion, subject)]
+    step = by_loss if targets else by_output
+    sums, _, count = subject.summed(step, name, targets=targets, turns=turns)
+    return {path: total / (count * len(turns)) for path, total in sums.items()}
 
 
 def _mean_loss(subject: Subject, x: list, y: Any, weights: Any) -> Any:
@@ -79,19 +80,20 @@ def _mean_loss(subject: Subject, x: list, y: Any, weights: Any) -> Any:
     return total / ops.cast(ops.shape(x[0])[0], total.dtype)
 
 
-def _columns(criterion: WeightGradients, subject: Subject) -> list[int]:
-    """Return which outputs are differentiated: all, or some that are drawn."""
+def _columns(criterion: WeightGradients, subject: Subject) -> list[Any]:
+    """Return which outputs are differentiated: all, or some that are drawn; integer tensors."""
     count = sum(math.prod(_known(t)) for t in _keras.function_of(subject.model).outputs)
     drawn = subject.rng(0).permutation(count)[: criterion.outputs]
-    return sorted(drawn.tolist())
+    return [ops.convert_to_tensor(column, "int32") for column in sorted(drawn.tolist())]
 
 
-def _mean_output(subject: Subject, x: list, column: int) -> Any:
+def _mean_output(subject: Subject, x: list, column: Any) -> Any:
     """Return one output, averaged over the batch and over axes of open size."""
     outputs = _keras.walk(subject.model, x, _keras.run)
     tensors = _keras.function_of(subject.model).outputs
     flat = [_by_column(*pair) for pair in zip(outputs, tensors, strict=True)]
-    return ops.mean(ops.cast(ops.concatenate(flat, axis=1)[:, column], "float32"))
+    chosen = ops.take(ops.concatenate(flat, axis=1), column, axis=1)
+    return ops.mean(ops.cast(chosen, "float32"))
 
 
 def _by_column(output: Any, tensor: keras.KerasTensor) -> Any:

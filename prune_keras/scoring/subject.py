@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -55,13 +55,16 @@ class Subject:
             check_targets(y, name)
             yield x, y, weights
 
-    def summed(self, step: Callable, name: str, targets: bool = False) -> tuple[dict, int, int]:
+    def summed(
+        self, step: Callable, name: str, targets: bool = False, turns: Sequence[tuple] = ((),)
+    ) -> tuple[dict, int, int]:
         """Sum what a step returns over all batches.
 
         Args:
             step: from inputs, and targets and sample weights if it takes these, to a dict.
             name: name of the criterion.
             targets: whether the step takes targets and weights.
+            turns: further arguments of the step, which each batch takes once with each of them.
 
         Returns:
             The dict of sums as float64 arrays, the number of samples, and that of batches.
@@ -71,8 +74,10 @@ class Subject:
         samples = count = 0
         for x, y, weights in self.batches_with_targets(name) if targets else batches(self.data):
             x = flat_inputs(self.inputs, x)
-            sums = compiled(x, as_tensors(y), as_tensors(weights)) if targets else compiled(x)
-            totals = sums if totals is None else {p: totals[p] + sums[p] for p in sums}
+            given = (x, as_tensors(y), as_tensors(weights)) if targets else (x,)
+            for turn in turns:
+                sums = compiled(*given, *turn)
+                totals = sums if totals is None else {p: totals[p] + sums[p] for p in sums}
             samples, count = samples + size_of(x), count + 1
         _backend.dispose(compiled)
         return {key: as_numpy(total) for key, total in (totals or {}).items()}, samples, count
