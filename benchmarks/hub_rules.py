@@ -51,7 +51,7 @@ def vit_encoder(visit, trace):
         channels = _attention(call, trace, block.mha)
         _normalize(call, trace, block.layer_norm_1, block.layer_norm_2)
         made.append(_feed_forward(call, trace, block.mlp.dense_1, block.mlp.dense_2))
-        trace.partition.unite(made[0], made[-1])
+        trace.unite(made[0], made[-1])
         for owner in (layer, block, block.mlp):
             trace.setting(owner, "mlp_dim", made[-1])
     _normalize(visit, trace, layer.layer_norm)
@@ -73,7 +73,7 @@ def _attention(visit, trace, attention):
     for axis, name in ((1, "heads"), (2, "value")):
         made = trace.units(visit, attention._value_dense._kernel, axis, None, name)
         trace.fix(made, reason)
-    trace.partition.unite(trace.units(visit, attention._output_dense._kernel, -1), channels)
+    trace.unite(trace.units(visit, attention._output_dense._kernel, -1), channels)
     return channels
 
 

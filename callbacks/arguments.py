@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from prune_keras.limits import (
-    check_count,
-    check_number,
-    check_request,
-    check_share,
-    split_target,
-)
+from prune_keras.limits import check_request, split_target
+from prune_keras.validation import check_count, check_number, check_share
 
 FRACTION = 0.1
 

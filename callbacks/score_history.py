@@ -16,10 +16,10 @@ from prune_keras import _keras, criteria
 from prune_keras.callbacks.progressive_pruning import ProgressivePruning
 from prune_keras.data import check_data
 from prune_keras.graph import Graph
-from prune_keras.limits import check_count
 from prune_keras.plan import Plan
 from prune_keras.scoring import check_needs, score_graph
 from prune_keras.tracing import trace
+from prune_keras.validation import check_count
 
 SUFFIXES = (".npz", ".csv")
 

@@ -16,7 +16,7 @@ from prune_keras.models.photos import load_data
 from prune_keras.models.settings import Settings, compile_model
 from prune_keras.models.vgg16 import HEADS, build, load_weights
 
-__all__ = ["build", "load_data", "load_weights", "main", "run", "settings", "train_head"]
+__all__ = ["build", "load_data", "load_weights", "run", "settings", "train_head"]
 
 HEAD_LEARNING_RATE = 3e-4
 # Chosen on validation photos, by single cuts without training: with Taylor scores, "mean" kept as
@@ -171,12 +171,7 @@ def write_speed(folder):
     return rows
 
 
-def main():
-    """Run `prune-keras cats-vs-dogs`."""
+if __name__ == "__main__":
     from prune_keras.cli import app
 
     app(["cats-vs-dogs", *sys.argv[1:]])
-
-
-if __name__ == "__main__":
-    main()

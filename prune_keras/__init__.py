@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from prune_keras.plan import Plan
     from prune_keras.pruning import prune
     from prune_keras.report import Report
-    from prune_keras.rules import register_rule
+    from prune_keras.rules.registry import register_rule
     from prune_keras.scoring import score
     from prune_keras.scoring.fitting import fit_affine
     from prune_keras.scoring.scanning import sensitivity
@@ -61,7 +61,7 @@ _MODULES = {
     "fit_affine": "scoring.fitting",
     "latency": "timing",
     "prune": "pruning",
-    "register_rule": "rules",
+    "register_rule": "rules.registry",
     "score": "scoring",
     "select": "selection",
     "sensitivity": "scoring.scanning",

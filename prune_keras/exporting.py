@@ -12,7 +12,6 @@ import numpy as np
 from keras import ops
 
 from prune_keras import _keras
-from prune_keras.validation import check_model
 
 SUFFIXES = (".h5", ".keras")
 
@@ -42,7 +41,7 @@ def export(model: Any, path: str | Path) -> Path:
     'model.h5'
     """
     path = Path(path)
-    check_model(model)
+    _keras.check_model(model)
     if path.suffix not in SUFFIXES:
         raise ValueError(f"`path` must end in one of {SUFFIXES}. Received: path={str(path)!r}.")
     path.parent.mkdir(parents=True, exist_ok=True)

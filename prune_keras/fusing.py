@@ -16,7 +16,7 @@ from keras import layers, ops
 
 from prune_keras import _backend, _keras
 from prune_keras.graph import Graph
-from prune_keras.scoring.subject import Subject, first_input
+from prune_keras.scoring.subject import Subject
 
 READERS = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv3D)
 WAYS = ("auto", "weights", "bias")
@@ -89,11 +89,11 @@ def fused(
         if fuse == "bias" and reader.layer.bias is None:
             continue
         kernel, bias = _changed(reader, kept, moments, fuse)
-        layer = reader.layer
-        made = kept[units[id(layer._kernel)][kernel.ndim - 1]]
-        values.append((places[id(layer._kernel)], kernel[..., kept[reader.neurons], :][..., made]))
+        variable = _keras.kernel_of(reader.layer)
+        made = kept[units[id(variable)][kernel.ndim - 1]]
+        values.append((places[id(variable)], kernel[..., kept[reader.neurons], :][..., made]))
         if bias is not None:
-            values.append((places[id(layer.bias)], bias[made]))
+            values.append((places[id(reader.layer.bias)], bias[made]))
     return values
 
 
@@ -110,7 +110,8 @@ def _readers(model: Any, graph: Graph) -> list[Reader]:
     for layer in _keras.operations_in(model):
         if isinstance(layer, READERS) and getattr(layer, "groups", 1) == 1:
             # A layer without a rule, or one that reads positions, reads no neurons by its kernel.
-            neurons = axes.get(id(layer._kernel), {}).get(len(layer._kernel.shape) - 2)
+            kernel = _keras.kernel_of(layer)
+            neurons = axes.get(id(kernel), {}).get(len(kernel.shape) - 2)
             if neurons is None:
                 continue
             axis = 1 if getattr(layer, "data_format", "") == "channels_first" else -1
@@ -140,7 +141,7 @@ def _moments(subject: Subject, readers: list[Reader]) -> dict[str, np.ndarray]:
         def call(visited: _keras.Call) -> Any:
             reader = by_key.get(str(id(visited.operation)))
             if reader is not None:
-                for key, products in _products(first_input(visited), reader):
+                for key, products in _products(_keras.first_input(visited), reader):
                     sums[key] = sums[key] + products if key in sums else products
             return _keras.run(visited)
 
@@ -165,7 +166,7 @@ def _changed(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the kernel, at its full size, and the bias, with what is lost moved to what stays."""
     layer = reader.layer
-    kernel = ops.convert_to_numpy(layer._kernel.value).astype(np.float64)
+    kernel = ops.convert_to_numpy(_keras.kernel_of(layer).value).astype(np.float64)
     bias = layer.bias
     if bias is not None:
         bias = ops.convert_to_numpy(bias.value).astype(np.float64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
@@ -12,6 +11,7 @@ import numpy as np
 
 from prune_keras import debias as debiasing
 from prune_keras.accounting import METRICS, Cost
+from prune_keras.validation import check_count, check_number, check_share
 
 NAMES = {"flops": "FLOPs", "activation_bytes": "activation memory"}
 MEASURED = "latency_ms"
@@ -206,32 +206,3 @@ def _entries(name: str, value: Any) -> list[tuple[str, Any]]:
 
 def _fits(pattern: str, path: str, kind: str) -> bool:
     return pattern == kind or fnmatchcase(path, pattern)
-
-
-def check_share(name: str, value: Any, upto_one: bool = False) -> None:
-    """Raise a ValueError unless the value is a share in (0, 1), or in (0, 1]."""
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not number or not (0 < value < 1 or (upto_one and value == 1)):
-        bounds = "(0, 1]" if upto_one else "(0, 1)"
-        raise ValueError(
-            f"`{name}` must be a share in {bounds}. Received: {name}={value!r}. "
-            "Write 0.5 for one half."
-        )
-
-
-def check_count(name: str, value: Any) -> None:
-    """Raise a ValueError unless the value is a whole number of at least 1."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < 1:
-        raise ValueError(
-            f"`{name}` must be a whole number of at least 1. Received: {name}={value!r}."
-        )
-
-
-def check_number(name: str, value: Any) -> None:
-    """Raise a ValueError unless the value is a finite number, or None."""
-    number = isinstance(value, int | float | np.number) and math.isfinite(value)
-    if value is not None and not number:
-        raise ValueError(
-            f"`{name}` must be a finite number. Received: {name}={value!r}. Leave it out for none."
-        )

@@ -10,7 +10,6 @@ from keras import ops
 
 from prune_keras import _backend, _keras
 from prune_keras.data import batches, flat_inputs
-from prune_keras.scoring.subject import first_input
 
 
 def recalibrate(model: Any, data: Any, steps: int = 10) -> int:
@@ -76,7 +75,7 @@ def _step(model: Any) -> Callable:
             layer = visited.operation
             if not _is_measured(layer):
                 return _keras.run(visited)
-            x = first_input(visited)
+            x = _keras.first_input(visited)
             moments = _moments(layer, x, _keras.mask_of(visited, x))
             found.setdefault(_name(layer), []).append(moments)
             return _keras.run(visited, training=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from prune_keras.limits import check_count, check_share
+from prune_keras.validation import check_count, check_share
 
 Schedule = Callable[[int, float], float]
 MOST_ROUNDS = 10_000

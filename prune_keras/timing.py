@@ -10,8 +10,7 @@ from typing import Any
 from keras import ops, tree
 
 from prune_keras import _backend, _keras
-from prune_keras.limits import check_count
-from prune_keras.validation import check_model
+from prune_keras.validation import check_count
 
 
 def latency(model: Any, batch_size: int = 1, repeats: int = 20) -> float:
@@ -35,7 +34,7 @@ def latency(model: Any, batch_size: int = 1, repeats: int = 20) -> float:
     >>> 0 < prune_keras.latency(model) < 1000
     True
     """
-    check_model(model)
+    _keras.check_model(model)
     check_count("batch_size", batch_size)
     check_count("repeats", repeats)
     _check_sizes(model)

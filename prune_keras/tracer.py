@@ -11,7 +11,7 @@ from prune_keras import _keras
 from prune_keras.checking import check_found, check_setting, check_weight
 from prune_keras.labels import Labels, Partition, count
 from prune_keras.resolving import Fixing, MadeUnits, Record, UsedWeight
-from prune_keras.rules import rule_for
+from prune_keras.rules.registry import rule_for
 from prune_keras.visits import Visit
 
 
@@ -43,6 +43,19 @@ class Tracer:
     def note(self, ids: np.ndarray, text: str) -> None:
         """Say what removing channels of these ids changes beside removing them."""
         self.record.notes.append(Fixing(np.unique(ids), text))
+
+    def fresh(self, count: int) -> np.ndarray:
+        """Return `(count,)` ids of channels that no layer makes, such as those of a padding."""
+        return self.partition.new(count)
+
+    def unite(self, first: np.ndarray, second: np.ndarray) -> None:
+        """Let channels go together or not at all.
+
+        Args:
+            first, second: integer arrays that broadcast against each other; the ids at each place
+                become one channel.
+        """
+        self.partition.unite(first, second)
 
     def refuse(self, visit: Visit, reason: str) -> list[np.ndarray]:
         """Keep all channels that a call touches, and return ids for its outputs."""
@@ -152,6 +165,11 @@ class Tracer:
             alone = used.axes[axis] if axis in used.axes else axes[axis]
             self.fix(alone, f"{used.path} is met by channels in some calls only")
         used.times = None if used.times is None or times is None else used.times + times
+
+    def axes_of(self, variable: Any) -> dict[int, np.ndarray] | None:
+        """Return axis -> ids as `weight` was told of a variable; None where it was told nothing."""
+        used = self.record.used.get(id(variable))
+        return None if used is None else used.axes
 
     def multiplied(self, axes: list[np.ndarray], times: int | None) -> None:
         """Record that tensors are multiplied with each other, as scores and values of attention.

@@ -18,7 +18,6 @@ from prune_keras.graph import Graph
 from prune_keras.labels import Labels, compress
 from prune_keras.resolving import Fixing, resolve
 from prune_keras.tracer import Tracer
-from prune_keras.validation import check_model
 from prune_keras.visits import Visit
 
 
@@ -49,7 +48,7 @@ def trace(model: Any, input_shape: tuple[int | None, ...] | None = None) -> Grap
     >>> print(graph.fixed[0])
     b: 2 units are fixed: they are an output of the model
     """
-    check_model(model)
+    _keras.check_model(model)
     tracer = _Walk()
     inputs = _input_labels(model, input_shape, tracer)
     dtypes = [tensor.dtype for tensor in _keras.function_of(model).inputs]

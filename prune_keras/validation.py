@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-import keras
-
-from prune_keras import _keras
+import numpy as np
 
 
 def named(argument: str, name: Any, known: Mapping[str, Any], instead: str) -> Any:
@@ -29,27 +28,30 @@ def named(argument: str, name: Any, known: Mapping[str, Any], instead: str) -> A
     )
 
 
-def check_model(model: Any) -> None:
-    """Raise a ValueError unless the model is a built, floating-point graph of layers."""
-    if not isinstance(model, keras.Model):
+def check_share(name: str, value: Any, upto_one: bool = False) -> None:
+    """Raise a ValueError unless the value is a share in (0, 1), or in (0, 1]."""
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not (0 < value < 1 or (upto_one and value == 1)):
+        bounds = "(0, 1]" if upto_one else "(0, 1)"
         raise ValueError(
-            f"`model` must be a keras.Model. Received: model={model!r}. "
-            "Load it with keras.models.load_model first."
+            f"`{name}` must be a share in {bounds}. Received: {name}={value!r}. "
+            "Write 0.5 for one half."
         )
-    if isinstance(model, keras.Sequential) and not model.built:
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raise a ValueError unless the value is a whole number of at least 1."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < 1:
         raise ValueError(
-            f"The model must be built. Received: Sequential model {model.name!r} without weights. "
-            "Add a keras.Input as its first layer, or call model.build(input_shape)."
+            f"`{name}` must be a whole number of at least 1. Received: {name}={value!r}."
         )
-    if _keras.function_of(model) is None:
+
+
+def check_number(name: str, value: Any) -> None:
+    """Raise a ValueError unless the value is a finite number, or None."""
+    number = isinstance(value, int | float | np.number) and math.isfinite(value)
+    if value is not None and not number:
         raise ValueError(
-            "The model must be functional or Sequential, since a graph of layers is needed. "
-            f"Received: {model.name!r}, an instance of {type(model).__name__} with a `call` of its "
-            "own. Rebuild it as keras.Model(inputs, outputs)."
+            f"`{name}` must be a finite number. Received: {name}={value!r}. Leave it out for none."
         )
-    for layer in _keras.all_layers(model):
-        if getattr(layer, "quantization_mode", None) is not None:
-            raise ValueError(
-                f"The model must have floating-point weights. Received: layer {layer.name!r} "
-                f"quantized to {layer.quantization_mode!r}. Prune first, quantize afterwards."
-            )

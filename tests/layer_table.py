@@ -14,7 +14,8 @@ from keras import layers
 from layer_cases import CASES
 
 import prune_keras
-from prune_keras.rules import _RULES, lookups
+from prune_keras.rules import lookups
+from prune_keras.rules.registry import _RULES
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "layers.md"
 PRUNED, PASSED, KEPT = "pruned", "passed through", "kept"

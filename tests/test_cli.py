@@ -12,8 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 import prune_keras
-from prune_keras import cli, console
+from prune_keras import cli
 from prune_keras.callbacks import ProgressivePruning
+from prune_keras.cli import console
 from prune_keras.models import vgg16_transfer
 
 RANDOM = np.random.default_rng(0)

@@ -94,6 +94,11 @@ def mask_of(call: Call, tensor: Any) -> Any:
     return getattr(tensor, "_keras_mask", None) if given is None else given
 
 
+def first_input(visited: Call) -> Any:
+    """Return the first tensor that a call is given, by position or by name."""
+    return tree.flatten((visited.args, visited.kwargs))[0]
+
+
 def models_in(model: Any) -> list:
     """Return the model and every model nested in it, the Sequential and its graph both."""
     found: dict[int, Any] = {}
@@ -123,6 +128,11 @@ def all_layers(model: Any) -> list:
     return list(model._flatten_layers(include_self=True, recursive=True))
 
 
+def kernel_of(layer: Any) -> Any:
+    """Return the variable that holds a layer's kernel; `layer.kernel` is more with LoRA."""
+    return layer._kernel
+
+
 def output_structure(model: Any) -> Any:
     return function_of(model)._outputs_struct
 
@@ -143,3 +153,29 @@ def tolerance(model: Any) -> float:
     """Return how far equal computations may be apart, relative to the largest output."""
     half = {"bfloat16", "float16"} & {layer.compute_dtype for layer in all_layers(model)}
     return 1e-2 if half else 1e-5
+
+
+def check_model(model: Any) -> None:
+    """Raise a ValueError unless the model is a built, floating-point graph of layers."""
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"`model` must be a keras.Model. Received: model={model!r}. "
+            "Load it with keras.models.load_model first."
+        )
+    if isinstance(model, keras.Sequential) and not model.built:
+        raise ValueError(
+            f"The model must be built. Received: Sequential model {model.name!r} without weights. "
+            "Add a keras.Input as its first layer, or call model.build(input_shape)."
+        )
+    if function_of(model) is None:
+        raise ValueError(
+            "The model must be functional or Sequential, since a graph of layers is needed. "
+            f"Received: {model.name!r}, an instance of {type(model).__name__} with a `call` of its "
+            "own. Rebuild it as keras.Model(inputs, outputs)."
+        )
+    for layer in all_layers(model):
+        if getattr(layer, "quantization_mode", None) is not None:
+            raise ValueError(
+                f"The model must have floating-point weights. Received: layer {layer.name!r} "
+                f"quantized to {layer.quantization_mode!r}. Prune first, quantize afterwards."
+            )

@@ -5,7 +5,7 @@ import os
 
 import typer
 
-from prune_keras import console
+from prune_keras.cli import console
 
 app = typer.Typer(
     help="Make trained Keras models physically thinner, neuron by neuron.",

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from prune_keras import console
+from prune_keras.cli import console
 from prune_keras.cli.application import command
 from prune_keras.cli.options import (
     BatchesPerRound,

@@ -61,7 +61,7 @@ class Switch:
 
     def __post_init__(self) -> None:
         from prune_keras.criteria import get
-        from prune_keras.limits import check_count
+        from prune_keras.validation import check_count
 
         check_count("after", self.after)
         for name in ("first", "then"):

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from keras import layers
 
+from prune_keras import _keras
 from prune_keras.labels import Labels, count, product, vector
-from prune_keras.rules import register_rule
+from prune_keras.rules.registry import register_rule
 from prune_keras.rules.wrapping import inside, remember
 
 
@@ -24,10 +25,10 @@ def multi_head_attention(visit, trace):
     if _strange(visit, trace):
         return trace.refuse(visit, f"{visit.path} computes or returns scores in a way of its own")
     query, value, key = _tensors(visit)
-    kernel = layer._value_dense._kernel
+    kernel = _keras.kernel_of(layer._value_dense)
     heads = trace.units(visit, kernel, axis=1, tap_axis=None, name="heads")
     values = trace.units(visit, kernel, axis=2, tap_axis=None, name="value")
-    keys = trace.units(visit, layer._key_dense._kernel, axis=2, tap_axis=None, name="key")
+    keys = trace.units(visit, _keras.kernel_of(layer._key_dense), axis=2, tap_axis=None, name="key")
     _project(visit, trace, layer._query_dense, query, heads, keys, scale=(keys, _lost_scale))
     _project(visit, trace, layer._key_dense, key, heads, keys)
     _project(visit, trace, layer._value_dense, value, heads, values)
@@ -56,7 +57,7 @@ if hasattr(layers, "GroupQueryAttention"):
             reason = f"{visit.path} computes or returns scores in a way of its own"
             return trace.refuse(visit, reason)
         query, value, key = _tensors(visit)
-        kernel = layer._value_dense._kernel
+        kernel = _keras.kernel_of(layer._value_dense)
         shared = trace.units(visit, kernel, axis=1, tap_axis=None, name="heads")
         heads = np.repeat(shared, layer.num_repeats)
         _project(visit, trace, layer._query_dense, query, heads)
@@ -70,7 +71,7 @@ if hasattr(layers, "GroupQueryAttention"):
         trace.setting(layer, "num_key_value_heads", shared, count)
         units = _output(visit, trace, query, heads)
         for labels in (query, value):  # Keras takes all three to be equally wide
-            trace.partition.unite(units, trace.along(labels, -1, visit.path))
+            trace.unite(units, trace.along(labels, -1, visit.path))
         trace.setting(layer, "feature_dim", units, count)
         return _outputs(visit, units, heads)
 
@@ -113,7 +114,7 @@ def _project(
     times = x.positions(-1)
     # What is zero in a query takes no part in its products with keys.
     keys = () if scale is None else (2,)
-    trace.weight(call, dense._kernel, axes, reads=(0, *keys), times=times, scale=scale)
+    trace.weight(call, _keras.kernel_of(dense), axes, reads=(0, *keys), times=times, scale=scale)
     axes, reads = {axis - 1: ids for axis, ids in made.items()}, tuple(a - 1 for a in keys)
     trace.weight(call, dense.bias, axes, reads=reads, scale=scale)
     remember(trace, dense, Labels(vector(features, -1, x.rank), x.shape))
@@ -123,10 +124,10 @@ def _project(
 def _output(visit, trace, query: Labels, heads: np.ndarray, width: Any = None) -> np.ndarray:
     """Record the projection from heads to the layer's units."""
     dense = visit.operation._output_dense
-    units = trace.units(visit, dense._kernel, axis=-1, tap_axis=-1)
+    units = trace.units(visit, _keras.kernel_of(dense), axis=-1, tap_axis=-1)
     read = {0: heads} if width is None else {0: heads, 1: width}
     call, times = inside(visit, dense, visit.shapes, query), query.positions(-1)
-    trace.weight(call, dense._kernel, {**read, -1: units}, reads=tuple(read), times=times)
+    trace.weight(call, _keras.kernel_of(dense), {**read, -1: units}, reads=tuple(read), times=times)
     trace.weight(call, dense.bias, {-1: units})
     last = {2: units}
     _set_sizes(trace, dense, "partial_output_shape", last, dense.partial_output_shape)
@@ -175,7 +176,7 @@ def attention(visit, trace):
     for mask in visit.inputs[len(given) :]:
         trace.fix(mask.ids, f"{visit.path} takes them as a mask")
     channels, values = (trace.along(labels, -1, visit.path) for labels in (query, value))
-    trace.partition.unite(channels, trace.along(key, -1, visit.path))
+    trace.unite(channels, trace.along(key, -1, visit.path))
     scaled = isinstance(layer, layers.AdditiveAttention) and layer.scale is not None
     for variable in layer.weights:
         trace.weight(visit, variable, {0: channels} if scaled else {}, reads=(0,) if scaled else ())

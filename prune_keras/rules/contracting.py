@@ -15,8 +15,8 @@ from keras import layers
 from keras.src.ops import numpy as raw
 
 from prune_keras.labels import Labels, varying_axes, vector
-from prune_keras.rules import register_rule
-from prune_keras.rules.shaping import moves_the_batch
+from prune_keras.rules.axes import moves_the_batch
+from prune_keras.rules.registry import register_rule
 
 
 def contract(visit, trace, terms: list[list[str]], output: list[str]) -> np.ndarray:
@@ -33,7 +33,7 @@ def contract(visit, trace, terms: list[list[str]], output: list[str]) -> np.ndar
     held = [_held(factor, term, output, trace) for factor, term in factors]
     for name, ids in held:
         if name is not None:
-            trace.partition.unite(channels.setdefault(name, ids), ids)
+            trace.unite(channels.setdefault(name, ids), ids)
     for (factor, term), (held_name, _) in zip(factors, held, strict=True):
         for name, size in zip(term, _sizes(factor), strict=True):
             if name in channels and name != held_name and size != 1:
@@ -63,7 +63,7 @@ def _held(factor: Any, term: list[str], output: list[str], trace) -> tuple:
     axis = ([axis for axis in axes if term[axis] not in output] or axes)[-1]
     ids = factor.ids
     for other in (other for other in axes if other != axis):
-        trace.partition.unite(ids, ids.take([0], other))
+        trace.unite(ids, ids.take([0], other))
         ids = ids.take([0], other)
     return term[axis], ids.reshape(-1)
 

@@ -5,24 +5,26 @@ from __future__ import annotations
 import numpy as np
 from keras import layers
 
+from prune_keras import _keras
 from prune_keras.labels import count, product, vector
-from prune_keras.rules import register_rule
+from prune_keras.rules.axes import channel_axis, tied_groups
 from prune_keras.rules.elementwise import fix_mixing_activation
+from prune_keras.rules.registry import register_rule
 
 
 @register_rule(layers.Conv1D, layers.Conv2D, layers.Conv3D)
 def convolution(visit, trace):
     layer, axis = visit.operation, channel_axis(visit.operation)
     channels = trace.along(visit.input, axis, visit.path)
-    units = trace.units(visit, layer._kernel, axis=-1, tap_axis=axis)
+    units = trace.units(visit, _keras.kernel_of(layer), axis=-1, tap_axis=axis)
     times = _positions(visit.shape, axis)
     if 1 < layer.groups == len(channels):
         _apart(visit, trace, channels, units)
-        trace.weight(visit, layer._kernel, {-1: units}, times=times)
+        trace.weight(visit, _keras.kernel_of(layer), {-1: units}, times=times)
         return _finished(visit, trace, units)
     reads = tied_groups(visit, trace, channels)
     tied_groups(visit, trace, units)
-    trace.weight(visit, layer._kernel, {-2: reads, -1: units}, reads=(-2,), times=times)
+    trace.weight(visit, _keras.kernel_of(layer), {-2: reads, -1: units}, reads=(-2,), times=times)
     if layer.groups > 1:
         _at_least_two(visit, trace, reads)
     return _finished(visit, trace, units)
@@ -31,7 +33,7 @@ def convolution(visit, trace):
 def _apart(visit, trace, channels: np.ndarray, units: np.ndarray) -> None:
     """Let each channel go as a whole group, with all filters that read nothing else."""
     multiplier = len(units) // len(channels)
-    trace.partition.unite(units, np.repeat(channels, multiplier))
+    trace.unite(units, np.repeat(channels, multiplier))
     trace.setting(visit.operation, "groups", channels, count)
     if multiplier > 1:  # The filters of a single group would be free of each other.
         trace.at_least(units, 2 * multiplier)
@@ -86,26 +88,6 @@ def _finished(visit, trace, units: np.ndarray):
     trace.setting(layer, "filters", units, count)
     fix_mixing_activation(visit, units, trace)
     return vector(units, channel_axis(layer), visit.input.rank)
-
-
-def channel_axis(layer) -> int:
-    """Return the axis of a layer's channels, counted without the batch."""
-    return 0 if getattr(layer, "data_format", None) == "channels_first" else -1
-
-
-def tied_groups(visit, trace, ids: np.ndarray) -> np.ndarray:
-    """Unite channel `j` of all groups, so that these stay equally wide; return the first group."""
-    groups = visit.operation.groups
-    if 1 < groups == len(ids):
-        trace.fix(ids, f"each of them is a group of its own in {visit.path}")
-    return tied_parts(trace, ids, groups)
-
-
-def tied_parts(trace, ids: np.ndarray, count: int) -> np.ndarray:
-    """Unite channel `j` of all of equally wide parts; return the first part."""
-    parts = ids.reshape(count, -1)
-    trace.partition.unite(parts[1:], parts[:1])
-    return parts[0]
 
 
 def _positions(shape, axis: int) -> int | None:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from keras import layers
 
+from prune_keras import _keras
 from prune_keras.labels import product, varies
-from prune_keras.rules import register_rule
 from prune_keras.rules.elementwise import fix_mixing_activation
+from prune_keras.rules.registry import register_rule
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def einsum_dense(visit, trace):
         last = equation.units[-1]
         tap_axis = equation.made.index(last) - 1
         axis = equation.kernel.index(last)
-        units = trace.units(visit, layer._kernel, axis=axis, tap_axis=tap_axis)
+        units = trace.units(visit, _keras.kernel_of(layer), axis=axis, tap_axis=tap_axis)
         if any(sign in equation.made for sign in along):
             trace.fix(units, f"{visit.path} has channels beside its units")
         else:
@@ -101,7 +102,7 @@ def _record_weights(visit, trace, equation: Equation, along: dict[Any, np.ndarra
         trace.multiplied([along[sign]], product([*others, *layer.kernel.shape]))
     axes = {axis: along[sign] for axis, sign in enumerate(equation.kernel) if sign in along}
     contracted = (a for a in axes if equation.kernel[a] not in equation.made)
-    trace.weight(visit, layer._kernel, axes, reads=tuple(contracted), times=times)
+    trace.weight(visit, _keras.kernel_of(layer), axes, reads=tuple(contracted), times=times)
     if layer.bias is not None:
         spelled = equation.output[min(map(equation.output.index, layer.bias_axes)) :]
         held = {axis: sign for axis, sign in enumerate(spelled) if sign in layer.bias_axes}

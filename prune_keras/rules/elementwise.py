@@ -11,7 +11,7 @@ from keras.src.ops import core, math, nn
 from keras.src.ops import numpy as raw
 
 from prune_keras.labels import Labels, varies, varying_axes
-from prune_keras.rules import named, register_rule
+from prune_keras.rules.registry import named, register_rule
 
 ELEMENTWISE_ACTIVATIONS = frozenset(
     "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu "
@@ -142,7 +142,7 @@ def merge(visit, trace):
             for ids in (labels.ids, whole[0].ids):
                 trace.fix(ids, f"{visit.path} broadcasts them against each other")
     for other in whole[1:]:
-        trace.partition.unite(whole[0].ids, other.ids)
+        trace.unite(whole[0].ids, other.ids)
     sizes = np.broadcast_shapes(*(t.ids.shape for t in whole))
     return np.broadcast_to(whole[0].ids, sizes)
 

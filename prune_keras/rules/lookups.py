@@ -7,8 +7,8 @@ from keras.src.ops import core, image, linalg, math, nn
 from keras.src.ops import numpy as raw
 
 from prune_keras.labels import count, vector
-from prune_keras.rules import named, register_rule
 from prune_keras.rules.elementwise import pointwise
+from prune_keras.rules.registry import named, register_rule
 from prune_keras.rules.structural import spatial
 
 

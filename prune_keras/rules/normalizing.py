@@ -8,9 +8,8 @@ from keras import layers
 from keras.src.ops import nn
 
 from prune_keras.labels import varies
-from prune_keras.rules import named, register_rule
-from prune_keras.rules.convolutional import tied_groups
-from prune_keras.rules.shaping import without_batch
+from prune_keras.rules.axes import tied_groups, without_batch
+from prune_keras.rules.registry import named, register_rule
 
 
 @register_rule(layers.BatchNormalization)

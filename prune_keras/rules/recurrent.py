@@ -10,8 +10,8 @@ from keras import layers, tree
 from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 
 from prune_keras.labels import Labels, count, product, vector
-from prune_keras.rules import register_rule
 from prune_keras.rules.elementwise import activation_mixes
+from prune_keras.rules.registry import register_rule
 from prune_keras.rules.wrapping import inside, remember
 
 GATES = {layers.SimpleRNNCell: 1, layers.GRUCell: 3, layers.LSTMCell: 4, ConvLSTMCell: 4}
@@ -113,7 +113,7 @@ def _outputs(visit, trace, units: np.ndarray, states: list[np.ndarray], axis: in
     """Unite the states with what they start from; return the ids of all outputs."""
     initial = tree.flatten(visit.argument(1, "initial_state") or [])
     for labels, ids in zip(initial, states, strict=True) if initial else ():
-        trace.partition.unite(trace.along(labels, axis, visit.path), ids)
+        trace.unite(trace.along(labels, axis, visit.path), ids)
     mask = visit.argument(2, "mask")
     if mask is not None:
         trace.fix(mask.ids, f"{visit.path} takes them as a mask")
@@ -136,7 +136,7 @@ def bidirectional(visit, trace):
     if any(a.shape != b.shape for a, b in zip(*found, strict=True)):
         return trace.refuse(visit, f"{visit.path} has directions of different widths")
     for a, b in zip(*found, strict=True):
-        trace.partition.unite(a, b)
+        trace.unite(a, b)
     (forward, *_), (backward, *_) = found
     merged = [forward, backward][:several]
     if layer.merge_mode == "concat":

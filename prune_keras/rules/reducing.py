@@ -13,8 +13,8 @@ from keras.src.ops import linalg, math, nn
 from keras.src.ops import numpy as raw
 
 from prune_keras.labels import varies
-from prune_keras.rules import named, register_rule
-from prune_keras.rules.shaping import BATCH, moves_the_batch, without_batch
+from prune_keras.rules.axes import BATCH, moves_the_batch, without_batch
+from prune_keras.rules.registry import named, register_rule
 
 SUMS = named(raw, "Sum Nansum")
 REDUCTIONS = (
@@ -86,7 +86,7 @@ def _whole_along(trace, ids: np.ndarray, axes: list[int]) -> np.ndarray:
     others = [axis for axis in range(ids.ndim) if axis not in axes]
     if any(varies(ids, axis) for axis in others):
         for axis in axes:
-            trace.partition.unite(ids, ids.take([0], axis))
+            trace.unite(ids, ids.take([0], axis))
             ids = ids.take([0], axis)
     return ids
 

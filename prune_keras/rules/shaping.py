@@ -10,20 +10,9 @@ from keras.src.ops import image, nn
 from keras.src.ops import numpy as raw
 
 from prune_keras.labels import kept_sizes, product, varies, vector
-from prune_keras.rules import named, register_rule
-from prune_keras.rules.convolutional import channel_axis, tied_parts
+from prune_keras.rules.axes import BATCH, channel_axis, moves_the_batch, tied_parts, without_batch
+from prune_keras.rules.registry import named, register_rule
 from prune_keras.rules.structural import concatenated, joins_constants, same
-
-BATCH = -1
-
-
-def without_batch(axis: int, rank: int) -> int:
-    """Return an axis counted without the batch, from 0 on; `BATCH` for the batch itself."""
-    return axis % (rank + 1) - 1
-
-
-def moves_the_batch(visit, trace) -> list:
-    return trace.refuse(visit, f"{visit.path} moves, joins or splits the batch")
 
 
 @register_rule(layers.Permute, raw.Transpose, raw.Moveaxis, raw.Swapaxes)

@@ -10,9 +10,8 @@ from keras.src.ops import numpy as raw
 
 from prune_keras import _keras
 from prune_keras.labels import varies, varying_axes, vector
-from prune_keras.rules import named, register_rule
-from prune_keras.rules.convolutional import tied_parts
-from prune_keras.rules.shaping import BATCH, moves_the_batch, without_batch
+from prune_keras.rules.axes import BATCH, moves_the_batch, tied_parts, without_batch
+from prune_keras.rules.registry import named, register_rule
 
 
 @register_rule(raw.GetItem)
@@ -70,7 +69,7 @@ def _sliced(visit, trace, ids: np.ndarray, axis: int, place: int) -> np.ndarray:
     for later in range(1, step):
         others = ids.take(range(start + later, ids.shape[axis], step), axis)
         firsts = ids.take(range(start, ids.shape[axis], step), axis)
-        trace.partition.unite(firsts.take(range(others.shape[axis]), axis), others)
+        trace.unite(firsts.take(range(others.shape[axis]), axis), others)
     change = _new_arguments(
         visit, place, lambda kept: slice(int(kept[:start].sum()), int(kept[:stop].sum()), step)
     )

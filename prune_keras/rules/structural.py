@@ -11,8 +11,8 @@ from keras.src.ops import image, nn
 from keras.src.ops import numpy as raw
 
 from prune_keras.labels import Labels, kept_sizes, varies, varying_axes
-from prune_keras.rules import named, register_rule
-from prune_keras.rules.convolutional import channel_axis
+from prune_keras.rules.axes import channel_axis
+from prune_keras.rules.registry import named, register_rule
 
 
 @register_rule(
@@ -120,7 +120,7 @@ def same(visit, trace) -> np.ndarray:
     """Unite tensors that are joined along an axis on which none of them holds channels."""
     first, *others = visit.inputs
     for other in others:
-        trace.partition.unite(first.ids, other.ids)
+        trace.unite(first.ids, other.ids)
     sizes = np.broadcast_shapes(*(labels.ids.shape for labels in visit.inputs))
     return np.broadcast_to(first.ids, sizes)
 
@@ -156,7 +156,7 @@ def _padded(visit, trace, ids: np.ndarray, axis: int, before: int, after: int) -
     if visit.operation.mode != "constant" or len(varying_axes(ids)) > 1:
         return trace.fix(_padded_evenly(visit, trace, ids, axis), f"{visit.path} pads them")
     shape = _replaced(ids.shape, axis, -1)
-    fresh = trace.partition.new(before + after).reshape(shape)
+    fresh = trace.fresh(before + after).reshape(shape)
     ids = np.concatenate(
         [fresh.take(range(before), axis), ids, fresh.take(range(before, before + after), axis)],
         axis=axis,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from keras import layers
 
+from prune_keras import _keras
 from prune_keras.labels import count, product, varying_axes, vector
-from prune_keras.rules import register_rule
 from prune_keras.rules.elementwise import fix_mixing_activation
+from prune_keras.rules.registry import register_rule
 
 
 @register_rule(layers.Dense)
@@ -24,8 +25,8 @@ def dense(visit, trace):
 
 def _units(visit, trace, features: np.ndarray, times: int | None) -> np.ndarray:
     layer = visit.operation
-    units = trace.units(visit, layer._kernel, axis=1, tap_axis=-1)
-    trace.weight(visit, layer._kernel, {0: features, 1: units}, reads=(0,), times=times)
+    units = trace.units(visit, _keras.kernel_of(layer), axis=1, tap_axis=-1)
+    trace.weight(visit, _keras.kernel_of(layer), {0: features, 1: units}, reads=(0,), times=times)
     trace.weight(visit, layer.bias, {0: units})
     trace.setting(layer, "units", units, count)
     return units

@@ -11,7 +11,7 @@ import numpy as np
 from keras import layers
 
 from prune_keras.labels import Labels, compress, kept_sizes, product, varies
-from prune_keras.rules import named, register_rule
+from prune_keras.rules.registry import named, register_rule
 
 
 def inside(visit, layer: Any, shapes: list[tuple], given: Labels, **arguments: Any) -> Any:
@@ -104,14 +104,14 @@ def spectral_normalization(visit, trace):
     wrapper, x = visit.operation, visit.input
     remember(trace, wrapper.layer, x)
     found = trace.apply(inside(visit, wrapper.layer, visit.shapes, x))
-    used = trace.record.used.get(id(wrapper.kernel))
-    if used is None:
+    axes = trace.axes_of(wrapper.kernel)
+    if axes is None:
         return trace.refuse(visit, f"{visit.path} normalizes a kernel without a rule")
     last = len(wrapper.kernel_shape) - 1
-    trace.weight(visit, wrapper.vector_u, {1: used.axes[last]} if last in used.axes else {})
-    _set_kernel_shape(trace, wrapper, used.axes)
+    trace.weight(visit, wrapper.vector_u, {1: axes[last]} if last in axes else {})
+    _set_kernel_shape(trace, wrapper, axes)
     note = f"{visit.path} divides, in training, by a norm of the kernel that is left"
-    trace.note(np.concatenate([*used.axes.values()]), note)
+    trace.note(np.concatenate([*axes.values()]), note)
     return found
 
 

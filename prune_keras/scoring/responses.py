@@ -18,7 +18,7 @@ from prune_keras import _backend, _keras
 from prune_keras.criteria import Reconstruction
 from prune_keras.graph import Weight
 from prune_keras.positions import mean_over_positions
-from prune_keras.scoring.subject import Subject, first_input
+from prune_keras.scoring.subject import Subject
 
 READERS = (layers.Dense, layers.Conv1D, layers.Conv2D)
 
@@ -36,7 +36,7 @@ def score_reconstruction(criterion: Reconstruction, subject: Subject) -> dict[st
             key = str(id(visited.operation))
             reader = readers.get(key)
             if reader is not None:
-                energy = reader.energy(first_input(visited))
+                energy = reader.energy(_keras.first_input(visited))
                 sums[key] = sums[key] + energy if key in sums else energy
             return _keras.run(visited)
 
@@ -60,9 +60,10 @@ def _readers(subject: Subject, prunable: np.ndarray) -> dict[str, _Reader]:
     """Return the layers that read neurons, by their id."""
     weights = {id(weight.variable): weight for weight in subject.graph.weights}
     found = {
-        str(id(layer)): _Reader(layer, weights[id(layer._kernel)], prunable)
+        str(id(layer)): _Reader(layer, weights[id(_keras.kernel_of(layer))], prunable)
         for layer in _keras.operations_in(subject.model)
-        if isinstance(layer, READERS) and id(layer._kernel) in weights  # else it has no rule
+        if isinstance(layer, READERS)
+        and id(_keras.kernel_of(layer)) in weights  # else it has no rule
     }
     return {key: reader for key, reader in found.items() if len(reader.neurons)}
 
@@ -71,7 +72,7 @@ class _Reader:
     """A layer that reads neurons: the directions in which each one adds to its outputs."""
 
     def __init__(self, layer: Any, weight: Weight, prunable: np.ndarray):
-        kernel = ops.convert_to_numpy(layer._kernel.value).astype(np.float64)
+        kernel = ops.convert_to_numpy(_keras.kernel_of(layer).value).astype(np.float64)
         axis = kernel.ndim - 2
         self.layer = layer
         self.groups = getattr(layer, "groups", 1)

@@ -12,13 +12,13 @@ from prune_keras import _keras, criteria
 from prune_keras.data import check_data
 from prune_keras.debias import Curve, Sensitivity
 from prune_keras.graph import Family, Graph
-from prune_keras.limits import check_share
 from prune_keras.plan import Plan
 from prune_keras.scoring import score_graph
 from prune_keras.scoring.silencing import silenced
 from prune_keras.selection import combine_members
 from prune_keras.surgery import shrink
 from prune_keras.tracing import trace
+from prune_keras.validation import check_share
 
 
 def sensitivity(

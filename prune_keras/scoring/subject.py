@@ -125,11 +125,6 @@ def taps(producers: list[Producer]) -> dict[int, list[tuple[str, int]]]:
     return found
 
 
-def first_input(visited: _keras.Call) -> Any:
-    """Return the first tensor that a call is given, by position or by name."""
-    return keras.tree.flatten((visited.args, visited.kwargs))[0]
-
-
 def by_units(kernel: Any, axis: int, units: int) -> Any:
     """Lay a kernel, or a gradient by it, out as `(inputs, units)`; gates follow one another."""
     axis %= len(kernel.shape)

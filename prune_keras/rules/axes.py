@@ -1,0 +1,36 @@
+"""Which axis holds channels, and parts of it that are tied."""
+
+from __future__ import annotations
+
+import numpy as np
+
+BATCH = -1
+
+
+def channel_axis(layer) -> int:
+    """Return the axis of a layer's channels, counted without the batch."""
+    return 0 if getattr(layer, "data_format", None) == "channels_first" else -1
+
+
+def tied_groups(visit, trace, ids: np.ndarray) -> np.ndarray:
+    """Unite channel `j` of all groups, so that these stay equally wide; return the first group."""
+    groups = visit.operation.groups
+    if 1 < groups == len(ids):
+        trace.fix(ids, f"each of them is a group of its own in {visit.path}")
+    return tied_parts(trace, ids, groups)
+
+
+def tied_parts(trace, ids: np.ndarray, count: int) -> np.ndarray:
+    """Unite channel `j` of all of equally wide parts; return the first part."""
+    parts = ids.reshape(count, -1)
+    trace.unite(parts[1:], parts[:1])
+    return parts[0]
+
+
+def without_batch(axis: int, rank: int) -> int:
+    """Return an axis counted without the batch, from 0 on; `BATCH` for the batch itself."""
+    return axis % (rank + 1) - 1
+
+
+def moves_the_batch(visit, trace) -> list:
+    return trace.refuse(visit, f"{visit.path} moves, joins or splits the batch")

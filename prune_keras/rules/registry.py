@@ -1,0 +1,81 @@
+"""Which rule an operation has: the table that rules register in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+Rule = Callable[[Any, Any], Any]
+
+
+_RULES: dict[type, Rule] = {}
+
+
+def register_rule(*operations: type) -> Callable[[Rule], Rule]:
+    """Register a rule for one or more operation classes.
+
+    Args:
+        *operations: subclasses of `keras.layers.Layer` or `keras.Operation`.
+
+    Returns:
+        A decorator for the rule, a function of a `Visit` and a `Tracer` that returns the ids of
+        the output, or a list of those of all outputs. It replaces an older rule.
+
+    Raises:
+        ValueError: if something else than such classes is given.
+
+    Example:
+
+    >>> import keras, prune_keras
+    >>> class Twice(keras.layers.Layer):
+    ...     def call(self, x):
+    ...         return 2 * x
+    >>> @prune_keras.register_rule(Twice)
+    ... def twice(visit, trace):
+    ...     return trace.pointwise(visit)
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(3), Twice(), keras.layers.Dense(2)]
+    ... )
+    >>> prune_keras.trace(model).neurons
+    3
+    """
+
+    if not operations or not all(
+        isinstance(each, type) and issubclass(each, keras.Operation) for each in operations
+    ):
+        raise ValueError(
+            "A rule must be registered for at least one class, all of them classes of layers or "
+            f"operations. Received: {operations}. Write @register_rule(YourLayer)."
+        )
+
+    def register(rule: Rule) -> Rule:
+        _RULES.update(dict.fromkeys(operations, rule))
+        return rule
+
+    return register
+
+
+def rule_for(operation: Any) -> Rule | None:
+    """Return the rule of an operation, or None.
+
+    A subclass shares its parent's rule as long as it changes neither `call` nor `build`.
+    """
+    for parent in type(operation).__mro__:
+        if parent in _RULES:
+            same = all(_method(operation, name) is getattr(parent, name, None) for name in _SHARED)
+            return _RULES[parent] if same else None
+    return None
+
+
+def named(module: Any, names: str) -> tuple[type, ...]:
+    """Return the classes of these names, separated by spaces; older Keras has fewer."""
+    return tuple(getattr(module, name) for name in names.split() if hasattr(module, name))
+
+
+_SHARED = ("call", "build")
+
+
+def _method(operation: Any, name: str) -> Any:
+    return getattr(type(operation), name, None)
