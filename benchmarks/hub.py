@@ -23,7 +23,7 @@ import numpy as np
 from keras_hub import models as hub
 
 import prune_keras
-from prune_keras.rules.registry import rule_for
+from prune_keras.tracing import rule_for
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "conformance"))
 from networks import outputs_of, randomize  # noqa: E402

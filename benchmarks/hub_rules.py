@@ -8,8 +8,7 @@ import keras_hub
 from keras_hub.src.models.vit.vit_layers import ViTEncoder
 
 import prune_keras
-from prune_keras.labels import Labels
-from prune_keras.rules.wrapping import inside, remember
+from prune_keras.tracing import Labels, inside, remember
 
 
 @prune_keras.register_rule(keras_hub.layers.PositionEmbedding)

@@ -12,14 +12,13 @@ if TYPE_CHECKING:
     from prune_keras.plan import Plan
     from prune_keras.pruning import prune
     from prune_keras.report import Report
-    from prune_keras.rules.registry import register_rule
     from prune_keras.scoring import score
     from prune_keras.scoring.fitting import fit_affine
     from prune_keras.scoring.scanning import sensitivity
     from prune_keras.selection import select
     from prune_keras.surgery import shrink, shrink_in_place
     from prune_keras.timing import latency
-    from prune_keras.tracing import cost, trace
+    from prune_keras.tracing import cost, register_rule, trace
 
 __version__ = "0.1.0"
 
@@ -61,7 +60,7 @@ _MODULES = {
     "fit_affine": "scoring.fitting",
     "latency": "timing",
     "prune": "pruning",
-    "register_rule": "rules.registry",
+    "register_rule": "tracing",
     "score": "scoring",
     "select": "selection",
     "sensitivity": "scoring.scanning",

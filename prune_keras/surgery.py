@@ -17,9 +17,8 @@ from keras import ops
 
 from prune_keras import _backend, _keras
 from prune_keras.graph import Graph, Weight
-from prune_keras.labels import kept_sizes
 from prune_keras.plan import Plan
-from prune_keras.tracing import trace
+from prune_keras.tracing import kept_sizes, trace
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from keras import layers
 from layer_cases import CASES
 
 import prune_keras
-from prune_keras.rules import lookups
-from prune_keras.rules.registry import _RULES
+from prune_keras.tracing.rules import refused
+from prune_keras.tracing.rules.registry import _RULES
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "layers.md"
 PRUNED, PASSED, KEPT = "pruned", "passed through", "kept"
@@ -66,7 +66,7 @@ def layer_table():
 def operation_table():
     """Return a row for each module of rules, and for each reason why operations keep channels."""
     groups = defaultdict(list)
-    reasons = {kind: reason for reason, kinds in lookups.KEPT.items() for kind in kinds}
+    reasons = {kind: reason for reason, kinds in refused.KEPT.items() for kind in kinds}
     for kind, rule in _RULES.items():
         if not issubclass(kind, layers.Layer):
             first = inspect.getdoc(inspect.getmodule(rule)).splitlines()[0]

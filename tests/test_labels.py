@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from prune_keras.labels import Labels, Partition, compress, kept_sizes, product, varying_axes
+from prune_keras.tracing.labels import (
+    Labels,
+    Partition,
+    compress,
+    kept_sizes,
+    product,
+    varying_axes,
+)
 
 
 def test_chains_of_unions_end_in_the_smallest_id():

@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 import prune_keras
-from prune_keras.rules.registry import _RULES
+from prune_keras.tracing.rules.registry import _RULES
 
 
 class Scale(layers.Layer):

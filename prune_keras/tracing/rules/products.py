@@ -14,9 +14,9 @@ import numpy as np
 from keras import layers
 from keras.src.ops import numpy as raw
 
-from prune_keras.labels import Labels, varying_axes, vector
-from prune_keras.rules.axes import moves_the_batch
-from prune_keras.rules.registry import register_rule
+from prune_keras.tracing.labels import Labels, varying_axes, vector
+from prune_keras.tracing.rules.axes import moves_the_batch
+from prune_keras.tracing.rules.registry import register_rule
 
 
 def contract(visit, trace, terms: list[list[str]], output: list[str]) -> np.ndarray:

@@ -7,9 +7,9 @@ import numpy as np
 from keras import layers
 from keras.src.ops import nn
 
-from prune_keras.labels import varies
-from prune_keras.rules.axes import tied_groups, without_batch
-from prune_keras.rules.registry import named, register_rule
+from prune_keras.tracing.labels import varies
+from prune_keras.tracing.rules.axes import tied_groups, without_batch
+from prune_keras.tracing.rules.registry import named, register_rule
 
 
 @register_rule(layers.BatchNormalization)

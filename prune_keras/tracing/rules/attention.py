@@ -14,9 +14,9 @@ import numpy as np
 from keras import layers
 
 from prune_keras import _keras
-from prune_keras.labels import Labels, count, product, vector
-from prune_keras.rules.registry import register_rule
-from prune_keras.rules.wrapping import inside, remember
+from prune_keras.tracing.labels import Labels, count, product, vector
+from prune_keras.tracing.rules.registry import register_rule
+from prune_keras.tracing.rules.wrappers import inside, remember
 
 
 @register_rule(layers.MultiHeadAttention)

@@ -10,8 +10,8 @@ from keras import layers
 from keras.src.ops import core, math, nn
 from keras.src.ops import numpy as raw
 
-from prune_keras.labels import Labels, varies, varying_axes
-from prune_keras.rules.registry import named, register_rule
+from prune_keras.tracing.labels import Labels, varies, varying_axes
+from prune_keras.tracing.rules.registry import named, register_rule
 
 ELEMENTWISE_ACTIVATIONS = frozenset(
     "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu "

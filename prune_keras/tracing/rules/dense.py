@@ -6,9 +6,9 @@ import numpy as np
 from keras import layers
 
 from prune_keras import _keras
-from prune_keras.labels import count, product, varying_axes, vector
-from prune_keras.rules.elementwise import fix_mixing_activation
-from prune_keras.rules.registry import register_rule
+from prune_keras.tracing.labels import count, product, varying_axes, vector
+from prune_keras.tracing.rules.elementwise import fix_mixing_activation
+from prune_keras.tracing.rules.registry import register_rule
 
 
 @register_rule(layers.Dense)

@@ -12,9 +12,9 @@ from keras import layers
 from keras.src.ops import linalg, math, nn
 from keras.src.ops import numpy as raw
 
-from prune_keras.labels import varies
-from prune_keras.rules.axes import BATCH, moves_the_batch, without_batch
-from prune_keras.rules.registry import named, register_rule
+from prune_keras.tracing.labels import varies
+from prune_keras.tracing.rules.axes import BATCH, moves_the_batch, without_batch
+from prune_keras.tracing.rules.registry import named, register_rule
 
 SUMS = named(raw, "Sum Nansum")
 REDUCTIONS = (

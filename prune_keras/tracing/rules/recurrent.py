@@ -9,10 +9,10 @@ import numpy as np
 from keras import layers, tree
 from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 
-from prune_keras.labels import Labels, count, product, vector
-from prune_keras.rules.elementwise import activation_mixes
-from prune_keras.rules.registry import register_rule
-from prune_keras.rules.wrapping import inside, remember
+from prune_keras.tracing.labels import Labels, count, product, vector
+from prune_keras.tracing.rules.elementwise import activation_mixes
+from prune_keras.tracing.rules.registry import register_rule
+from prune_keras.tracing.rules.wrappers import inside, remember
 
 GATES = {layers.SimpleRNNCell: 1, layers.GRUCell: 3, layers.LSTMCell: 4, ConvLSTMCell: 4}
 

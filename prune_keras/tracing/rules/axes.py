@@ -34,3 +34,16 @@ def without_batch(axis: int, rank: int) -> int:
 
 def moves_the_batch(visit, trace) -> list:
     return trace.refuse(visit, f"{visit.path} moves, joins or splits the batch")
+
+
+def resized(sizes, axis: int, size) -> tuple:
+    """Return sizes with another one along an axis."""
+    sizes = list(sizes)
+    sizes[axis] = size
+    return tuple(sizes)
+
+
+def reshapes_the_unknown(visit, trace) -> np.ndarray:
+    reason = f"{visit.path} reshapes an axis of unknown size"
+    trace.fix(visit.input.ids, reason)
+    return trace.nothing(len(visit.shape), reason)

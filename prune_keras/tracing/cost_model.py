@@ -11,7 +11,7 @@ import numpy as np
 
 from prune_keras.accounting import CostModel, itemsize
 from prune_keras.graph import Weight
-from prune_keras.labels import Labels, product, varying_axes
+from prune_keras.tracing.labels import Labels, product, varying_axes
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from keras import tree
 
-from prune_keras.labels import Labels, vector
+from prune_keras.tracing.labels import Labels, vector
 
 
 @dataclass(frozen=True)

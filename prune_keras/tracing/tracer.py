@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from prune_keras import _keras
-from prune_keras.checking import check_found, check_setting, check_weight
-from prune_keras.labels import Labels, Partition, count
-from prune_keras.resolving import Fixing, MadeUnits, Record, UsedWeight
-from prune_keras.rules.registry import rule_for
-from prune_keras.visits import Visit
+from prune_keras.tracing.labels import Labels, Partition, count
+from prune_keras.tracing.record import Fixing, MadeUnits, Record, UsedWeight
+from prune_keras.tracing.rule_checks import check_found, check_setting, check_weight
+from prune_keras.tracing.rules.registry import rule_for
+from prune_keras.tracing.visit import Visit
 
 
 class Tracer:

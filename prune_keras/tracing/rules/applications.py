@@ -5,9 +5,9 @@ from __future__ import annotations
 from keras.src.applications.convnext import LayerScale, StochasticDepth
 from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
-from prune_keras.rules.convolutional import count
-from prune_keras.rules.elementwise import merge, pointwise
-from prune_keras.rules.registry import register_rule
+from prune_keras.tracing.rules.convolutions import count
+from prune_keras.tracing.rules.elementwise import merge, pointwise
+from prune_keras.tracing.rules.registry import register_rule
 
 register_rule(StochasticDepth)(pointwise)
 register_rule(CustomScaleLayer)(merge)

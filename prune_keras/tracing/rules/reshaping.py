@@ -9,10 +9,16 @@ from keras import layers
 from keras.src.ops import image, nn
 from keras.src.ops import numpy as raw
 
-from prune_keras.labels import kept_sizes, product, varies, vector
-from prune_keras.rules.axes import BATCH, channel_axis, moves_the_batch, tied_parts, without_batch
-from prune_keras.rules.registry import named, register_rule
-from prune_keras.rules.structural import concatenated, joins_constants, same
+from prune_keras.tracing.labels import kept_sizes, product, varies, vector
+from prune_keras.tracing.rules.axes import (
+    BATCH,
+    channel_axis,
+    moves_the_batch,
+    reshapes_the_unknown,
+    tied_parts,
+    without_batch,
+)
+from prune_keras.tracing.rules.registry import named, register_rule
 
 
 @register_rule(layers.Permute, raw.Transpose, raw.Moveaxis, raw.Swapaxes)
@@ -144,17 +150,6 @@ def broadcast(visit, trace):
     return x.ids
 
 
-@register_rule(raw.Stack)
-def stacked(visit, trace):
-    """Tensors that are stacked stay equally wide: channel `j` of all of them is one."""
-    axis = without_batch(visit.operation.axis, len(visit.shape))
-    if axis == BATCH:
-        return moves_the_batch(visit, trace)
-    if joins_constants(visit):
-        return trace.refuse(visit, f"{visit.path} stacks them with a constant array")
-    return np.expand_dims(same(visit, trace), axis)
-
-
 @register_rule(*named(nn, "DepthToSpace"))
 def depth_to_space(visit, trace):
     """The channels that become one channel's block of positions are one."""
@@ -172,9 +167,24 @@ def space_to_depth(visit, trace):
     return vector(np.tile(channels, times), axis, visit.input.rank)
 
 
-@register_rule(*named(raw, "Append Dstack Hstack"))
-def joined(visit, trace):
-    axis = getattr(visit.operation, "axis", 2 if type(visit.operation).__name__ == "Dstack" else 1)
-    rank = visit.input.rank
-    axis = BATCH if axis is None or axis > rank else without_batch(axis, rank)
-    return moves_the_batch(visit, trace) if axis == BATCH else concatenated(visit, trace, axis)
+@register_rule(layers.Flatten)
+def flatten(visit, trace):
+    ids = visit.input.full()
+    if ids is None:
+        return reshapes_the_unknown(visit, trace)
+    if visit.operation.data_format == "channels_first" and ids.ndim > 1:
+        ids = np.moveaxis(ids, 0, -1)
+    return ids.reshape(-1)
+
+
+@register_rule(layers.Reshape)
+def reshape(visit, trace):
+    ids = visit.input.full()
+    if ids is None or None in visit.shape:
+        return reshapes_the_unknown(visit, trace)
+    ids = trace.rectangle(ids.reshape(visit.shape))
+    shape = visit.shape
+    for name in ("target_shape", "_resolved_target_shape"):  # the second one in older Keras
+        if hasattr(visit.operation, name):
+            trace.setting(visit.operation, name, ids, lambda mask: kept_sizes(mask, shape))
+    return ids

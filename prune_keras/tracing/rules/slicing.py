@@ -9,9 +9,9 @@ from keras.src.ops import core, nn
 from keras.src.ops import numpy as raw
 
 from prune_keras import _keras
-from prune_keras.labels import varies, varying_axes, vector
-from prune_keras.rules.axes import BATCH, moves_the_batch, tied_parts, without_batch
-from prune_keras.rules.registry import named, register_rule
+from prune_keras.tracing.labels import varies, varying_axes, vector
+from prune_keras.tracing.rules.axes import BATCH, moves_the_batch, tied_parts, without_batch
+from prune_keras.tracing.rules.registry import named, register_rule
 
 
 @register_rule(raw.GetItem)

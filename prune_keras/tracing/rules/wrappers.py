@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from prune_keras.labels import Labels, compress, kept_sizes, product, varies
-from prune_keras.rules.registry import named, register_rule
+from prune_keras.tracing.labels import Labels, compress, kept_sizes, product, varies
+from prune_keras.tracing.rules.registry import named, register_rule
 
 
 def inside(visit, layer: Any, shapes: list[tuple], given: Labels, **arguments: Any) -> Any:

@@ -7,20 +7,23 @@ all outputs. What has no rule is never guessed: its channels stay, and the repor
 
 from __future__ import annotations
 
-from prune_keras.rules import (  # noqa: F401, they register their rules
+from prune_keras.tracing.rules import (  # noqa: F401, they register their rules
     applications,
     attention,
-    contracting,
-    convolutional,
-    einsum,
+    convolutions,
+    dense,
+    einsum_dense,
     elementwise,
-    lookups,
-    normalizing,
+    embeddings,
+    joining,
+    normalization,
+    padding,
+    pooling,
+    products,
     recurrent,
-    reducing,
-    shaping,
+    reductions,
+    refused,
+    reshaping,
     slicing,
-    structural,
-    weighted,
-    wrapping,
+    wrappers,
 )

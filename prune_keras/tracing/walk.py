@@ -1,7 +1,7 @@
 """Trace: run a model on channel labels instead of numbers.
 
 `trace` walks the graph once. Each operation's rule says how labels pass; what they meet on the
-way is recorded, and `prune_keras.resolving` turns the record into a `Graph`.
+way is recorded, and `prune_keras.tracing.resolving` turns the record into a `Graph`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from keras import tree
 from prune_keras import _keras
 from prune_keras.accounting import Cost
 from prune_keras.graph import Graph
-from prune_keras.labels import Labels, compress
-from prune_keras.resolving import Fixing, resolve
-from prune_keras.tracer import Tracer
-from prune_keras.visits import Visit
+from prune_keras.tracing.labels import Labels, compress
+from prune_keras.tracing.record import Fixing
+from prune_keras.tracing.resolving import resolve
+from prune_keras.tracing.tracer import Tracer
+from prune_keras.tracing.visit import Visit
 
 
 def trace(model: Any, input_shape: tuple[int | None, ...] | None = None) -> Graph:

@@ -1,0 +1,61 @@
+"""What rules report during one trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from prune_keras.tracing.labels import Labels
+
+
+@dataclass(frozen=True)
+class Fixing:
+    """Ids that must stay, and why."""
+
+    ids: np.ndarray
+    reason: str
+
+
+@dataclass(frozen=True)
+class MadeUnits:
+    """Units that a layer makes, and the calls in which it does."""
+
+    path: str
+    layer: Any
+    ids: np.ndarray
+    kernel: Any
+    axis: int
+    calls: list[tuple[Any, int]]
+
+
+@dataclass
+class UsedWeight:
+    """A variable with channels along its axes; `times` grows with every call."""
+
+    path: str
+    variable: Any
+    axes: dict[int, np.ndarray]
+    reads: tuple[int, ...]
+    times: int | None
+    scale: tuple[np.ndarray, Callable[[np.ndarray], float]] | None
+
+
+@dataclass
+class Record:
+    """Everything that rules reported during one trace."""
+
+    fixings: list[Fixing] = field(default_factory=list)
+    notes: list[Fixing] = field(default_factory=list)
+    made: dict[tuple[int, str], MadeUnits] = field(default_factory=dict)
+    used: dict[int, UsedWeight] = field(default_factory=dict)
+    products: list[tuple[list[np.ndarray], int | None]] = field(default_factory=list)
+    settings: dict[tuple[int, str], tuple] = field(default_factory=dict)
+    rectangles: list[np.ndarray] = field(default_factory=list)
+    least: list[tuple[np.ndarray, int]] = field(default_factory=list)
+    tensors: dict[int, tuple[Any, Labels]] = field(default_factory=dict)
+    results: list[tuple[Labels, str]] = field(default_factory=list)
+    pointwise: set[int] = field(default_factory=set)
+    recompute_shapes: bool = False
