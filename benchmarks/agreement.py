@@ -16,7 +16,7 @@ from scipy import stats
 
 import prune_keras
 from prune_keras import criteria, debias
-from prune_keras.selection import combine_members, debiased
+from prune_keras.selection.scores import combine_members, debiased
 
 LEAST = 8
 CRITERIA = [name for name in criteria.CRITERIA if name != "oracle"]

@@ -89,7 +89,8 @@ def trained():
 def l2_cutter():
     from prune_keras import criteria
     from prune_keras.callbacks.cutting import Cutter
-    from prune_keras.limits import Limits, Ranking
+    from prune_keras.selection.limits import Limits
+    from prune_keras.selection.scores import Ranking
 
     ranking = Ranking("global", "mean", "mean")
     return Cutter(None, criteria.get("l2"), ranking, Limits(), None, 1, None, None)

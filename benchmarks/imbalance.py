@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 import prune_keras  # noqa: E402
 from prune_keras import debias  # noqa: E402
-from prune_keras.selection import combine_members, debiased  # noqa: E402
+from prune_keras.selection.scores import combine_members, debiased  # noqa: E402
 
 CRITERIA = {
     "stack": ("l1", "l2", "geometric_median", "mean_activation", "taylor"),

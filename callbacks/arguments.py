@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prune_keras.limits import check_request, split_target
+from prune_keras.selection.targets import check_request, split_target
 from prune_keras.validation import check_count, check_number, check_share
 
 FRACTION = 0.1

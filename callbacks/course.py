@@ -16,8 +16,8 @@ from prune_keras.callbacks.rounds import Round, walked
 from prune_keras.frontier import Point
 from prune_keras.graph import Graph
 from prune_keras.plan import Plan
-from prune_keras.reaching import missed
 from prune_keras.report import Report
+from prune_keras.selection.targets import missed
 
 
 class Course:

@@ -14,12 +14,14 @@ from prune_keras.data import batches, check_data, check_targets
 from prune_keras.frontier import Point
 from prune_keras.fusing import assign, fused
 from prune_keras.graph import Graph
-from prune_keras.limits import Limits, Ranking, budget_of, meets, split_target
 from prune_keras.plan import Plan
-from prune_keras.reaching import check_reachable
 from prune_keras.recalibration import recalibrate
 from prune_keras.scoring import score_graph
 from prune_keras.selection import choose
+from prune_keras.selection.feasibility import check_reachable
+from prune_keras.selection.limits import Limits
+from prune_keras.selection.scores import Ranking
+from prune_keras.selection.targets import budget_of, meets, split_target
 from prune_keras.surgery import check_alone, kept_neurons
 from prune_keras.timing import latency
 

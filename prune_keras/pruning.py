@@ -7,11 +7,11 @@ from typing import Any
 
 from prune_keras.automatic import Scoring
 from prune_keras.fusing import assign, fused
-from prune_keras.reaching import missed
 from prune_keras.recalibration import check_readable_again, recalibrate
 from prune_keras.report import Report
 from prune_keras.scoring import score_graph
 from prune_keras.selection import select
+from prune_keras.selection.targets import missed
 from prune_keras.surgery import kept_neurons, shrink
 from prune_keras.tracing import trace
 

@@ -18,7 +18,8 @@ from fits import (
 )
 
 import prune_keras
-from prune_keras import criteria, limits
+from prune_keras import criteria
+from prune_keras.selection import scores
 
 # What surgery leaves in place
 
@@ -115,7 +116,7 @@ def test_the_report_counts_from_the_original():
 # Every scope, every criterion, statistics
 
 
-@pytest.mark.parametrize("scope", limits.SCOPES)
+@pytest.mark.parametrize("scope", scores.SCOPES)
 def test_every_scope_reaches_the_target(scope):
     model, pruning = dense_model(), callback(scope=scope)
     drive(pruning, model, [0.5] * 8)

@@ -6,7 +6,7 @@ import pytest
 
 import prune_keras
 from prune_keras import debias
-from prune_keras.selection import savings
+from prune_keras.selection.scores import savings
 
 SCORES = {
     "spread": np.array([0.5, 3.0, 1.0, 2.0]),

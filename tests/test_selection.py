@@ -9,8 +9,9 @@ import pytest
 
 import prune_keras
 from prune_keras import cost, select, shrink, trace
-from prune_keras.limits import Limits, Ranking
-from prune_keras.selection import choose, combine_members
+from prune_keras.selection import choose
+from prune_keras.selection.limits import Limits
+from prune_keras.selection.scores import Ranking, combine_members
 
 A = np.array([6.0, 1.0, 4.0, 2.0])
 B = np.array([0.3, 0.5, 0.1, 0.1, 0.2, 0.6])

@@ -12,7 +12,7 @@ from prune_keras.debias.affine import fit
 from prune_keras.scoring import check_needs, score_graph
 from prune_keras.scoring.silencing import loss_changes
 from prune_keras.scoring.subject import Subject
-from prune_keras.selection import combine_members
+from prune_keras.selection.scores import combine_members
 from prune_keras.tracing import trace
 from prune_keras.validation import check_count
 

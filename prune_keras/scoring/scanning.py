@@ -15,7 +15,7 @@ from prune_keras.graph import Family, Graph
 from prune_keras.plan import Plan
 from prune_keras.scoring import score_graph
 from prune_keras.scoring.silencing import silenced
-from prune_keras.selection import combine_members
+from prune_keras.selection.scores import combine_members
 from prune_keras.surgery import shrink
 from prune_keras.tracing import trace
 from prune_keras.validation import check_share

@@ -1,4 +1,4 @@
-"""Reaching: how far limits and fixed layers let a model go, and what stands in the way."""
+"""Feasibility: how far limits and fixed layers let a model go, and what stands in the way."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Iterable, Mapping
 
 from prune_keras.accounting import Cost
-from prune_keras.blocks import Block, begins_of, removable, sizes_after, steps
 from prune_keras.graph import Graph
-from prune_keras.limits import Limits, meets
+from prune_keras.selection.blocks import Block, begins_of, removable, sizes_after, steps
+from prune_keras.selection.limits import Limits
+from prune_keras.selection.targets import meets
 
 MOST_FIXED = 5  # layers that one message lists
 
@@ -35,18 +36,6 @@ def check_reachable(
         least = _least(graph, limits, original)
         if not meets(least, budget):
             raise ValueError(_unreachable(graph, least, budget, limits, original))
-
-
-def missed(
-    target: Mapping[str, float] | None, before: Cost, after: Cost, why: str
-) -> tuple[str, ...]:
-    """Return a note that a target was not reached: what remains, what was asked for, and why."""
-    left = after.share_of(before)
-    over = {m: share for m, share in (target or {}).items() if left[m] > share * (1 + 1e-12)}
-    if not over:
-        return ()
-    parts = [f"{left[m]:.2%} of the {m} remain, not {share:.2%}" for m, share in over.items()]
-    return (f"the target is not reached: {', '.join(parts)}: {why}",)
 
 
 def _least(graph: Graph, limits: Limits, original: Mapping[str, int] | None = None) -> Cost:

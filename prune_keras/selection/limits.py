@@ -1,4 +1,4 @@
-"""What a user asks of a selection: how much, in what order, and what must remain."""
+"""Limits: what must remain of layers, whatever the scores say."""
 
 from __future__ import annotations
 
@@ -7,17 +7,9 @@ from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-import numpy as np
+from prune_keras.validation import check_count, check_share
 
-from prune_keras import debias as debiasing
-from prune_keras.accounting import METRICS, Cost
-from prune_keras.validation import check_count, check_number, check_share
-
-NAMES = {"flops": "FLOPs", "activation_bytes": "activation memory"}
-MEASURED = "latency_ms"
 NUMBERS = ("min_units", "max_layer_fraction", "round_to")
-SCOPES = ("global", "layerwise", "uniform")
-COMBINATIONS = {"mean": np.add, "sum": np.add, "max": np.maximum, "min": np.minimum}
 
 
 @dataclass(frozen=True)
@@ -111,90 +103,6 @@ class Limits:
             for name, default in defaults.items()
             if getattr(self, name) != default
         ]
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """How neurons are put in order.
-
-    Args:
-        scope: one of `{"global", "layerwise", "uniform"}`.
-        debias: name or function; see `prune_keras.debias`. Only `"global"` uses it.
-        combine: one of `{"mean", "sum", "max", "min"}`: the score of a neuron from its members'.
-    """
-
-    scope: str = "global"
-    debias: Any = "mean"
-    combine: str = "mean"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "debias", debiasing.get(self.debias))
-        for name, known in (("scope", SCOPES), ("combine", tuple(COMBINATIONS))):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"`{name}` must be one of {known}. Received: {name}={getattr(self, name)!r}."
-                )
-
-
-def meets(cost: Cost, budget: Mapping[str, float]) -> bool:
-    """Tell whether a cost is within a budget, metric by metric, but for rounding errors."""
-    return all(getattr(cost, metric) <= most * (1 + 1e-12) for metric, most in budget.items())
-
-
-def budget_of(target: Mapping[str, float] | None, cost: Cost) -> dict[str, float]:
-    """Turn shares into absolute budgets, metric by metric."""
-    budget = {}
-    for metric, share in (target or {}).items():
-        if getattr(cost, metric) is None:
-            raise ValueError(
-                f"A target on {NAMES.get(metric, metric)} needs known spatial sizes. Received: "
-                f"target={dict(target or {})}, while the model leaves them open. "
-                "Pass input_shape, e.g. input_shape=(224, 224, 3)."
-            )
-        budget[metric] = share * getattr(cost, metric)
-    return budget
-
-
-def split_target(target: Any) -> tuple[Any, float | None]:
-    """Return the shares of a target, None if there are none, and its latency in milliseconds.
-
-    Raises:
-        ValueError: if the latency is no positive number.
-    """
-    if not isinstance(target, Mapping) or MEASURED not in target:
-        return target, None
-    most = target[MEASURED]
-    check_number(f"target[{MEASURED!r}]", most)
-    if most is None or most <= 0:
-        raise ValueError(
-            f"A target on latency is in milliseconds. Received: target[{MEASURED!r}]={most!r}. "
-            f'Write target={{"{MEASURED}": 5.0}}.'
-        )
-    return {m: share for m, share in target.items() if m != MEASURED} or None, float(most)
-
-
-def check_request(target: Mapping[str, float] | None, fraction: float | None) -> None:
-    """Raise a ValueError unless at least one of target and fraction is given and in range."""
-    if target is None and fraction is None:
-        raise ValueError(
-            "Say how much to prune. Received: target=None, fraction=None. "
-            'Give target={"params": 0.5}, fraction=0.3, or both.'
-        )
-    if isinstance(target, Mapping) and MEASURED in target:
-        raise ValueError(
-            f"`{MEASURED}` is measured on thin models, between rounds. Received: target={target!r} "
-            "for one choice. Use callbacks.ProgressivePruning, or a target on FLOPs."
-        )
-    if target is not None:
-        if not isinstance(target, Mapping) or not target or not set(target) <= set(METRICS):
-            raise ValueError(
-                f"`target` must map some of {METRICS} to the share that may remain. "
-                f'Received: target={target!r}. Write target={{"params": 0.5}}.'
-            )
-        for metric, share in target.items():
-            check_share(f"target[{metric!r}]", share)
-    if fraction is not None:
-        check_share("fraction", fraction)
 
 
 def _entries(name: str, value: Any) -> list[tuple[str, Any]]:

@@ -1,0 +1,143 @@
+"""Choice: which units stay, as a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from prune_keras.graph import Graph
+from prune_keras.plan import Plan
+from prune_keras.selection.blocks import (
+    Block,
+    blocks_of,
+    first_turn,
+    needed,
+    offered,
+    ordered,
+    removable,
+    steps,
+)
+from prune_keras.selection.feasibility import check_reachable
+from prune_keras.selection.limits import Limits
+from prune_keras.selection.scores import Ranking, combine_members, ranked
+from prune_keras.selection.targets import budget_of, check_request, meets
+
+
+def select(
+    graph: Graph,
+    scores: Mapping[str, np.ndarray],
+    target: Mapping[str, float] | None = None,
+    fraction: float | None = None,
+    scope: str = "global",
+    debias: Any = "mean",
+    combine: str = "mean",
+    min_units: int | Mapping[str, int] = 1,
+    max_layer_fraction: float | Mapping[str, float] = 1.0,
+    exclude: Any = (),
+    round_to: int | Mapping[str, int] = 1,
+) -> Plan:
+    """Choose the units to keep.
+
+    Args:
+        graph: the traced model.
+        scores: path -> `(units,)` scores, higher = keep; one entry a producer, as `score` gives.
+        target: share that may remain, at most, of one or more of `{"params", "flops", "neurons",
+            "weight_bytes", "activation_bytes"}`, each in (0, 1); see `Cost`.
+        fraction: share of the neurons to remove, in (0, 1). With `scope="layerwise"` it is the
+            share of a layer's neurons that goes before the next layer has its turn, by default
+            0.1; without a target only the first layer has one. Give `target`, `fraction` or both;
+            with both, removal ends at whichever is first.
+        scope: `"global"` ranks all neurons together, `"layerwise"` takes one layer after another,
+            `"uniform"` takes the same fraction from all. Defaults to `"global"`.
+        debias: name or function; see `prune_keras.debias`. Defaults to `"mean"`.
+        combine: one of `{"mean", "sum", "max", "min"}`. Defaults to `"mean"`.
+        min_units, max_layer_fraction, exclude, round_to: see `Limits`.
+
+    Returns:
+        A `Plan` that removes at least one neuron.
+
+    Raises:
+        ValueError: if an argument is out of range, the target cannot be reached, or nothing would
+            be removed.
+
+    Example:
+
+    >>> import keras, numpy as np, prune_keras
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(3, name="a"), keras.layers.Dense(2)]
+    ... )
+    >>> graph = prune_keras.trace(model)
+    >>> prune_keras.select(graph, {"a": np.array([0.3, 0.1, 0.2])}, fraction=0.4).kept
+    {'a': array([0, 2])}
+    """
+    check_request(target, fraction)
+    ranking = Ranking(scope, debias, combine)
+    limits = Limits(min_units, max_layer_fraction, exclude, round_to)
+    budget = budget_of(target, graph.cost)
+    check_reachable(graph, limits, budget)
+    turn = 0 if target is None else None
+    plan = choose(graph, scores, ranking, limits, budget, fraction, turn)
+    if plan.removed == 0:
+        raise ValueError(
+            "A plan must remove at least one neuron. Received: "
+            f"fraction={fraction}, target={target} for {graph.neurons} neurons, of which none may "
+            f"go under min_units={min_units}, max_layer_fraction={max_layer_fraction}, "
+            f"exclude={exclude}, round_to={round_to}. Ask for more, or loosen a limit."
+        )
+    left = graph.costs.at(_sizes_left(graph, plan))
+    if fraction is None and not meets(left, budget):
+        raise ValueError(
+            f"The target must be reachable in the order of the scores. Received: target={target}, "
+            f"while the limits leave {left.share_of(graph.cost)} where neurons of coupled layers "
+            "go in that order. Loosen a limit, or give coupled layers the same round_to."
+        )
+    return plan
+
+
+def choose(
+    graph: Graph,
+    scores: Mapping[str, np.ndarray],
+    ranking: Ranking,
+    limits: Limits,
+    budget: Mapping[str, float],
+    fraction: float | None = None,
+    turn: int | None = None,
+    original: Mapping[str, int] | None = None,
+) -> Plan:
+    """Choose without the checks of `select`; the plan may remove nothing.
+
+    Args:
+        budget: metric -> the most that may remain, absolute; empty for no budget.
+        turn: with `scope="layerwise"`, cut one family only: this one, or the first one after it
+            that has something to lose. Defaults to None: one family after another.
+        original: path -> width that `max_layer_fraction` counts from. Defaults to the graph's.
+    """
+    combined = combine_members(graph, scores, ranking.combine)
+    values = ranked(graph, combined, ranking)
+    sizes = steps(graph, limits)
+    blocks = ordered(blocks_of(combined, values, ranking, sizes, fraction, turn or 0))
+    original = original or graph.widths
+    if ranking.scope == "layerwise" and turn is not None:
+        removed = first_turn(graph, blocks, limits, original)
+    else:
+        blocks, allowed = offered(graph, blocks, ranking.scope, fraction)
+        removed = removable(graph, blocks, limits, original, allowed)
+    return _plan(graph, removed[: needed(graph, removed, budget)])
+
+
+def _plan(graph: Graph, removed: Iterable[Block]) -> Plan:
+    gone = [graph.families[b.family].neurons[list(b.positions)] for b in removed]
+    last = max((int(graph.producers[path].neurons.max()) for path in graph.widths), default=0)
+    stays = np.ones(1 + last, bool)
+    stays[np.concatenate([np.zeros(0, int), *gone])] = False
+    kept = {path: np.flatnonzero(stays[graph.producers[path].neurons]) for path in graph.widths}
+    return Plan(kept, graph.widths)
+
+
+def _sizes_left(graph: Graph, plan: Plan) -> np.ndarray:
+    """Return `(families,)`, the neurons that a plan leaves of each."""
+    firsts = [graph.producers[family.paths[0]] for family in graph.families]
+    pairs = zip(graph.families, firsts, strict=True)
+    return np.array([np.isin(f.neurons, p.neurons[plan.kept[p.path]]).sum() for f, p in pairs])
