@@ -1,4 +1,4 @@
-"""Blocks: neurons of one family that go together, in what order, and which of them limits let go."""
+"""Blocks: neurons of one family that go together, their order, and which of them limits let go."""
 
 from __future__ import annotations
 
