@@ -45,7 +45,7 @@ def measure(cuts):
     """Return a row a round: neurons, megabytes of the process, seconds."""
     import keras
 
-    from prune_keras.callbacks.progress import Progress
+    from prune_keras.rounds.progress import Progress
     from prune_keras.tracing import trace
 
     model, x, y = trained()
@@ -88,7 +88,7 @@ def trained():
 
 def l2_cutter():
     from prune_keras import criteria
-    from prune_keras.callbacks.cutting import Cutter
+    from prune_keras.rounds.cutter import Cutter
     from prune_keras.selection.limits import Limits
     from prune_keras.selection.scores import Ranking
 

@@ -13,8 +13,9 @@ import argparse
 import subjects
 
 import prune_keras
-from prune_keras import criteria, debias, fusing
-from prune_keras.recalibration import recalibrate
+from prune_keras import criteria, debias
+from prune_keras.repair import fusing
+from prune_keras.repair.recalibration import recalibrate
 from prune_keras.surgery import kept_neurons
 
 SHARES = (0.9, 0.7, 0.5)

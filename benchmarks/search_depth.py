@@ -24,7 +24,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 import prune_keras  # noqa: E402
 from prune_keras.models import cifar10, images, precision, runs  # noqa: E402
-from prune_keras.recalibration import recalibrate  # noqa: E402
+from prune_keras.repair.recalibration import recalibrate  # noqa: E402
 
 PRECISION = "mixed_bfloat16"
 DEPTHS = (4, 8, 12, 16)

@@ -1,7 +1,7 @@
 """Callbacks for `model.fit`; installed as `prune_keras.callbacks`."""
 
 from prune_keras.callbacks.progressive_pruning import ProgressivePruning
-from prune_keras.callbacks.rounds import Round
 from prune_keras.callbacks.score_history import ScoreHistory
+from prune_keras.rounds.round import Round
 
 __all__ = ["ProgressivePruning", "Round", "ScoreHistory"]

@@ -14,17 +14,17 @@ import keras
 from prune_keras import _keras
 from prune_keras.accounting import SIZES
 from prune_keras.callbacks.arguments import FRACTION, check_arguments, check_batches
-from prune_keras.callbacks.course import Course
-from prune_keras.callbacks.cutting import Cutter
 from prune_keras.callbacks.interruption import Interruption
-from prune_keras.callbacks.judging import Judge
-from prune_keras.callbacks.keeping import Keeper
-from prune_keras.callbacks.measuring import Measuring
-from prune_keras.callbacks.neighbours import check_neighbours
-from prune_keras.callbacks.pacing import Pace
-from prune_keras.callbacks.rounds import Round, line
+from prune_keras.callbacks.monitoring import Monitoring
+from prune_keras.callbacks.other_callbacks import check_other_callbacks
 from prune_keras.frontier import Point, pick
 from prune_keras.report import Report
+from prune_keras.rounds.course import Course
+from prune_keras.rounds.cutter import Cutter
+from prune_keras.rounds.judge import Judge
+from prune_keras.rounds.keeper import Keeper
+from prune_keras.rounds.pace import Pace
+from prune_keras.rounds.round import Round, line
 from prune_keras.surgery import check_alone, check_optimizer
 from prune_keras.tracing import trace
 
@@ -211,21 +211,21 @@ class ProgressivePruning(keras.callbacks.Callback):
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         graph = trace(self.model)
         fit = _keras.running_fit(self.model)
-        check_neighbours(self, fit.callbacks)
+        check_other_callbacks(self, fit.callbacks)
         check_alone(self.model)
         _keras.build_optimizer(self.model)
         check_optimizer(self.model, graph)
         self._cutter.check_data(self.model)
         self._cutter = Cutter.of(self).settled(self.model)
-        self._measuring = Measuring(fit, self.monitor)
+        self._monitoring = Monitoring(fit, self.monitor)
         if self.max_drop is not None or self.floor is not None:
-            self._measuring.check()
+            self._monitoring.check()
         check_batches(self.batches_per_round, self.params.get("steps"))
-        if self._begun is not None and self._begun.progress.is_of(self.model, graph):
+        if self._begun is not None and self._begun.is_of(self.model, graph):
             self._begun.go_on(self.model, self._cutter)
         else:
             self._start_over(graph)
-        self._metric = self._course.progress.metric
+        self._metric = self._course.metric
         self._keeper.write(self.rounds, self.frontier)
         if self.verbose:
             print(f"\nScores: {self._cutter.scoring}")
@@ -236,7 +236,7 @@ class ProgressivePruning(keras.callbacks.Callback):
         self._course.undo(self.model)
         self._epoch, self._cut_batch = epoch, 0
         if not self._course.open and self._may_cut(epoch):
-            self._course.begin(self.model, epoch, 0, self._measuring)
+            self._course.begin(self.model, epoch, 0, self._monitoring.now)
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         every, course = self.batches_per_round, self._course
@@ -246,17 +246,17 @@ class ProgressivePruning(keras.callbacks.Callback):
         fits = steps is None or batch + every <= steps
         if fits and not course.is_done and self._may_cut(self._epoch):
             _keras.sync(self.model)
-            course.begin(self.model, self._epoch, batch, self._measuring)
+            course.begin(self.model, self._epoch, batch, self._monitoring.now)
             self._cut_batch = batch
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs, course = {} if logs is None else logs, self._course
-        cost = vars(course.progress.graph.cost)
+        cost = vars(course.cost)
         logs.update({name: cost[name] for name in SIZES if cost[name] is not None})
         if not math.isfinite(logs.get("loss", 0.0)):
             self._give_up(epoch, logs["loss"])
             return
-        measured = self._measuring.ends(epoch)
+        measured = self._monitoring.ends(epoch)
         self._metric = self._measure(logs) if measured else None
         if course.open:
             course.count_epoch()
@@ -264,10 +264,10 @@ class ProgressivePruning(keras.callbacks.Callback):
                 self._end_rounds(self._metric, self._judge.accepts(self._metric))
         elif measured and self._judge.waits:
             self._judge = self._judge.started(self._metric)
-            course.progress.mark(self.model, self._metric)
+            course.mark(self.model, self._metric)
             self._keeper.keep(self.model, 0)  # as it was measured
         elif self._judge.accepts(self._metric):
-            course.progress.mark(self.model, self._metric)
+            course.mark(self.model, self._metric)
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         self._interruption.end()
@@ -299,7 +299,7 @@ class ProgressivePruning(keras.callbacks.Callback):
                 self._judge = self._judge.directed(_keras.direction(self.model, self.monitor))
         except ValueError:
             self._interruption.end()
-            self._course.progress.go_back(self.model)
+            self._course.abandon(self.model)
             raise
         return metric
 
@@ -307,7 +307,7 @@ class ProgressivePruning(keras.callbacks.Callback):
         """Tell whether a round that begins now can come to its end."""
         epochs = self.params.get("epochs", epoch + 1)
         ends = range(epoch + self.epochs_per_round - 1, epochs)
-        judged = any(self._measuring.ends(end) for end in ends)
+        judged = any(self._monitoring.ends(end) for end in ends)
         can_end = judged if self._judge.judges else len(ends) > 0
         return can_end and not self._course.is_finished and not self._judge.waits
 
@@ -322,7 +322,7 @@ class ProgressivePruning(keras.callbacks.Callback):
         ended = self._course.end(self.model, metric, kept)
         self._keeper.write(self.rounds, self.frontier)
         for done in ended if self.verbose else ():
-            print("\n" + line(done, self._course.progress.original, self._judge))
+            print("\n" + line(done, self._course.original, self._judge))
 
     def _give_up(self, epoch: int, loss: float) -> None:
         """End the fit at the last good state because the loss is no number."""
@@ -340,6 +340,6 @@ class ProgressivePruning(keras.callbacks.Callback):
     def _abandon(self) -> None:
         """Go back to the last good state because the fit is interrupted."""
         self._course.abandon(self.model)
-        cost = self._course.progress.graph.cost
+        cost = self._course.cost
         left = f"{cost.neurons} neurons, {cost.params} parameters"
         print(f"\nInterrupted: the model is back at its last good state, {left}.")

@@ -14,9 +14,9 @@ import numpy as np
 
 from prune_keras import _keras, criteria
 from prune_keras.callbacks.progressive_pruning import ProgressivePruning
-from prune_keras.data import check_data
 from prune_keras.graph import Graph
 from prune_keras.plan import Plan
+from prune_keras.samples.batches import check_data
 from prune_keras.scoring import check_needs, score_graph
 from prune_keras.tracing import trace
 from prune_keras.validation import check_count

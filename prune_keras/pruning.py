@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from prune_keras.automatic import Scoring
-from prune_keras.fusing import assign, fused
-from prune_keras.recalibration import check_readable_again, recalibrate
+from prune_keras.auto import Scoring
+from prune_keras.repair.fusing import assign, fused
+from prune_keras.repair.recalibration import check_readable_again, recalibrate
 from prune_keras.report import Report
 from prune_keras.scoring import score_graph
 from prune_keras.selection import select

@@ -9,7 +9,7 @@ import pytest
 from fits import IMAGES, LABELS, callback, conv_model, fit, neurons
 
 import prune_keras
-from prune_keras.callbacks.progress import Progress
+from prune_keras.rounds.progress import Progress
 
 
 def living(kind):

@@ -6,8 +6,8 @@ import pytest
 from keras import layers, ops
 
 import prune_keras
-from prune_keras import fusing
 from prune_keras.callbacks import ProgressivePruning
+from prune_keras.repair import fusing
 from prune_keras.surgery import kept_neurons
 
 RNG = np.random.default_rng(0)

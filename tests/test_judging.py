@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from prune_keras.callbacks.judging import Judge
+from prune_keras.rounds.judge import Judge
 
 
 def test_without_bound_everything_is_accepted():

@@ -23,8 +23,9 @@ from fits import (
 )
 
 import prune_keras
-from prune_keras.callbacks import ProgressivePruning, course
-from prune_keras.callbacks.cutting import Cutter
+from prune_keras.callbacks import ProgressivePruning
+from prune_keras.rounds import course
+from prune_keras.rounds.cutter import Cutter
 from prune_keras.schedules import Constant, Cubic, Geometric, OneShot
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import prune_keras
-from prune_keras.recalibration import recalibrate
+from prune_keras.repair.recalibration import recalibrate
 
 X = np.random.default_rng(0).normal(2, 3, (12, 5, 5, 2)).astype("float32")
 

@@ -6,7 +6,7 @@ from fits import callback, dense_model, fit, neurons
 
 import prune_keras
 from prune_keras import timing
-from prune_keras.callbacks import cutting
+from prune_keras.rounds import cutter
 
 
 def test_latency_is_the_median_of_the_calls_that_follow_the_first_three(monkeypatch):
@@ -49,7 +49,7 @@ def by_neurons(monkeypatch):
         assert size == 5
         return float(seen[-1])
 
-    monkeypatch.setattr(cutting, "latency", measured)
+    monkeypatch.setattr(cutter, "latency", measured)
     return seen
 
 

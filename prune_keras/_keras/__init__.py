@@ -5,7 +5,14 @@ pruning: it walks a functional graph, gives variables new values of another shap
 objects around them (optimizer, compiled functions, clones) follow.
 """
 
-from prune_keras._keras.fitting import Fit, is_fitting, running_fit
+from prune_keras._keras.clones import (
+    clone_structure,
+    compile_like,
+    quiet,
+    settle,
+    uncompiled,
+    without_optimizer,
+)
 from prune_keras._keras.graphs import (
     Call,
     all_layers,
@@ -24,7 +31,7 @@ from prune_keras._keras.graphs import (
     tolerance,
     walk,
 )
-from prune_keras._keras.optimizing import (
+from prune_keras._keras.optimizers import (
     Slot,
     build_optimizer,
     finalize,
@@ -36,6 +43,7 @@ from prune_keras._keras.optimizing import (
     strategy_scope,
     unknown_slots,
 )
+from prune_keras._keras.running_fit import Fit, is_fitting, running_fit
 from prune_keras._keras.sharing import neighbours_of
 from prune_keras._keras.state import (
     set_attribute,
@@ -44,18 +52,7 @@ from prune_keras._keras.state import (
     shape_attributes,
     with_argument,
 )
-from prune_keras._keras.training import (
-    clone_structure,
-    compile_like,
-    direction,
-    metrics_of,
-    quiet,
-    refresh,
-    settle,
-    sync,
-    uncompiled,
-    without_optimizer,
-)
+from prune_keras._keras.training import direction, metrics_of, refresh, sync
 
 __all__ = [
     "Call",

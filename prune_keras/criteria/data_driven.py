@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from prune_keras.positions import mean_over_positions
+from prune_keras._backend import mean_over_positions
 
 
 def _as_it_is(mean: np.ndarray) -> np.ndarray:

@@ -9,12 +9,12 @@ import numpy as np
 
 from prune_keras import criteria
 from prune_keras.graph import Graph
+from prune_keras.samples.subject import Subject
 from prune_keras.scoring.backward import score_gradients, score_weight_gradients
 from prune_keras.scoring.discriminating import score_discrimination
 from prune_keras.scoring.forward import score_activations
 from prune_keras.scoring.responses import score_reconstruction
 from prune_keras.scoring.silencing import score_oracle
-from prune_keras.scoring.subject import Subject
 from prune_keras.scoring.weights import score_kernels, score_random, score_scales
 from prune_keras.tracing import trace
 

@@ -12,7 +12,7 @@ from keras import ops
 
 from prune_keras import _backend, _keras
 from prune_keras.criteria import Gradients, WeightGradients
-from prune_keras.scoring.subject import Subject, by_units, taps
+from prune_keras.samples.subject import Subject, by_units, taps
 
 
 def score_gradients(criterion: Gradients, subject: Subject) -> dict[str, np.ndarray]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from prune_keras.criteria import Discrimination
+from prune_keras.samples.subject import Subject
 from prune_keras.scoring.forward import pooled
-from prune_keras.scoring.subject import Subject
 
 
 def score_discrimination(criterion: Discrimination, subject: Subject) -> dict[str, np.ndarray]:

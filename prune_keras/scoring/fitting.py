@@ -9,9 +9,9 @@ import numpy as np
 from prune_keras import criteria
 from prune_keras.debias import Affine
 from prune_keras.debias.affine import fit
+from prune_keras.samples.subject import Subject
 from prune_keras.scoring import check_needs, score_graph
 from prune_keras.scoring.silencing import loss_changes
-from prune_keras.scoring.subject import Subject
 from prune_keras.selection.scores import combine_members
 from prune_keras.tracing import trace
 from prune_keras.validation import check_count

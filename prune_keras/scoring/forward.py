@@ -10,9 +10,9 @@ import numpy as np
 from keras import ops
 
 from prune_keras import _backend, _keras
+from prune_keras._backend import mean_over_positions
 from prune_keras.criteria import Activations
-from prune_keras.positions import mean_over_positions
-from prune_keras.scoring.subject import Subject, taps
+from prune_keras.samples.subject import Subject, taps
 
 
 def score_activations(criterion: Activations, subject: Subject) -> dict[str, np.ndarray]:

@@ -15,10 +15,10 @@ import numpy as np
 from keras import layers, ops
 
 from prune_keras import _backend, _keras
+from prune_keras._backend import mean_over_positions
 from prune_keras.criteria import Reconstruction
 from prune_keras.graph import Weight
-from prune_keras.positions import mean_over_positions
-from prune_keras.scoring.subject import Subject
+from prune_keras.samples.subject import Subject
 
 READERS = (layers.Dense, layers.Conv1D, layers.Conv2D)
 

@@ -9,10 +9,10 @@ import numpy as np
 from keras import ops
 
 from prune_keras import _keras, criteria
-from prune_keras.data import check_data
 from prune_keras.debias import Curve, Sensitivity
 from prune_keras.graph import Family, Graph
 from prune_keras.plan import Plan
+from prune_keras.samples.batches import check_data
 from prune_keras.scoring import score_graph
 from prune_keras.scoring.silencing import silenced
 from prune_keras.selection.scores import combine_members

@@ -15,9 +15,9 @@ from keras import ops
 
 from prune_keras import _backend, _keras
 from prune_keras.criteria import Oracle
-from prune_keras.data import flat_inputs, size_of
 from prune_keras.graph import Family, Weight
-from prune_keras.scoring.subject import Subject, as_tensors
+from prune_keras.samples.batches import flat_inputs, size_of
+from prune_keras.samples.subject import Subject, as_tensors
 
 
 def score_oracle(criterion: Oracle, subject: Subject) -> dict[str, np.ndarray]:

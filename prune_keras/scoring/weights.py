@@ -12,7 +12,7 @@ from keras import ops
 from prune_keras import _keras
 from prune_keras.criteria import BatchNormScale, Random
 from prune_keras.graph import Producer
-from prune_keras.scoring.subject import Subject
+from prune_keras.samples.subject import Subject
 
 
 def score_kernels(criterion: Callable, subject: Subject) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from keras import layers, ops
 
 from prune_keras import _backend, _keras
 from prune_keras.graph import Graph
-from prune_keras.scoring.subject import Subject
+from prune_keras.samples.subject import Subject
 
 READERS = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv3D)
 WAYS = ("auto", "weights", "bias")

@@ -1,4 +1,4 @@
-"""Judging: is a monitored metric still good enough?"""
+"""Judge: is a monitored metric still good enough?"""
 
 from __future__ import annotations
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from prune_keras.callbacks.cutting import Cutter
-from prune_keras.callbacks.keeping import Keeper
-from prune_keras.callbacks.measuring import Measuring
-from prune_keras.callbacks.pacing import Pace
-from prune_keras.callbacks.progress import Progress
-from prune_keras.callbacks.rounds import Round, walked
+from prune_keras.accounting import Cost
 from prune_keras.frontier import Point
 from prune_keras.graph import Graph
 from prune_keras.plan import Plan
 from prune_keras.report import Report
+from prune_keras.rounds.cutter import Cutter
+from prune_keras.rounds.keeper import Keeper
+from prune_keras.rounds.pace import Pace
+from prune_keras.rounds.progress import Progress
+from prune_keras.rounds.round import Round, walked
 from prune_keras.selection.targets import missed
+
+Measure = Callable[[Any], float | None]
+"""From a model to its monitored metric; None where that cannot be measured now."""
 
 
 class Course:
@@ -33,7 +36,6 @@ class Course:
         metric: the monitored metric at the start; None if it is not known.
 
     Attributes:
-        progress: what is left of the model.
         ended: the rounds that are over.
         open: the rounds that are fine-tuned; several, if they are counted in batches.
         is_finished: whether no further round begins.
@@ -56,9 +58,9 @@ class Course:
         cutter.check_reachable(graph)
         latency_ms = cutter.measure(model)
         cutter.check_latency(latency_ms)
-        self.progress = Progress(model, graph, metric)
+        self._progress = Progress(model, graph, metric)
         file = keeper.keep(model, 0)
-        self.progress.start = replace(self.progress.start, file=file, latency_ms=latency_ms)
+        self._progress.start = replace(self._progress.start, file=file, latency_ms=latency_ms)
         self.ended: list[Round] = []
         self.is_finished = False
         self._cutter, self._keeper, self._min_fraction = cutter, keeper, min_fraction
@@ -70,23 +72,46 @@ class Course:
     def go_on(self, model: Any, cutter: Cutter) -> None:
         """Take the model as it stands for good, with no round open, as another fit begins."""
         self._cutter = cutter
-        self.progress.mark(model, self.progress.metric)
+        self._progress.mark(model, self._progress.metric)
         self.open, self.refused = [], False
+
+    def is_of(self, model: Any, graph: Graph) -> bool:
+        """Tell whether a model is this one, with the widths that it was left with."""
+        return self._progress.is_of(model, graph)
+
+    @property
+    def cost(self) -> Cost:
+        """What the model costs as it is now."""
+        return self._progress.graph.cost
+
+    @property
+    def original(self) -> Cost:
+        """What it cost at the start."""
+        return self._progress.original
+
+    @property
+    def metric(self) -> float | None:
+        """The monitored metric of the last good state; None if it is not known."""
+        return self._progress.metric
+
+    def mark(self, model: Any, metric: float | None) -> None:
+        """Take the present state as the good one."""
+        self._progress.mark(model, metric)
 
     @property
     def is_done(self) -> bool:
         """Whether the target is met as the last open round stands."""
-        return self._cutter.is_done(self.progress, self.open[-1].latency_ms)
+        return self._cutter.is_done(self._progress, self.open[-1].latency_ms)
 
     def frontier(self, metric: float | None) -> list[Point]:
         """Return what the model was at the start, with its metric, and what each round came to."""
         if metric is None and self.ended:
             metric = self.ended[0].metric_before
-        return walked(replace(self.progress.start, metric=metric), self.ended)
+        return walked(replace(self._progress.start, metric=metric), self.ended)
 
     def report(self, name: str, frontier: Sequence[Point], monitor: str) -> Report:
         """Return what is gone so far, counted in the model at the start."""
-        done, graph = self.progress, self.progress.graph
+        done, graph = self._progress, self._progress.graph
         why = "fit had no epochs left for another round, and the next fit goes on from here"
         if self.is_finished:
             why = f"no further cut held the bound of {monitor}"
@@ -97,10 +122,16 @@ class Course:
         fixed, points, scores = graph.fixed, tuple(frontier), str(self._cutter.scoring)
         return Report(name, done.plan, done.original, graph.cost, fixed, notes, points, scores)
 
-    def begin(self, model: Any, epoch: int, batch: int, measuring: Measuring) -> None:
-        """Cut the model and open a round; where nothing is left to cut, finish."""
+    def begin(self, model: Any, epoch: int, batch: int, measure: Measure) -> None:
+        """Cut the model and open a round; where nothing is left to cut, finish.
+
+        Args:
+            model: the model.
+            epoch, batch: where the round begins, both counted from 0.
+            measure: what measures the metric right after a cut that begins an epoch.
+        """
         self._time_last()
-        begun, progress = time.perf_counter(), self.progress
+        begun, progress = time.perf_counter(), self._progress
         number = len(self.ended) + len(self.open) + 1
         plan, pace = self._cutter.follow(model, progress, self._pace, number - 1)
         if plan.removed == 0 or plan == self._refused_plan:
@@ -115,7 +146,7 @@ class Course:
         self.open.append(
             replace(
                 opened,
-                metric_cut=None if batch else measuring.now(model),
+                metric_cut=None if batch else measure(model),
                 batch=batch,
                 widths=progress.plan.new_widths,
                 latency_ms=self._cutter.measure(model),
@@ -142,8 +173,8 @@ class Course:
         self.ended += ended
         if kept:
             self._kept_pace = self._pace
-            self.progress.mark(model, metric)
-            self.is_finished = self._cutter.is_done(self.progress, ended[-1].latency_ms)
+            self._progress.mark(model, metric)
+            self.is_finished = self._cutter.is_done(self._progress, ended[-1].latency_ms)
         else:
             self._refuse(ended[0])
         return ended
@@ -158,9 +189,9 @@ class Course:
         """Go back to the last good state, if the present one is refused."""
         if self.refused:
             self.refused = False
-            self.progress.go_back(model)
+            self._progress.go_back(model)
 
     def abandon(self, model: Any) -> None:
         """Go back to the last good state, and forget the rounds that are open."""
         self.open, self.refused, self._pace = [], False, self._kept_pace
-        self.progress.go_back(model)
+        self._progress.go_back(model)

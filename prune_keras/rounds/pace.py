@@ -1,4 +1,4 @@
-"""Pacing: how far the next round goes, by a fraction or by a schedule, and after rounds undone."""
+"""Pace: how far the next round goes, by a fraction or by a schedule, and after rounds undone."""
 
 from __future__ import annotations
 

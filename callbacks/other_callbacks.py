@@ -1,4 +1,4 @@
-"""Neighbours: callbacks beside `ProgressivePruning` that a change of shapes would break."""
+"""Other callbacks: those beside `ProgressivePruning` that a change of shapes would break."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _INSTEAD = {
 }
 
 
-def check_neighbours(callback: Any, callbacks: Iterable[Any]) -> None:
+def check_other_callbacks(callback: Any, callbacks: Iterable[Any]) -> None:
     """Raise a ValueError for a callback that keeps weights for a model of the older shape.
 
     Args:

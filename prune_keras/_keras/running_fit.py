@@ -1,4 +1,4 @@
-"""Private Keras, fitting: what a running `fit` was given, which Keras does not tell a callback."""
+"""Private Keras, a running `fit`: what it was given, which Keras does not tell a callback."""
 
 from __future__ import annotations
 

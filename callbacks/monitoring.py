@@ -1,4 +1,4 @@
-"""Measuring: in which epochs of a fit the monitored metric is there, and how to get it now."""
+"""Monitoring: in which epochs of a fit the monitored metric is there, and how to get it now."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prune_keras import _keras
 
 
 @dataclass(frozen=True)
-class Measuring:
+class Monitoring:
     """How one fit measures a metric.
 
     Args:

@@ -12,8 +12,8 @@ import numpy as np
 from keras import ops
 
 from prune_keras import _backend, _keras
-from prune_keras.data import Batch, batches, check_targets, flat_inputs, size_of
 from prune_keras.graph import Graph, Producer
+from prune_keras.samples.batches import Batch, batches, check_targets, flat_inputs, size_of
 
 
 @dataclass(frozen=True)

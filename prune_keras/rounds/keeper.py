@@ -1,4 +1,4 @@
-"""Keeping: what a fit leaves on disk of its rounds."""
+"""Keeper: what is left on disk of rounds."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from prune_keras import frontier
-from prune_keras.callbacks import rounds
 from prune_keras.exporting import export
+from prune_keras.rounds.round import Round, write_rounds
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Keeper:
             return None
         return str(export(model, Path(self.models) / f"round-{number:03d}.keras"))
 
-    def write(self, done: Sequence[rounds.Round], points: Sequence[frontier.Point]) -> None:
+    def write(self, done: Sequence[Round], points: Sequence[frontier.Point]) -> None:
         """Write all rounds so far, and the frontier."""
         if self.log_dir is not None:
-            rounds.write(done, Path(self.log_dir))
+            write_rounds(done, Path(self.log_dir))
         if self.models is not None:
             frontier.write(points, Path(self.models))

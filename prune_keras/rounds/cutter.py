@@ -1,4 +1,4 @@
-"""Cutting: what a round removes, and how."""
+"""Cutter: what a round removes, and how."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from prune_keras import _keras, criteria
-from prune_keras.automatic import Scoring
-from prune_keras.callbacks.pacing import Pace
-from prune_keras.callbacks.progress import Progress
-from prune_keras.data import batches, check_data, check_targets
+from prune_keras.auto import Scoring
 from prune_keras.frontier import Point
-from prune_keras.fusing import assign, fused
 from prune_keras.graph import Graph
 from prune_keras.plan import Plan
-from prune_keras.recalibration import recalibrate
+from prune_keras.repair.fusing import assign, fused
+from prune_keras.repair.recalibration import recalibrate
+from prune_keras.rounds.pace import Pace
+from prune_keras.rounds.progress import Progress
+from prune_keras.samples.batches import batches, check_data, check_targets
 from prune_keras.scoring import score_graph
 from prune_keras.selection import choose
 from prune_keras.selection.feasibility import check_reachable

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from prune_keras import _backend, _keras
-from prune_keras.data import batches, flat_inputs
+from prune_keras.samples.batches import batches, flat_inputs
 
 
 def recalibrate(model: Any, data: Any, steps: int = 10) -> int:

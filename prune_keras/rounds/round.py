@@ -1,4 +1,4 @@
-"""Rounds: the record of one cut and its fine-tuning, and the line that tells of it."""
+"""Round: the record of one cut and its fine-tuning, and the line that tells of it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from prune_keras.accounting import SIZES, Cost
-from prune_keras.callbacks.judging import Judge
 from prune_keras.frontier import Point
 from prune_keras.plan import Plan
+from prune_keras.rounds.judge import Judge
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def _point(done: Round) -> Point:
     return Point(done.number, done.kept, metric, done.after, done.widths, file, ms)
 
 
-def write(rounds: Sequence[Round], folder: Path) -> None:
+def write_rounds(rounds: Sequence[Round], folder: Path) -> None:
     """Write rounds to `rounds.json`, NaN as null; a reader never sees half of a file."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "rounds.json"

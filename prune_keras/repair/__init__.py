@@ -1,0 +1,1 @@
+"""Repair: what makes up, without training, for neurons that go."""
