@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prune_keras import callbacks, criteria, debias, frontier, models, plots, schedules
     from prune_keras.accounting import Cost
+    from prune_keras.affine_fit import fit_affine
     from prune_keras.diversity import diversify
     from prune_keras.exporting import export
     from prune_keras.graph import Graph
@@ -13,9 +14,8 @@ if TYPE_CHECKING:
     from prune_keras.pruning import prune
     from prune_keras.report import Report
     from prune_keras.scoring import score
-    from prune_keras.scoring.fitting import fit_affine
-    from prune_keras.scoring.scanning import sensitivity
     from prune_keras.selection import select
+    from prune_keras.sensitivity_scan import sensitivity
     from prune_keras.surgery import shrink, shrink_in_place
     from prune_keras.timing import latency
     from prune_keras.tracing import cost, register_rule, trace
@@ -57,13 +57,13 @@ _MODULES = {
     "cost": "tracing",
     "diversify": "diversity",
     "export": "exporting",
-    "fit_affine": "scoring.fitting",
+    "fit_affine": "affine_fit",
     "latency": "timing",
     "prune": "pruning",
     "register_rule": "tracing",
     "score": "scoring",
     "select": "selection",
-    "sensitivity": "scoring.scanning",
+    "sensitivity": "sensitivity_scan",
     "shrink": "surgery",
     "shrink_in_place": "surgery",
     "trace": "tracing",

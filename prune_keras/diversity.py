@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from prune_keras.criteria.activations import pooled
 from prune_keras.graph import Family, Graph
 from prune_keras.plan import Plan
 from prune_keras.samples.subject import Subject
-from prune_keras.scoring.forward import pooled
 from prune_keras.tracing import trace
 
 

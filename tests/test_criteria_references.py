@@ -9,7 +9,7 @@ from keras import layers, ops
 
 import prune_keras
 from prune_keras import criteria, score
-from prune_keras.scoring.discriminating import discrimination
+from prune_keras.criteria.discrimination import discrimination
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(6, 7, 7, 2)).astype("float32")

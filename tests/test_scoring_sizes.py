@@ -8,9 +8,7 @@ from fits import compiled
 import prune_keras
 from prune_keras import criteria, score
 
-WITH_DATA = sorted(
-    name for name, each in criteria.CRITERIA.items() if isinstance(each, criteria.WITH_DATA)
-)
+WITH_DATA = sorted(name for name, each in criteria.CRITERIA.items() if criteria.needs_data(each))
 BY_BATCH = ("sensitivity", "taylor_weights")  # what they average is a gradient of a whole batch
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(10, 8, 8, 2)).astype("float32")

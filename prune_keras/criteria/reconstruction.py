@@ -9,6 +9,7 @@ convolution.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,44 +17,62 @@ from keras import layers, ops
 
 from prune_keras import _backend, _keras
 from prune_keras._backend import mean_over_positions
-from prune_keras.criteria import Reconstruction
+from prune_keras.criteria.criterion import Criterion
 from prune_keras.graph import Weight
 from prune_keras.samples.subject import Subject
 
 READERS = (layers.Dense, layers.Conv1D, layers.Conv2D)
 
 
-def score_reconstruction(criterion: Reconstruction, subject: Subject) -> dict[str, np.ndarray]:
-    """Score the units that Dense layers and convolutions read."""
-    prunable = np.concatenate([f.neurons for f in subject.graph.families])
-    readers = _readers(subject, prunable)
+@dataclass(frozen=True)
+class Reconstruction(Criterion):
+    r"""Change of the next layers' responses when the unit goes.
 
-    @_backend.without_gradients
-    def step(x: list) -> dict[str, Any]:
-        sums: dict[str, Any] = {}
+    `s_j = sqrt(sum_r mean_np |sum_i x_nip w_i|^2)` over the layers `r` that read the unit, where
+    `i` runs over the unit's entries of what is read for one response (the window of a convolution),
+    `w_i` are their weights to all outputs, `n` counts samples and `p` positions of the response.
+    Dense layers and convolutions over one or two axes count as readers. Units that others read are
+    scored by `"l2"`.
 
-        def call(visited: _keras.Call) -> Any:
-            key = str(id(visited.operation))
-            reader = readers.get(key)
-            if reader is not None:
-                energy = reader.energy(_keras.first_input(visited))
-                sums[key] = sums[key] + energy if key in sums else energy
-            return _keras.run(visited)
+    Reference:
 
-        _keras.walk(subject.model, x, call)
-        return sums
+    - Luo et al., 2017, ThiNet, https://arxiv.org/abs/1707.06342
+    """
 
-    sums, samples, _ = subject.summed(step, criterion.__name__) if readers else ({}, 1, 0)
-    energies: dict[int, float] = dict.fromkeys(prunable.tolist(), 0.0)
-    read = {n for reader in readers.values() for n in reader.neurons.tolist()}
-    for key, total in sums.items():
-        for neuron, energy in zip(readers[key].neurons.tolist(), total, strict=True):
-            energies[neuron] += energy / samples
-    return {
-        p.path: np.sqrt([energies.get(neuron, 0.0) for neuron in p.neurons.tolist()])
-        for p in subject.producers
-        if read.issuperset(p.neurons[p.prunable].tolist())
-    }
+    __name__ = "reconstruction"
+    needs_samples = True
+
+    def measure(self, subject: Subject) -> dict[str, np.ndarray]:
+        """Score the units that Dense layers and convolutions read."""
+        prunable = np.concatenate([f.neurons for f in subject.graph.families])
+        readers = _readers(subject, prunable)
+
+        @_backend.without_gradients
+        def step(x: list) -> dict[str, Any]:
+            sums: dict[str, Any] = {}
+
+            def call(visited: _keras.Call) -> Any:
+                key = str(id(visited.operation))
+                reader = readers.get(key)
+                if reader is not None:
+                    energy = reader.energy(_keras.first_input(visited))
+                    sums[key] = sums[key] + energy if key in sums else energy
+                return _keras.run(visited)
+
+            _keras.walk(subject.model, x, call)
+            return sums
+
+        sums, samples, _ = subject.summed(step, self.__name__) if readers else ({}, 1, 0)
+        energies: dict[int, float] = dict.fromkeys(prunable.tolist(), 0.0)
+        read = {n for reader in readers.values() for n in reader.neurons.tolist()}
+        for key, total in sums.items():
+            for neuron, energy in zip(readers[key].neurons.tolist(), total, strict=True):
+                energies[neuron] += energy / samples
+        return {
+            p.path: np.sqrt([energies.get(neuron, 0.0) for neuron in p.neurons.tolist()])
+            for p in subject.producers
+            if read.issuperset(p.neurons[p.prunable].tolist())
+        }
 
 
 def _readers(subject: Subject, prunable: np.ndarray) -> dict[str, _Reader]:

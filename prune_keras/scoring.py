@@ -1,8 +1,7 @@
-"""Scoring: one score a unit of every prunable layer, data-driven ones in one pass over samples."""
+"""Scoring: one score a unit of every prunable layer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,12 +9,6 @@ import numpy as np
 from prune_keras import criteria
 from prune_keras.graph import Graph
 from prune_keras.samples.subject import Subject
-from prune_keras.scoring.backward import score_gradients, score_weight_gradients
-from prune_keras.scoring.discriminating import score_discrimination
-from prune_keras.scoring.forward import score_activations
-from prune_keras.scoring.responses import score_reconstruction
-from prune_keras.scoring.silencing import score_oracle
-from prune_keras.scoring.weights import score_kernels, score_random, score_scales
 from prune_keras.tracing import trace
 
 
@@ -67,45 +60,10 @@ def score_graph(
     """Score with a graph and a criterion that are at hand already, in a round counted from 0."""
     criterion = criteria.at_round(criterion, round)
     check_needs(model, criterion, data)
-    scores = _scores(criterion, Subject(model, graph, data, seed))
+    scores = criteria.measured(criterion, Subject(model, graph, data, seed))
     for path, values in scores.items():
         _check_finite(path, values, criterion)
     return scores
-
-
-def _scores(criterion: Any, subject: Subject) -> dict[str, np.ndarray]:
-    """Measure what the criterion asks for; what it does not see is scored by `l2`."""
-    measure = MEASURES.get(type(criterion), score_kernels)
-    scores = measure(criterion, subject)
-    hidden = [p for p in subject.producers if p.path not in scores]
-    if hidden:
-        others = score_kernels(criteria.get("l2"), subject)
-        scores |= {p.path: others[p.path] for p in hidden}
-    return {p.path: scores[p.path] for p in subject.producers}
-
-
-def score_mean(criterion: criteria.Mean, subject: Subject) -> dict[str, np.ndarray]:
-    """Average criteria, each of them divided by its layer's mean."""
-    found = [_scores(each, subject) for each in criterion.criteria]
-    return {path: np.mean([_by_mean(each[path]) for each in found], axis=0) for path in found[0]}
-
-
-def _by_mean(scores: np.ndarray) -> np.ndarray:
-    mean = np.abs(scores).mean()
-    return scores / mean if mean > 0 else scores
-
-
-MEASURES: dict[type, Callable] = {
-    criteria.Activations: score_activations,
-    criteria.BatchNormScale: score_scales,
-    criteria.Discrimination: score_discrimination,
-    criteria.Gradients: score_gradients,
-    criteria.Mean: score_mean,
-    criteria.Oracle: score_oracle,
-    criteria.Random: score_random,
-    criteria.Reconstruction: score_reconstruction,
-    criteria.WeightGradients: score_weight_gradients,
-}
 
 
 def check_needs(model: Any, criterion: Any, data: Any) -> None:

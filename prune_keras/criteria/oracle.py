@@ -6,7 +6,9 @@ change, so that it is computed once a batch; each neuron costs one pass from the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -14,27 +16,44 @@ import numpy as np
 from keras import ops
 
 from prune_keras import _backend, _keras
-from prune_keras.criteria import Oracle
-from prune_keras.graph import Family, Weight
+from prune_keras.criteria.criterion import Criterion
+from prune_keras.graph import Family, Graph, Weight
 from prune_keras.samples.batches import flat_inputs, size_of
 from prune_keras.samples.subject import Subject, as_tensors
 
 
-def score_oracle(criterion: Oracle, subject: Subject) -> dict[str, np.ndarray]:
-    """Return the change of the mean loss over all samples, the same for all members."""
-    everything = [family.neurons.tolist() for family in subject.graph.families]
-    changes = loss_changes(criterion, subject, everything)
-    return {
-        p.path: np.array([changes.get(neuron, 0.0) for neuron in p.neurons.tolist()])
-        for p in subject.producers
-    }
+@dataclass(frozen=True)
+class Oracle(Criterion):
+    """Measured change of the mean loss when the neuron is silenced: exact, and slow.
+
+    `s = L(without the neuron) - L`, with zeros in all weights that read it; all members of a
+    neuron have its score. What lies before the first of these weights is computed once a batch,
+    and each neuron costs a forward pass from there on. What divides by a statistic over channels
+    (layer normalization, say) sees zeros, while a cut leaves them out.
+
+    Reference:
+
+    - Molchanov et al., 2017, https://arxiv.org/abs/1611.06440 (section 2.2, "oracle")
+    """
+
+    __name__ = "oracle"
+    needs_samples = True
+    needs_loss = True
+
+    def measure(self, subject: Subject) -> dict[str, np.ndarray]:
+        """Return the change of the mean loss over all samples, the same for all members."""
+        everything = [family.neurons.tolist() for family in subject.graph.families]
+        changes = loss_changes(subject, everything)
+        return {
+            p.path: np.array([changes.get(neuron, 0.0) for neuron in p.neurons.tolist()])
+            for p in subject.producers
+        }
 
 
-def loss_changes(criterion: Oracle, subject: Subject, neurons: list[list[int]]) -> dict[int, float]:
+def loss_changes(subject: Subject, neurons: list[list[int]]) -> dict[int, float]:
     """Return by how much the mean loss grows without each of some neurons.
 
     Args:
-        criterion: the oracle.
         subject: the model and samples.
         neurons: numbers of neurons of each family.
     """
@@ -42,7 +61,7 @@ def loss_changes(criterion: Oracle, subject: Subject, neurons: list[list[int]]) 
     changes = {neuron: 0.0 for chosen in neurons for neuron in chosen}
     whole = _backend.compiled(_recorder(subject), subject.model)
     samples = 0
-    for x, y, weights in subject.batches_with_targets(criterion.__name__):
+    for x, y, weights in subject.batches_with_targets("oracle"):
         x, y, weights = flat_inputs(subject.inputs, x), as_tensors(y), as_tensors(weights)
         values, base = whole(x, y, weights)
         for tail, chosen in zip(tails, neurons, strict=True):
@@ -76,7 +95,7 @@ class _Tail:
 
     def __init__(self, subject: Subject, family: Family):
         self.subject = subject
-        self.readers = [w for w in subject.graph.weights if _reads(w, family)]
+        self.readers = readers_of(subject.graph, family.neurons)
         self.behind = _behind(subject, self.readers)
         self.function = _backend.compiled(self._step(), subject.model)
 
@@ -95,21 +114,29 @@ class _Tail:
 
     def loss_without(self, neuron: int, values: list, x: list, y: Any, weights: Any) -> float:
         """Return the loss with a neuron silenced; the weights are as before afterwards."""
-        before = [(w.variable, ops.copy(w.variable.value)) for w in self.readers]
-        try:
-            for weight in self.readers:
-                weight.variable.assign(silenced(weight, [neuron]))
+        with silenced(self.readers, [neuron]):
             return float(self.function(values, x, y, weights))
-        finally:
-            for variable, value in before:
-                variable.assign(value)
 
 
-def _reads(weight: Weight, family: Family) -> bool:
-    return any(np.isin(weight.axes[axis], family.neurons).any() for axis in weight.reads)
+def readers_of(graph: Graph, neurons: Sequence[int] | np.ndarray) -> list[Weight]:
+    """Return the weights that read at least one of some neurons."""
+    return [w for w in graph.weights if any(np.isin(w.axes[a], neurons).any() for a in w.reads)]
 
 
-def silenced(weight: Weight, neurons: Sequence[int]) -> Any:
+@contextlib.contextmanager
+def silenced(readers: Sequence[Weight], neurons: Sequence[int] | np.ndarray) -> Iterator[None]:
+    """Let weights read zeros of some neurons; they are as before afterwards, whatever happens."""
+    before = [(weight.variable, ops.copy(weight.variable.value)) for weight in readers]
+    try:
+        for weight in readers:
+            weight.variable.assign(_without(weight, neurons))
+        yield
+    finally:
+        for variable, value in before:
+            variable.assign(value)
+
+
+def _without(weight: Weight, neurons: Sequence[int] | np.ndarray) -> Any:
     """Return the weight with zeros where it reads one of some neurons."""
     value = ops.convert_to_tensor(weight.variable.value)
     for axis in weight.reads:

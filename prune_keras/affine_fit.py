@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from prune_keras import criteria
+from prune_keras.criteria.oracle import loss_changes
 from prune_keras.debias import Affine
 from prune_keras.debias.affine import fit
 from prune_keras.samples.subject import Subject
 from prune_keras.scoring import check_needs, score_graph
-from prune_keras.scoring.silencing import loss_changes
 from prune_keras.selection.scores import combine_members
 from prune_keras.tracing import trace
 from prune_keras.validation import check_count
@@ -59,14 +59,14 @@ def fit_affine(
     >>> thin, report = prune_keras.prune(model, fraction=0.5, debias=debias)
     """
     check_count("per_family", per_family)
-    graph, oracle = trace(model), criteria.Oracle()
+    graph = trace(model)
     subject = Subject(model, graph, data, seed)
     scores = score_graph(model, graph, criteria.get(criterion), data, seed)
     combined = combine_members(graph, scores, combine)
     chosen = [_spread(values, per_family) for values in combined]
     neurons = [f.neurons[c].tolist() for f, c in zip(graph.families, chosen, strict=True)]
-    check_needs(model, oracle, data)
-    changes = loss_changes(oracle, subject, neurons)
+    check_needs(model, criteria.Oracle(), data)
+    changes = loss_changes(subject, neurons)
     families = {}
     for family, values, places, known in zip(
         graph.families, combined, chosen, neurons, strict=True

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from keras import ops
 
 from prune_keras import _keras, criteria
+from prune_keras.criteria.oracle import readers_of, silenced
 from prune_keras.debias import Curve, Sensitivity
 from prune_keras.graph import Family, Graph
 from prune_keras.plan import Plan
 from prune_keras.samples.batches import check_data
 from prune_keras.scoring import score_graph
-from prune_keras.scoring.silencing import silenced
 from prune_keras.selection.scores import combine_members
 from prune_keras.surgery import shrink
 from prune_keras.tracing import trace
@@ -109,14 +108,8 @@ def _count(share: float, family: Family) -> int:
 
 def _without(twin: Any, graph: Graph, neurons: Any, data: Any, monitor: str) -> float:
     """Return the metric with some neurons silenced; the weights are as before afterwards."""
-    reading = [w for w in graph.weights if any(np.isin(w.axes[a], neurons).any() for a in w.reads)]
-    before = [ops.copy(weight.variable.value) for weight in reading]
-    for weight in reading:
-        weight.variable.assign(silenced(weight, neurons))
-    metric = _measure(twin, data, monitor)
-    for weight, value in zip(reading, before, strict=True):
-        weight.variable.assign(value)
-    return metric
+    with silenced(readers_of(graph, neurons), neurons):
+        return _measure(twin, data, monitor)
 
 
 def _measure(twin: Any, data: Any, monitor: str) -> float:

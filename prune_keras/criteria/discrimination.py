@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from prune_keras.criteria import Discrimination
+from prune_keras.criteria.activations import pooled
+from prune_keras.criteria.criterion import Criterion
 from prune_keras.samples.subject import Subject
-from prune_keras.scoring.forward import pooled
 
 
-def score_discrimination(criterion: Discrimination, subject: Subject) -> dict[str, np.ndarray]:
-    """Fit a linear classifier to each layer's pooled activations; score units by its loss."""
-    features, targets = pooled(subject, criterion.__name__)
-    classes = _one_hot(targets)
-    return {
-        path: discrimination(values, classes, criterion.steps) for path, values in features.items()
-    }
+@dataclass(frozen=True)
+class Discrimination(Criterion):
+    r"""What the unit counts where it stands for telling classes apart.
+
+    On the activations of each layer, averaged over positions and standardized, `x_nj`, a linear
+    softmax classifier is fitted: an auxiliary loss `L` at that layer.
+    `s_j = mean_n |x_nj dL_n/dx_nj|`. Needs targets that are classes, of one output.
+
+    Args:
+        steps: steps of gradient descent for each classifier. Defaults to 200.
+
+    Reference:
+
+    - after Zhuang et al., 2018, Discrimination-aware Channel Pruning, NeurIPS,
+      https://arxiv.org/abs/1810.11809, which trains the network on such losses, too
+    """
+
+    steps: int = 200
+    __name__ = "discrimination"
+    arguments = ("steps",)
+    needs_samples = True
+    needs_targets = True
+
+    def measure(self, subject: Subject) -> dict[str, np.ndarray]:
+        """Fit a linear classifier to each layer's pooled activations; score units by its loss."""
+        features, targets = pooled(subject, self.__name__)
+        classes = _one_hot(targets)
+        return {
+            path: discrimination(values, classes, self.steps) for path, values in features.items()
+        }
 
 
 def discrimination(features: np.ndarray, classes: np.ndarray, steps: int) -> np.ndarray:
