@@ -14,8 +14,7 @@ import subjects
 
 import prune_keras
 from prune_keras import criteria, debias
-from prune_keras.repair import fusing
-from prune_keras.repair.recalibration import recalibrate
+from prune_keras.repair import Repair
 from prune_keras.surgery import kept_neurons
 
 SHARES = (0.9, 0.7, 0.5)
@@ -81,10 +80,8 @@ def cuts(model, data, keys):
 def repaired(model, graph, plan, samples, repair):
     """Return the thin model, with its weights fused and its statistics measured anew."""
     thin = prune_keras.shrink(model, plan)
-    if repair != "none":
-        kept = kept_neurons(graph, plan)
-        fusing.assign(thin, fusing.fused(model, graph, kept, samples, repair))
-    recalibrate(thin, samples)
+    fuse = None if repair == "none" else repair
+    Repair.of(model, graph, kept_neurons(graph, plan), samples, fuse).apply(thin)
     return thin
 
 

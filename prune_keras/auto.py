@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prune_keras import criteria
-from prune_keras.repair.fusing import check_fuse
+from prune_keras.repair import check_fuse
 from prune_keras.samples.batches import batches
 from prune_keras.scoring import check_samples
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prune_keras.auto import Scoring
-from prune_keras.repair.fusing import assign, fused
-from prune_keras.repair.recalibration import check_readable_again, recalibrate
+from prune_keras.repair import Repair, check_readable_again
 from prune_keras.report import Report
 from prune_keras.scoring import score_graph
 from prune_keras.selection import select
@@ -102,10 +101,7 @@ def prune(
         round_to=round_to,
     )
     thin = shrink(model, plan)
-    if scoring.fuse is not None:
-        assign(thin, fused(model, graph, kept_neurons(graph, plan), data, scoring.fuse))
-    if data is not None:
-        recalibrate(thin, data)
+    Repair.of(model, graph, kept_neurons(graph, plan), data, scoring.fuse).apply(thin)
     after = trace(thin, input_shape).cost
     notes = missed(target, graph.cost, after, f"fraction={fraction} was removed first")
     notes += graph.notes

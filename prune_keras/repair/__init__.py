@@ -1,1 +1,58 @@
 """Repair: what makes up, without training, for neurons that go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prune_keras.graph import Graph
+from prune_keras.repair.fusing import assign, check_fuse, fused
+from prune_keras.repair.recalibration import check_readable_again, recalibrate
+
+__all__ = ["Repair", "check_fuse", "check_readable_again", "recalibrate"]
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What a thin model gets right after a cut: made before it, while the neurons are still there.
+
+    Args:
+        values: (position in `model.variables`, value) pairs, what weights that read neurons become.
+        data: samples that batch normalization is measured anew on; None leaves its statistics.
+        steps: number of batches of them, at most.
+    """
+
+    values: tuple[tuple[int, np.ndarray], ...]
+    data: Any
+    steps: int
+
+    @classmethod
+    def of(
+        cls,
+        model: Any,
+        graph: Graph,
+        kept: np.ndarray,
+        data: Any,
+        fuse: str | None,
+        steps: int = 10,
+    ) -> Repair:
+        """Look at a model before it is cut; it is not changed.
+
+        Args:
+            model: the model.
+            graph: its graph.
+            kept: `(neurons,)` booleans, which neurons stay.
+            data: inputs, `(inputs, targets)`, a dataset of batches, or None for no repair.
+            fuse: one of `{"weights", "bias", None}`; see `fusing.fused`.
+            steps: batches of `data` for batch normalization, at most. Defaults to 10.
+        """
+        values = [] if fuse is None else fused(model, graph, kept, data, fuse)
+        return cls(tuple(values), data, steps)
+
+    def apply(self, thin: Any) -> None:
+        """Change the model that is left of it, in place: fuse, then measure statistics anew."""
+        assign(thin, self.values)
+        if self.data is not None:
+            recalibrate(thin, self.data, self.steps)

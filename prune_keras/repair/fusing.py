@@ -7,7 +7,7 @@ a feature map are foretold position by position, the same way at each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +97,7 @@ def fused(
     return values
 
 
-def assign(model: Any, values: list[tuple[int, np.ndarray]]) -> None:
+def assign(model: Any, values: Sequence[tuple[int, np.ndarray]]) -> None:
     """Give a thin model's variables the values that `fused` returned."""
     variables = model.variables
     for place, value in values:

@@ -11,8 +11,7 @@ from prune_keras.auto import Scoring
 from prune_keras.frontier import Point
 from prune_keras.graph import Graph
 from prune_keras.plan import Plan
-from prune_keras.repair.fusing import assign, fused
-from prune_keras.repair.recalibration import recalibrate
+from prune_keras.repair import Repair
 from prune_keras.rounds.pace import Pace
 from prune_keras.rounds.progress import Progress
 from prune_keras.samples.batches import batches, check_data, check_targets
@@ -75,12 +74,6 @@ class Cutter:
             for _, targets, _ in batches(self.data, steps=1):
                 check_targets(targets, scoring.criterion.__name__)
         return replace(self, scoring=scoring)
-
-    def _fused(self, model: Any, progress: Progress, plan: Plan) -> list:
-        if self.scoring.fuse is None:
-            return []
-        kept = kept_neurons(progress.graph, plan)
-        return fused(model, progress.graph, kept, self.data, self.scoring.fuse)
 
     def check_data(self, model: Any) -> None:
         """Raise a ValueError if the data do not fit the model."""
@@ -172,14 +165,14 @@ class Cutter:
         )
 
     def cut(self, model: Any, progress: Progress, plan: Plan) -> None:
-        """Cut the model in place; measure its statistics anew, if there is data.
+        """Cut the model in place, and repair it, if there is data.
 
         Raises:
             ValueError: if a model has been built meanwhile that shares layers with this one.
         """
         views = check_alone(model)
-        values = self._fused(model, progress, plan)
+        kept, fuse = kept_neurons(progress.graph, plan), self.scoring.fuse
+        steps = self.recalibration_steps
+        repair = Repair.of(model, progress.graph, kept, self.data, fuse, steps)
         progress.cut(model, plan, views)
-        assign(model, values)
-        if self.data is not None:
-            recalibrate(model, self.data, self.recalibration_steps)
+        repair.apply(model)
