@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from test_rules_structural import conv, cut, families, model_of, operation, reason
+from small_models import conv, cut, families, model_of, operation, reason
 
 import prune_keras
 

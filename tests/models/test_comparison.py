@@ -3,7 +3,7 @@
 import csv
 
 import pytest
-from test_cli import succeed
+from command_line import succeed
 from test_vgg16_transfer import write_photos
 
 from prune_keras.models import comparison

@@ -5,7 +5,7 @@ import csv
 import keras
 import numpy as np
 import pytest
-from test_cli import succeed
+from command_line import succeed
 
 from prune_keras.models import inversion
 from prune_keras.plan import Plan

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("tensorflow")  # MirroredStrategy is its own
 
-from test_vgg16_transfer import write_photos  # noqa: E402
+from generated_photos import write_photos  # noqa: E402
 
 from prune_keras.models import devices  # noqa: E402
 
@@ -36,7 +36,7 @@ def test_a_run_on_two_devices_ends_thinner(tmp_path):
         capture_output=True,
         text=True,
         env=os.environ
-        | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])},
+        | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])},
     )
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "out" / "results.csv", newline="") as file:

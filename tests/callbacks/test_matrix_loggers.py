@@ -14,8 +14,8 @@ from fits import dense_model, fit, judged
 import prune_keras
 from prune_keras.callbacks import ScoreHistory
 
-LOGGERS = []
-works = works_in(LOGGERS)
+CASES = []
+works = works_in(CASES)
 
 
 @works("`CSVLogger`", "a row an epoch; listed after it, with `neurons`, `params` and `flops`")

@@ -1,6 +1,7 @@
 """What pruning does with each layer and raw operation of Keras, as a table that traces tell.
 
-`python tests/layer_table.py` writes docs/layers.md; a test tells when that is to be done.
+`PYTHONPATH=tests/callbacks python tests/tracing/layer_table.py` writes docs/layers.md; a test tells
+when that is to be done.
 """
 
 import inspect
@@ -17,7 +18,7 @@ import prune_keras
 from prune_keras.tracing.rules import refused
 from prune_keras.tracing.rules.registry import _RULES
 
-DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "layers.md"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "layers.md"
 PRUNED, PASSED, KEPT = "pruned", "passed through", "kept"
 
 

@@ -1,7 +1,5 @@
 """The table of layers and operations: complete, up to date, and true of models that are cut."""
 
-import sys
-
 import keras
 import layer_table
 import numpy as np
@@ -26,7 +24,7 @@ def test_the_table_is_up_to_date():
     assert {*CASES} == {*LAYERS}
     written = layer_table.DOCUMENT.read_text(encoding="utf-8")
     newest = layer_table.document()
-    assert newest == written, f"write it anew: {sys.executable} tests/layer_table.py"
+    assert newest == written, f"write it anew, as {layer_table.__file__} says"
 
 
 @pytest.mark.parametrize("name", CUT)

@@ -17,9 +17,7 @@ from fits import (
     state_of,
 )
 from scripted import Script, assert_sliced, sliced
-from test_matrix_held import BESIDE, HELD, SUBCLASSED, VIEW
-from test_matrix_rounds import BATCHED, DATA
-from test_strategies import MIRRORED
+from training_cases import BATCHED, BESIDE, DATA, HELD, MIRRORED, SUBCLASSED, VIEW
 from ways import BACKEND, WAYS, reloaded
 from ways_of_models import frozen, frozen_statistics
 

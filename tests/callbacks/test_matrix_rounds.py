@@ -4,20 +4,8 @@ import keras
 import numpy as np
 import pytest
 from fits import IMAGES, LABELS, conv_model, fit, judged, state_of
-from matrix import Case
 from scripted import Script, assert_sliced, sliced
 from ways import LEVELS, small_model
-
-BATCHED = Case(
-    "`batches_per_round=2`",
-    "cuts within an epoch, with the optimizer's state; all rounds of an epoch are judged, and "
-    "undone, together",
-)
-DATA = Case(
-    "`data` alone, with or without targets",
-    "scores by the mean of `taylor` and `reconstruction`, or by the latter, and fuses weights; a "
-    "first line tells it; a round that is undone brings back what was fused",
-)
 
 
 def states_at_batches(model, states):

@@ -3,6 +3,7 @@
 import re
 
 import keras
+import matrix
 import numpy as np
 import pytest
 from beside import PLACES, States, assert_measured, beside, eager, in_order, works_in
@@ -18,7 +19,6 @@ from fits import (
     state_of,
 )
 from matrix import Case
-from test_matrix_loggers import LOGGERS
 
 TITLE = "Callbacks of Keras beside it"
 CASES = []
@@ -212,7 +212,7 @@ REFUSED = {
 }
 
 
-CASES += [*LOGGERS, *REFUSED]
+CASES += REFUSED
 
 
 @pytest.mark.parametrize("place", [*PLACES, "within a CallbackList"])
@@ -232,7 +232,7 @@ def test_what_keeps_weights_of_the_older_shape_is_refused(case, place, tmp_path)
 
 
 def test_every_callback_of_keras_has_a_case():
-    named = {word for case in CASES for word in re.findall(r"\w+", case.name)}
+    named = {word for case in matrix.cases("callbacks") for word in re.findall(r"\w+", case.name)}
     shipped = {name for name, kind in vars(keras.callbacks).items() if isinstance(kind, type)}
     assert "ModelCheckpoint" in shipped
     assert shipped <= named, f"without a case: {sorted(shipped - named)}"

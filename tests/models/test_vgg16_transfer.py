@@ -8,7 +8,8 @@ import sys
 import keras
 import numpy as np
 import pytest
-from test_cli import call, succeed
+from command_line import call, succeed
+from generated_photos import write_photos
 
 import prune_keras
 from prune_keras.models import photos, runs, vgg16, vgg16_transfer
@@ -17,23 +18,6 @@ pytest.importorskip("tensorflow")  # with which Keras reads folders of images
 
 RANDOM = np.random.default_rng(0)
 SMALL = {"image_size": 32, "width": 0.125, "units": 32}
-
-
-def photo(dog, size=40):
-    """Return noise that is brighter above for a cat, below for a dog."""
-    pixels = RANDOM.integers(0, 120, (size, size, 3))
-    pixels[size // 2 :] += 100 * dog
-    pixels[: size // 2] += 100 * (1 - dog)
-    return pixels.astype("uint8")
-
-
-def write_photos(folder, counts=None):
-    for part, count in (counts or {"train": 32, "validation": 16, "test": 16}).items():
-        for dog, name in enumerate(photos.CLASSES):
-            (folder / part / name).mkdir(parents=True)
-            for i in range(count // 2):
-                keras.utils.save_img(folder / part / name / f"{name[:3]}.{i}.png", photo(dog))
-    return folder
 
 
 @pytest.mark.parametrize("nested", [True, False])

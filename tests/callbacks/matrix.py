@@ -1,7 +1,8 @@
 """What ProgressivePruning works with and what it refuses: the cases of the tests as a table.
 
-The `test_matrix_*.py` of a group lists its cases in `CASES`; each of them is run by a test.
-`python tests/matrix.py` writes docs/callbacks.md from them; a test tells when that is to be done.
+The `test_matrix_*.py` of a group list their cases in `CASES`; each of them is run by a test.
+`python tests/callbacks/matrix.py` writes docs/callbacks.md from them; a test tells when that is to
+be done.
 """
 
 import dataclasses
@@ -9,8 +10,12 @@ import importlib
 import sys
 from pathlib import Path
 
-GROUPS = ("callbacks", "optimizers", "training")
-DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "callbacks.md"
+GROUPS = {
+    "callbacks": ("callbacks", "loggers"),
+    "optimizers": ("optimizers",),
+    "training": ("training",),
+}
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "callbacks.md"
 BEGIN, END = "<!-- table -->", "<!-- end of table -->"
 
 
@@ -34,8 +39,9 @@ class Case:
 
 
 def cases(group):
-    """Return the cases of a group."""
-    return _module(group).CASES
+    """Return the cases of a group, those that are refused last."""
+    found = [case for name in GROUPS[group] for case in _module(name).CASES]
+    return sorted(found, key=lambda case: case.refused)
 
 
 def _module(group):
@@ -70,5 +76,5 @@ def filled(page, content):
 
 if __name__ == "__main__":
     here = Path(__file__).resolve().parent
-    sys.path[:0] = [str(here), str(here / "conformance")]
+    sys.path[:0] = [str(here), str(here.parent / "conformance")]
     DOCUMENT.write_text(document(), encoding="utf-8")

@@ -10,12 +10,7 @@ import keras
 import numpy as np
 import pytest
 from fits import IMAGES, LABELS, judged
-from matrix import Case
 
-MIRRORED = Case(
-    "`tf.distribute.MirroredStrategy`",
-    "model made and compiled in `strategy.scope()`; each device holds the thin weights",
-)
 OPTIMIZERS = {
     "adam": lambda: keras.optimizers.Adam(0.01),
     "momentum": lambda: keras.optimizers.SGD(0.05, momentum=0.9),

@@ -9,30 +9,14 @@ import sys
 import keras
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from command_line import call, succeed
 
 import prune_keras
-from prune_keras import cli
 from prune_keras.callbacks import ProgressivePruning
 from prune_keras.cli import console
 from prune_keras.models import vgg16_transfer
 
 RANDOM = np.random.default_rng(0)
-
-
-def call(*arguments):
-    """Run a command and return its result; what is no message for the user raises here."""
-    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-def succeed(*arguments):
-    """Run a command that must succeed, and return what it prints."""
-    result = call(*arguments)
-    assert result.exit_code == 0, result.stderr
-    return result.stdout
 
 
 def small_model(name="small"):

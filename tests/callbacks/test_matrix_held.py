@@ -18,27 +18,7 @@ from fits import (
     neurons,
     state_of,
 )
-from matrix import Case
-
-VIEW = Case(
-    "a feature extractor on the same graph, or the base that the model was built on",
-    "it follows each cut; what it was compiled to is made anew",
-)
-BESIDE = Case(
-    "another model that calls the same layers, or calls the model",
-    "A model that is cut in place must not share layers with another one",
-    refused=True,
-)
-SUBCLASSED = Case(
-    "a model with a `call` of its own",
-    "The model must be functional or Sequential, since a graph of layers is needed",
-    refused=True,
-)
-HELD = Case(
-    "layers, submodels and the optimizer in variables of your own",
-    "they stay the objects that the model has, and are thin",
-)
-
+from training_cases import BESIDE, SUBCLASSED
 
 # What the user holds
 

@@ -11,7 +11,9 @@ def test_the_table_is_that_of_the_tests():
     if keras.backend.backend() != "tensorflow" or not hasattr(keras.optimizers, "Muon"):
         pytest.skip("the table is that of the newest Keras, on TensorFlow")
     written = matrix.DOCUMENT.read_text(encoding="utf-8")
-    assert matrix.document() == written, f"write it anew: {sys.executable} tests/matrix.py"
+    assert matrix.document() == written, (
+        f"write it anew: {sys.executable} tests/callbacks/matrix.py"
+    )
 
 
 def test_refusals_say_what_to_do_or_what_must_hold():
