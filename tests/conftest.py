@@ -1,5 +1,6 @@
 """What every test starts from: a fixed seed, no window, and real data only where it was given."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -20,6 +21,18 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("prune_keras")
+
+
+# What libraries hold stays for good: it need not be looked through each time that something is.
+gc.collect()
+gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def free():
+    """Free the models of a test, which are cycles: each cut looks at all models that live."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -13,14 +13,14 @@ MODULES = (
 NAMES = {
     "prune_keras": (
         "Cost Graph Plan Report callbacks cost criteria debias diversify export fit_affine "
-        "frontier latency models plots prune register_rule schedules score select sensitivity shrink "
-        "shrink_in_place trace"
+        "frontier latency models plots prune register_rule schedules score select sensitivity "
+        "shrink shrink_in_place trace"
     ),
     "prune_keras.callbacks": "ProgressivePruning Round ScoreHistory",
     "prune_keras.criteria": (
         "Activations BatchNormScale Discrimination Gradients Mean Oracle Random Reconstruction "
-        "Switch WeightGradients activation_std apoz geometric_median get l1 l2 mean_activation needs_data "
-        "sensitivity serialize taylor taylor_weights"
+        "Switch WeightGradients activation_std apoz geometric_median get l1 l2 mean_activation "
+        "needs_data sensitivity serialize taylor taylor_weights"
     ),
     "prune_keras.debias": (
         "Affine Curve Saving Sensitivity apply flops get l2 max mean median minmax none params "
