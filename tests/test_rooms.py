@@ -93,6 +93,12 @@ def test_nothing_goes_round_in_circles():
     assert [*graphlib.TopologicalSorter(known).static_order()]
 
 
+def test_no_test_file_imports_another_one():
+    for file in (ROOT / "tests").rglob("*.py"):
+        lines = [line.split() for line in file.read_text("utf-8").splitlines()]
+        assert not [w for w in lines if w[:1] in (["from"], ["import"]) and "test_" in w[1][:5]]
+
+
 def test_private_keras_is_touched_by_rules_and_in_one_room():
     """All that others take from it is public, or handed to them by `prune_keras._keras`."""
     allowed = {*inside("_keras"), *inside("tracing.rules")}

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 from command_line import succeed
-from test_vgg16_transfer import write_photos
+from generated_photos import write_photos
 
 from prune_keras.models import comparison
 
@@ -29,6 +29,7 @@ def test_ways_share_the_dense_network_and_end_at_the_same_flops(tmp_path):
         assert {row["way"] for row in csv.DictReader(file)} == set(ways)
 
 
+@pytest.mark.slow  # fourteen cuts of VGG-16, each of which traces it anew
 def test_layer_by_layer_every_layer_has_its_turn(tmp_path):
     data = write_photos(tmp_path / "photos", {"train": 28, "validation": 4, "test": 4})
     out = tmp_path / "out"

@@ -18,7 +18,10 @@ def living(kind):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="counts TensorFlow's graphs")
-@pytest.mark.parametrize("criterion", ["l2", "apoz", "taylor"])
+@pytest.mark.parametrize(
+    "criterion",
+    ["taylor", *(pytest.param(each, marks=pytest.mark.slow) for each in ("l2", "apoz"))],
+)
 def test_graphs_of_functions_from_before_a_cut_are_freed(criterion):
     model, alive = conv_model(), []
     count = keras.callbacks.LambdaCallback(
