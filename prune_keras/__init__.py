@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from prune_keras.surgery import shrink, shrink_in_place
     from prune_keras.timing import latency
     from prune_keras.tracing import cost, register_rule, trace
+    from prune_keras.unfolding import unfold
 
 __version__ = "0.1.0"
 
@@ -47,6 +48,7 @@ __all__ = [
     "shrink",
     "shrink_in_place",
     "trace",
+    "unfold",
 ]
 
 _MODULES = {
@@ -67,6 +69,7 @@ _MODULES = {
     "shrink": "surgery",
     "shrink_in_place": "surgery",
     "trace": "tracing",
+    "unfold": "unfolding",
 }
 
 

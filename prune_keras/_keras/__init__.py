@@ -16,6 +16,7 @@ from prune_keras._keras.clones import (
 from prune_keras._keras.graphs import (
     Call,
     all_layers,
+    call_arguments,
     check_model,
     first_input,
     function_of,
@@ -26,10 +27,12 @@ from prune_keras._keras.graphs import (
     nodes_of,
     operations_in,
     output_structure,
+    rebuilt,
     run,
     sample_inputs,
     tolerance,
     walk,
+    without_new_calls,
 )
 from prune_keras._keras.optimizers import (
     Slot,
@@ -60,6 +63,7 @@ __all__ = [
     "Slot",
     "all_layers",
     "build_optimizer",
+    "call_arguments",
     "check_model",
     "clone_structure",
     "compile_like",
@@ -82,6 +86,7 @@ __all__ = [
     "output_structure",
     "plain_optimizers",
     "quiet",
+    "rebuilt",
     "refresh",
     "run",
     "running_fit",
@@ -100,4 +105,5 @@ __all__ = [
     "unknown_slots",
     "walk",
     "with_argument",
+    "without_new_calls",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +81,48 @@ def walk(
             given = tree.flatten(call(Call(path, node, args, kwargs)))
         put(node.outputs, given)
     return [values[id(tensor)] for tensor in function.outputs]
+
+
+def rebuilt(function: Any, call: Callable[[Any, tuple, dict], Any]) -> Any:
+    """Return a functional model of the same graph, with something else in place of operations.
+
+    Args:
+        function: functional model; it gets no new nodes, the operations that are called do.
+        call: receives an operation and its arguments, and returns what stands for its outputs.
+    """
+    values: dict[int, Any] = {}
+    inputs = tree.map_structure(_input_like, function._inputs_struct)
+    values |= zip(map(id, function.inputs), tree.flatten(inputs), strict=True)
+    for node in nodes_of(function):
+        given = call(node.operation, *node.arguments.fill_in(values))
+        values |= zip(map(id, node.outputs), tree.flatten(given), strict=True)
+    outputs = tree.map_structure(lambda tensor: values[id(tensor)], function._outputs_struct)
+    return keras.Model(inputs, outputs, name=function.name)
+
+
+def _input_like(tensor: Any) -> Any:
+    name = tensor._keras_history.operation.name
+    return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
+
+
+@contextlib.contextmanager
+def without_new_calls(model: Any) -> Iterator[None]:
+    """Let layers forget the symbolic calls that are made of them within."""
+    held = [
+        (calls, len(calls))
+        for layer in all_layers(model)
+        for calls in (layer._inbound_nodes, layer._outbound_nodes)
+    ]
+    try:
+        yield
+    finally:
+        for calls, before in held:
+            del calls[before:]
+
+
+def call_arguments(layer: Any) -> set[str]:
+    """Return the names of what a layer's `call` takes."""
+    return {*inspect.signature(layer.call).parameters}
 
 
 def run(call: Call, training: bool = False) -> Any:
