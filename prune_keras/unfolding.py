@@ -40,7 +40,7 @@ def unfold(model: Any, inputs: Any = None) -> Any:
 
     Example:
 
-    >>> import keras, prune_keras
+    >>> import keras, numpy as np, prune_keras
     >>> class Small(keras.Model):
     ...     def __init__(self):
     ...         super().__init__()
@@ -49,7 +49,7 @@ def unfold(model: Any, inputs: Any = None) -> Any:
     ...     def call(self, x):
     ...         return self.head(self.hidden(x))
     >>> model = Small()
-    >>> model.build((None, 4))
+    >>> outputs = model(np.ones((1, 4)))
     >>> plain = prune_keras.unfold(model, keras.Input((4,)))
     >>> prune_keras.trace(plain).widths
     {'hidden': 8}
