@@ -13,7 +13,7 @@ FRACTION = 0.1
 def check_arguments(given: Any) -> None:
     """Raise a ValueError unless the arguments of a `ProgressivePruning` make sense."""
     shares, most = split_target(given.target)
-    check_request(shares, given.fraction)
+    check_request(shares, given.fraction, given.of)
     check_share("fraction", given.fraction)
     check_share("min_fraction", given.min_fraction)
     if shares is None and most is None and given.max_drop is None and given.floor is None:

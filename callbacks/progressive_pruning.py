@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from prune_keras import _keras
-from prune_keras.accounting import SIZES
+from prune_keras.accounting import SIZES, Cost
 from prune_keras.callbacks.arguments import FRACTION, check_arguments, check_batches
 from prune_keras.callbacks.interruption import Interruption
 from prune_keras.callbacks.monitoring import Monitoring
@@ -48,10 +48,10 @@ class ProgressivePruning(keras.callbacks.Callback):
     `fit` of the same model the callback goes on from where the first one ended.
 
     Args:
-        target: share that may remain, at most, of one or more of `{"params", "flops", "neurons",
-            "weight_bytes", "activation_bytes"}`, each in (0, 1); see `Cost`. And
-            `"latency_ms"`, the most milliseconds, measured on this machine after each cut. Defaults
-            to None: prune as far as the bound allows.
+        target: what may remain, at most, of one or more of `{"params", "flops", "neurons",
+            "weight_bytes", "activation_bytes"}`: a share in (0, 1), or a whole number above 1 for
+            an amount; see `Cost`. And `"latency_ms"`, the most milliseconds, measured on this
+            machine after each cut. Defaults to None: prune as far as the bound allows.
         fraction: share of the neurons still there to remove in a round, in (0, 1). Defaults
             to 0.1.
         schedule: instead of `fraction`, how much of the target's metrics may remain after each
@@ -100,6 +100,9 @@ class ProgressivePruning(keras.callbacks.Callback):
         log_dir: folder for `rounds.json`, written anew after each round; made if it is not there.
             Defaults to None: no file.
         verbose: 1 prints what neurons are scored by and a line a round, 0 nothing. Defaults to 1.
+        of: what shares of the target are of, for a model that was pruned before, such as the
+            checkpoint of an interrupted fit: `prune_keras.cost(original)`. Defaults to None: the
+            model as `fit` begins.
 
     Attributes:
         report: a `Report` of what is gone, counted in the original; after `fit` has begun.
@@ -108,8 +111,8 @@ class ProgressivePruning(keras.callbacks.Callback):
 
     Raises:
         ValueError: at construction or before the first batch, if an argument is out of range, the
-            model or its optimizer cannot be pruned, the target cannot be reached, there is nothing
-            to judge by, or another callback keeps weights of the older shape.
+            model or its optimizer cannot be pruned, the target is met already or cannot be reached,
+            there is nothing to judge by, or another callback keeps weights of the older shape.
 
     Example:
 
@@ -156,6 +159,7 @@ class ProgressivePruning(keras.callbacks.Callback):
     keep_rounds: str | Path | None = None
     log_dir: str | Path | None = None
     verbose: int = 1
+    of: Cost | None = None
 
     def __post_init__(self) -> None:
         super().__init__()

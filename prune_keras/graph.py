@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from prune_keras.accounting import Cost, CostModel
+from prune_keras.text import printable
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Fixed:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.units} units are fixed: {self.reason}"
+        return printable(f"{self.path}: {self.units} units are fixed: {self.reason}")
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from prune_keras.accounting import Cost
 from prune_keras.auto import Scoring
 from prune_keras.repair import Repair, check_readable_again
 from prune_keras.report import Report
 from prune_keras.scoring import score_graph
 from prune_keras.selection import select
-from prune_keras.selection.targets import missed
+from prune_keras.selection.targets import check_request, missed, target_of
 from prune_keras.surgery import kept_neurons, shrink
 from prune_keras.tracing import trace
 
@@ -31,13 +32,15 @@ def prune(
     fuse: str | bool | None = "auto",
     input_shape: tuple[int | None, ...] | None = None,
     seed: int | None = None,
+    of: Cost | None = None,
 ) -> tuple[Any, Report]:
     """Return a thinner copy of a model, and what was done.
 
     Args:
         model: a built functional or Sequential model; it is not changed.
-        target: share that may remain, at most, of one or more of `{"params", "flops", "neurons",
-            "weight_bytes", "activation_bytes"}`, each in (0, 1); see `Cost`.
+        target: what may remain, at most, of one or more of `{"params", "flops", "neurons",
+            "weight_bytes", "activation_bytes"}`: a share in (0, 1), or a whole number above 1 for
+            an amount; see `Cost`.
         fraction: share of the neurons to remove, in (0, 1). Give `target`, `fraction` or both.
         criterion: name of a criterion, or what else `prune_keras.criteria.get` takes. Defaults
             to `"auto"`: `"l2"` without `data`, the mean of `"taylor"` and `"reconstruction"` where
@@ -63,13 +66,16 @@ def prune(
             there is `data`, else None.
         input_shape: shape of one sample, for models that leave spatial sizes open.
         seed: seed of `criterion="random"`.
+        of: what shares are of, for a model that was pruned before: `prune_keras.cost(original)`,
+            or `report.before`. Defaults to None: the model's own cost.
 
     Returns:
         `(thin, report)`: the thin model, compiled as the model is, and a `Report`, which tells
         what `"auto"` stood for.
 
     Raises:
-        ValueError: if an argument is out of range or the target cannot be reached.
+        ValueError: if an argument is out of range, or the target is met already or cannot be
+            reached.
 
     Example:
 
@@ -83,6 +89,7 @@ def prune(
     >>> report.scores
     'l2'
     """
+    check_request(target, fraction, of)
     scoring = Scoring(criterion, fuse).settled(model, data)
     graph = trace(model, input_shape)
     check_readable_again(model, data)
@@ -99,12 +106,12 @@ def prune(
         max_layer_fraction=max_layer_fraction,
         exclude=exclude,
         round_to=round_to,
+        of=of,
     )
     thin = shrink(model, plan)
     Repair.of(model, graph, kept_neurons(graph, plan), data, scoring.fuse).apply(thin)
     after = trace(thin, input_shape).cost
-    notes = missed(target, graph.cost, after, f"fraction={fraction} was removed first")
-    notes += graph.notes
-    return thin, Report(
-        model.name, plan, graph.cost, after, graph.fixed, notes, scores=str(scoring)
-    )
+    goal = target_of(target, of, graph.cost)
+    notes = missed(goal, after, f"fraction={fraction} was removed first") + graph.notes
+    fixed, scored = graph.fixed, str(scoring)
+    return thin, Report(model.name, plan, graph.cost, after, fixed, notes, scores=scored, of=of)

@@ -13,6 +13,7 @@ from prune_keras.accounting import METRICS, Cost
 from prune_keras.frontier import Point
 from prune_keras.graph import Fixed
 from prune_keras.plan import Plan
+from prune_keras.text import printable
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Report:
         frontier: what every round came to; see `prune_keras.frontier`. Defaults to nothing.
         scores: what neurons were scored by, and what was fused, such as
             `"taylor, fused weights"`. Defaults to `""`: not told.
+        of: cost that shares were counted from, for a model that was pruned before. Defaults to
+            None: `before`.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Report:
     notes: tuple[str, ...] = ()
     frontier: tuple[Point, ...] = ()
     scores: str = ""
+    of: Cost | None = None
 
     @property
     def widths(self) -> dict[str, tuple[int, int]]:
@@ -48,16 +52,15 @@ class Report:
 
     def render(self) -> str:
         """Return the report as text: costs, widths of layers, and what is fixed."""
-        console = Console(width=100, no_color=True, highlight=False)
+        console = Console(width=100, no_color=True, highlight=False, markup=False, emoji=False)
+        lines = [f"scores: {self.scores}"] if self.scores else []
+        lines += [f"fixed: {fixed}" for fixed in self.fixed]
+        lines += [f"note: {note}" for note in self.notes]
         with console.capture() as captured:
             console.print(_cost_table(self))
             console.print(_width_table(self))
-            if self.scores:
-                console.print(f"scores: {self.scores}", soft_wrap=True)
-            for fixed in self.fixed:
-                console.print(f"fixed: {fixed}", soft_wrap=True)
-            for note in self.notes:
-                console.print(f"note: {note}", soft_wrap=True)
+            for each in lines:
+                console.print(printable(each), soft_wrap=True)
         return captured.get()
 
     def __str__(self) -> str:
@@ -70,6 +73,7 @@ class Report:
             "scores": self.scores,
             "before": asdict(self.before),
             "after": asdict(self.after),
+            "of": None if self.of is None else asdict(self.of),
             "fixed": [asdict(fixed) for fixed in self.fixed],
             "notes": list(self.notes),
             "plan": self.plan.to_dict(),
@@ -82,15 +86,17 @@ class Report:
 
 
 def _cost_table(report: Report) -> Table:
-    table = Table(title=report.name)
-    for heading in ("", "before", "after", "remains"):
+    table = Table(title=printable(report.name))
+    costs = {} if report.of is None else {"original": report.of}
+    costs |= {"before": report.before, "after": report.after}
+    for heading in ("", *costs, "remains"):
         table.add_column(heading, justify="right" if heading else "left")
-    shares = report.after.share_of(report.before)
+    shares = report.after.share_of(report.of or report.before)
     for metric in METRICS:
-        before, after = getattr(report.before, metric), getattr(report.after, metric)
-        if before is not None:
+        amounts = [getattr(cost, metric) for cost in costs.values()]
+        if None not in amounts:
             share = f"{shares[metric]:.1%}" if metric in shares else ""
-            table.add_row(metric, f"{before:,}", f"{after:,}", share)
+            table.add_row(metric, *(f"{amount:,}" for amount in amounts), share)
     return table
 
 
@@ -99,5 +105,5 @@ def _width_table(report: Report) -> Table:
     for heading in ("layer", "before", "after", "remains"):
         table.add_column(heading, justify="left" if heading == "layer" else "right")
     for path, (before, after) in report.widths.items():
-        table.add_row(path, str(before), str(after), f"{after / before:.0%}")
+        table.add_row(printable(path), str(before), str(after), f"{after / before:.0%}")
     return table

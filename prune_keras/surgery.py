@@ -17,6 +17,7 @@ from keras import ops
 
 from prune_keras import _backend, _keras
 from prune_keras.graph import Graph, Weight
+from prune_keras.initial_values import thin_initializers
 from prune_keras.plan import Plan
 from prune_keras.tracing import kept_sizes, trace
 
@@ -297,7 +298,8 @@ def _thin_attributes(model: Any, graph: Graph, kept: np.ndarray) -> list[tuple[A
     for record in graph.tensors:
         batch, *sizes = record.tensor.shape
         shapes[id(record.tensor)] = (batch, *kept_sizes(kept[record.neurons], sizes))
-    return [*settings, *_keras.shape_attributes(model, shapes)]
+    cuts = {id(weight.variable): _slices(weight, kept).axes for weight in graph.weights}
+    return [*settings, *_keras.shape_attributes(model, shapes), *thin_initializers(model, cuts)]
 
 
 def _assign_attributes(attributes: Iterable[tuple[Any, str, Any]]) -> None:

@@ -28,10 +28,15 @@ def named(argument: str, name: Any, known: Mapping[str, Any], instead: str) -> A
     )
 
 
+def is_number(value: Any) -> bool:
+    """Tell whether a value is a finite number, truth values not among them."""
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return number and math.isfinite(value)
+
+
 def check_share(name: str, value: Any, upto_one: bool = False) -> None:
     """Raise a ValueError unless the value is a share in (0, 1), or in (0, 1]."""
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not number or not (0 < value < 1 or (upto_one and value == 1)):
+    if not is_number(value) or not (0 < value < 1 or (upto_one and value == 1)):
         bounds = "(0, 1]" if upto_one else "(0, 1)"
         raise ValueError(
             f"`{name}` must be a share in {bounds}. Received: {name}={value!r}. "

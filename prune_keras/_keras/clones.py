@@ -48,6 +48,8 @@ def clone_structure(model: Any) -> Any:
     for old, new in zip(operations_in(model), operations_in(twin), strict=True):
         # Keras names the clone of an unnamed input after its tensor, and numbers raw operations.
         new.name = old.name
+        if isinstance(old, keras.layers.InputLayer):
+            new.sparse = new.output._sparse = old.sparse  # Keras makes dense ones
     return twin
 
 

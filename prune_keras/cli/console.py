@@ -6,15 +6,31 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from prune_keras.text import printable, printable_lines
+
 
 def say(line, stderr=False, style=None):
-    """Print a line as it is: no markup, no colours for numbers, no wrapping."""
-    Console(stderr=stderr).print(line, style=style, highlight=False, markup=False, soft_wrap=True)
+    """Print a line as it is: no markup, no colours for numbers, no wrapping.
+
+    What might move the cursor or hide text, in a name say, is shown escaped.
+    """
+    _print(printable(line), stderr, style)
+
+
+def _print(text, stderr=False, style=None):
+    Console(stderr=stderr).print(
+        text, style=style, highlight=False, markup=False, emoji=False, soft_wrap=True
+    )
+
+
+def show_report(report):
+    """Print a report."""
+    _print(report.render())
 
 
 def complain(line):
-    """Print a line to standard error, in red."""
-    say(line, stderr=True, style="red")
+    """Print a line to standard error, in red; messages of Keras have several."""
+    _print(printable_lines(line), stderr=True, style="red")
 
 
 def show_graph(model, graph):
@@ -29,7 +45,7 @@ def show_graph(model, graph):
 
 def show_run(result, output):
     """Print what a run came to: the report, a line a network, and the files."""
-    say(result.report)
+    show_report(result.report)
     show_table("Test images looked at once, at the end", _turned(result.rows))
     for pair in result.pairs:
         say(
@@ -97,14 +113,14 @@ def show_table(title, rows):
     """Print dictionaries as a table; texts stand left, numbers right."""
     if not rows:
         return
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(printable(title)), title_justify="left")
     for name in rows[0]:
         is_text = any(_is_word(row[name]) for row in rows)
         table.add_column(
             name.replace("_", " "), justify="left" if is_text else "right", overflow="fold"
         )
     for row in rows:
-        table.add_row(*(Text(as_text(value)) for value in row.values()))
+        table.add_row(*(Text(printable(as_text(value))) for value in row.values()))
     Console().print(table)
 
 

@@ -51,12 +51,21 @@ def prune(
     ] = None,
     input_shape: InputShape = None,
     seed: Seed = 0,
+    of: Annotated[
+        Path | None,
+        typer.Option(
+            help="The model that shares are of, where MODEL was pruned before; a .keras or .h5 "
+            "file.",
+            metavar="ORIGINAL",
+        ),
+    ] = None,
 ):
     """Prune a model at once, without training."""
     import prune_keras
     from prune_keras.models.images import read_samples
     from prune_keras.models.networks import read_model
 
+    shape = parse_shape(input_shape)
     thin, report = prune_keras.prune(
         read_model(model, compile=data is not None),
         target=parse_targets(target),
@@ -70,11 +79,12 @@ def prune(
         max_layer_fraction=max_layer_fraction,
         round_to=round_to,
         exclude=exclude or (),
-        input_shape=parse_shape(input_shape),
+        input_shape=shape,
         seed=seed,
+        of=None if of is None else prune_keras.cost(read_model(of), shape),
     )
     prune_keras.export(thin, output)
-    console.say(report.render())
+    console.show_report(report)
     console.say(f"Wrote {output}")
 
 

@@ -24,8 +24,9 @@ Targets = Annotated[
     list[str] | None,
     typer.Option(
         "--target",
-        metavar="METRIC=SHARE",
-        help="Share that may remain: params=0.5, flops=0.5 or neurons=0.5; repeat for several.",
+        metavar="METRIC=NUMBER",
+        help="What may remain: a share, as params=0.5, flops=0.5 or neurons=0.5, or an amount, as "
+        "params=120000; repeat for several.",
     ),
 ]
 Criterion = Annotated[
@@ -62,26 +63,31 @@ InputShape = Annotated[
 
 
 def parse_targets(texts):
-    """Return `{metric: share}` of texts such as `"params=0.5"`; `None` if there are none.
+    """Return `{metric: share or amount}` of texts such as `"params=0.5"`; `None` for none.
 
     Raises:
         ValueError: if a text is not of this form.
 
     Example:
 
-    >>> parse_targets(["params=0.5", "flops=0.25"])
-    {'params': 0.5, 'flops': 0.25}
+    >>> parse_targets(["params=0.5", "flops=120000"])
+    {'params': 0.5, 'flops': 120000}
     """
     if not texts:
         return None
     try:
         pairs = (text.split("=") for text in texts)
-        return {metric: float(share) for metric, share in pairs}
+        return {metric: _number(most) for metric, most in pairs}
     except ValueError as error:
         raise ValueError(
-            "A target must be a metric and the share of it that may remain. "
+            "A target must be a metric and the share or amount of it that may remain. "
             f"Received: --target {' --target '.join(texts)}. Write, say, --target params=0.5."
         ) from error
+
+
+def _number(text):
+    number = float(text)
+    return int(number) if number.is_integer() else number
 
 
 def parse_fuse(text):

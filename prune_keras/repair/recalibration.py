@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from prune_keras import _backend, _keras
-from prune_keras.samples.batches import batches, flat_inputs
+from prune_keras.samples.batches import batches, fixed_size, flat_inputs
 
 
 def recalibrate(model: Any, data: Any, steps: int = 10) -> int:
@@ -33,7 +33,7 @@ def recalibrate(model: Any, data: Any, steps: int = 10) -> int:
     step = _backend.compiled(_step(model), model)
     totals: dict[str, tuple] = {}
     count = 0
-    for x, _, _ in batches(data, steps=steps):
+    for x, _, _ in batches(data, steps=steps, fixed_size=fixed_size(_inputs(model))):
         for path, (mean, square) in step(flat_inputs(_inputs(model), x)).items():
             before = totals.get(path, (0.0, 0.0))
             totals[path] = (before[0] + mean, before[1] + square)

@@ -57,7 +57,7 @@ class Course:
     ) -> None:
         cutter.check_reachable(graph)
         latency_ms = cutter.measure(model)
-        cutter.check_latency(latency_ms)
+        cutter.check_unmet(graph.cost, latency_ms)
         self._progress = Progress(model, graph, metric)
         file = keeper.keep(model, 0)
         self._progress.start = replace(self._progress.start, file=file, latency_ms=latency_ms)
@@ -86,8 +86,8 @@ class Course:
 
     @property
     def original(self) -> Cost:
-        """What it cost at the start."""
-        return self._progress.original
+        """What shares are counted from."""
+        return self._cutter.goal(self._progress.original).whole
 
     @property
     def metric(self) -> float | None:
@@ -115,12 +115,13 @@ class Course:
         why = "fit had no epochs left for another round, and the next fit goes on from here"
         if self.is_finished:
             why = f"no further cut held the bound of {monitor}"
-        notes = missed(self._cutter.target, done.original, graph.cost, why)
+        notes = missed(self._cutter.goal(done.original), graph.cost, why)
         if not self.ended and not self._cutter.target:
             notes += (f"nothing was cut: {why}",)
         notes += self._cutter.timed(frontier, why) + graph.notes
-        fixed, points, scores = graph.fixed, tuple(frontier), str(self._cutter.scoring)
-        return Report(name, done.plan, done.original, graph.cost, fixed, notes, points, scores)
+        costs, points, scores = (done.original, graph.cost), tuple(frontier), self._cutter.scoring
+        of = self._cutter.shares_of
+        return Report(name, done.plan, *costs, graph.fixed, notes, points, str(scores), of)
 
     def begin(self, model: Any, epoch: int, batch: int, measure: Measure) -> None:
         """Cut the model and open a round; where nothing is left to cut, finish.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from prune_keras import _keras, criteria
+from prune_keras.accounting import Cost
 from prune_keras.auto import Scoring
 from prune_keras.frontier import Point
 from prune_keras.graph import Graph
@@ -20,7 +21,7 @@ from prune_keras.selection import choose
 from prune_keras.selection.feasibility import check_reachable
 from prune_keras.selection.limits import Limits
 from prune_keras.selection.scores import Ranking
-from prune_keras.selection.targets import budget_of, meets, split_target
+from prune_keras.selection.targets import Target, check_unmet, split_target, target_of
 from prune_keras.surgery import check_alone, kept_neurons
 from prune_keras.timing import latency
 
@@ -29,8 +30,8 @@ from prune_keras.timing import latency
 class Cutter:
     """How a round scores, chooses and cuts; the arguments are those of `ProgressivePruning`.
 
-    Of `target`, the shares are one argument, and the milliseconds of latency another; `scoring` is
-    `criterion` and `fuse`, settled before anything is cut.
+    Of `target`, what can be counted is one argument, and the milliseconds of latency another;
+    `scoring` is `criterion` and `fuse`, settled before anything is cut.
     """
 
     target: Mapping[str, float] | None
@@ -42,13 +43,14 @@ class Cutter:
     seed: int | None
     latency_ms: float | None = None
     latency_batch_size: int = 1
+    shares_of: Cost | None = None
 
     @classmethod
     def of(cls, given: Any) -> Cutter:
         """Return the cutter for the arguments of a `ProgressivePruning`."""
-        shares, most = split_target(given.target)
+        counted, most = split_target(given.target)
         return cls(
-            dict(shares) if shares else None,
+            dict(counted) if counted else None,
             Scoring(given.criterion, given.fuse),
             Ranking(given.scope, given.debias, given.combine),
             Limits(given.min_units, given.max_layer_fraction, given.exclude, given.round_to),
@@ -57,6 +59,7 @@ class Cutter:
             given.seed,
             most,
             given.latency_batch_size,
+            given.of,
         )
 
     def check_needs(self) -> None:
@@ -83,15 +86,22 @@ class Cutter:
 
     def check_reachable(self, graph: Graph) -> None:
         """Raise a ValueError if the limits keep more than the target allows."""
-        check_reachable(graph, self.limits, budget_of(self.target, graph.cost))
+        check_reachable(graph, self.limits, self.goal(graph.cost))
+
+    def goal(self, original: Cost) -> Target:
+        """Return the target, all but latency, for a model of this cost at its start."""
+        return target_of(self.target, self.shares_of, original)
 
     def measure(self, model: Any) -> float | None:
         """Measure the latency in milliseconds, if there is a target on it."""
         return None if self.latency_ms is None else latency(model, self.latency_batch_size)
 
-    def check_latency(self, measured: float | None) -> None:
-        """Raise a ValueError if a model is as quick as it is to become before anything is cut."""
-        if not self.target and self.is_quick(measured) and measured is not None:
+    def check_unmet(self, cost: Cost, measured: float | None) -> None:
+        """Raise a ValueError if a model meets the target before anything is cut."""
+        if not self.is_quick(measured):
+            return
+        check_unmet(self.goal(cost), cost)
+        if not self.target and measured is not None:
             raise ValueError(
                 "A target on latency must be below what the model takes. Received: "
                 f"latency_ms={self.latency_ms}, while it takes {measured:.3g} ms for batches of "
@@ -115,31 +125,34 @@ class Cutter:
         """Tell whether the target is met, with the latency that was measured."""
         if self.latency_ms is None and not self.target:
             return False
-        return self.is_quick(measured) and self._has_shares(progress)
+        return self.is_quick(measured) and self._is_small(progress)
 
-    def _has_shares(self, progress: Progress) -> bool:
-        """Tell whether the shares of the target are met; without any they are."""
-        return meets(progress.graph.cost, budget_of(self.target, progress.original))
+    def _is_small(self, progress: Progress) -> bool:
+        """Tell whether the target is met in all but latency; without any it is."""
+        return self.goal(progress.original).is_met_by(progress.graph.cost)
 
     def choose(self, model: Any, progress: Progress, fraction: float, turn: int) -> Plan:
         """Choose what to cut: the fraction, or the least that can go where that is more."""
         scores = self._score(model, progress, turn)
-        # Only where a latency is still to be met does a round begin with shares that are met.
-        target = {} if self._has_shares(progress) else self.target
-        plan = self._chosen(progress, scores, target, fraction, turn)
+        # Only where a latency is still to be met does a round begin with the other ones met.
+        budget = {} if self._is_small(progress) else self.goal(progress.original).budget
+        plan = self._chosen(progress, scores, budget, fraction, turn)
         while plan.removed == 0 and fraction < 1:
             fraction *= 2
-            plan = self._chosen(progress, scores, target, fraction, turn)
+            plan = self._chosen(progress, scores, budget, fraction, turn)
         return plan
 
     def follow(self, model: Any, progress: Progress, pace: Pace, turn: int) -> tuple[Plan, Pace]:
         """Choose what the next round cuts; also return the pace that it goes at."""
-        if pace.schedule is None or self._has_shares(progress):
+        if pace.schedule is None or self._is_small(progress):
             return self.choose(model, progress, pace.step, turn), pace
-        remains = progress.graph.cost.share_of(progress.original)
-        pace = pace.next(remains, self.target or {})
-        shares = pace.shares(remains, self.target or {})
-        return self._chosen(progress, self._score(model, progress, turn), shares), pace
+        goal = self.goal(progress.original)
+        remains = progress.graph.cost.share_of(goal.whole)
+        ends = {metric: share for metric, share in goal.shares.items() if share < remains[metric]}
+        pace = pace.next(remains, ends)
+        shares = pace.shares(remains, ends)
+        budget = {metric: share * getattr(goal.whole, metric) for metric, share in shares.items()}
+        return self._chosen(progress, self._score(model, progress, turn), budget), pace
 
     def _score(self, model: Any, progress: Progress, turn: int) -> Mapping[str, Any]:
         seed = None if self.seed is None else self.seed + turn
@@ -149,7 +162,7 @@ class Cutter:
         self,
         progress: Progress,
         scores: Mapping[str, Any],
-        target: Mapping[str, float] | None,
+        budget: Mapping[str, float],
         fraction: float | None = None,
         turn: int | None = None,
     ) -> Plan:
@@ -158,7 +171,7 @@ class Cutter:
             scores,
             self.ranking,
             self.limits,
-            budget_of(target, progress.original),
+            budget,
             fraction,
             turn=turn,
             original=progress.plan.widths,

@@ -13,6 +13,7 @@ from prune_keras.accounting import SIZES, Cost
 from prune_keras.frontier import Point
 from prune_keras.plan import Plan
 from prune_keras.rounds.judge import Judge
+from prune_keras.text import printable
 
 
 @dataclass(frozen=True)
@@ -96,4 +97,4 @@ def line(done: Round, original: Cost, judge: Judge) -> str:
     if judge.bound is not None:
         metric += f", bound {judge.bound:.4f}: {'kept' if done.kept else 'rolled back'}"
     neurons = f"{done.before.neurons} -> {done.after.neurons} neurons"
-    return f"Round {done.number}: {neurons}; {shares}{metric}"
+    return printable(f"Round {done.number}: {neurons}; {shares}{metric}")

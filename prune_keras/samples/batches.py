@@ -14,20 +14,27 @@ from keras import tree
 Batch = tuple[Any, Any, Any]
 
 
-def batches(data: Any, batch_size: int = 128, steps: int | None = None) -> Iterator[Batch]:
+def batches(
+    data: Any, batch_size: int = 128, steps: int | None = None, fixed_size: int | None = None
+) -> Iterator[Batch]:
     """Yield `(inputs, targets, sample_weights)`; what is not there is None.
 
     Args:
-        data: an array of inputs, a tuple `(inputs, targets)` or `(inputs, targets,
+        data: an array or SciPy matrix of inputs, a tuple `(inputs, targets)` or `(inputs, targets,
             sample_weights)`, where inputs and targets may be lists or dicts of arrays; or a
             `keras.utils.PyDataset`, a `tf.data.Dataset`, a list of tuples, or another iterable that
             yields batches.
         batch_size: samples a batch, for arrays. Each batch is spread over the whole array, so that
             the first ones do not hold one class only. Defaults to 128.
         steps: number of batches, at most. Defaults to None: all.
+        fixed_size: samples that each batch must hold, where a model has it built in. Of arrays,
+            the last samples are left out that fill no batch. Defaults to None: any.
+
+    Sparse arrays and tensors are made dense, a batch at a time.
 
     Raises:
-        ValueError: if there is no sample, arrays differ in length, or a dataset has no end.
+        ValueError: if there is no sample, arrays differ in length, a dataset has no end, or a batch
+            does not have its fixed size.
 
     Example:
 
@@ -39,10 +46,14 @@ def batches(data: Any, batch_size: int = 128, steps: int | None = None) -> Itera
             "`data` must end. Received: a dataset that repeats forever. "
             "Pass data.take(number_of_batches)."
         )
-    found = _array_batches(data, batch_size) if _is_arrays(data) else _dataset_batches(data)
+    if _is_arrays(data):
+        found = _array_batches(data, fixed_size or batch_size, fixed_size)
+    else:
+        found = _dataset_batches(data)
     empty = True
     for batch in islice(found, steps):
         empty = False
+        _check_size(batch, fixed_size)
         yield batch
     if empty:
         raise ValueError(
@@ -60,20 +71,31 @@ def _is_arrays(data: Any) -> bool:
     if isinstance(data, list) and any(isinstance(batch, tuple) for batch in data):
         return False
     flat = tree.flatten(data) if isinstance(data, tuple | list | dict) else [data]
-    return all(hasattr(array, "shape") and hasattr(array, "__getitem__") for array in flat)
+    return all(
+        hasattr(array, "shape") and (hasattr(array, "__getitem__") or _is_matrix(array))
+        for array in flat
+    )
 
 
-def _array_batches(data: Any, batch_size: int) -> Iterator[Batch]:
+def _is_matrix(array: Any) -> bool:
+    """Tell whether an array is a sparse one of SciPy."""
+    return hasattr(array, "tocsr")
+
+
+def _array_batches(data: Any, batch_size: int, fixed_size: int | None) -> Iterator[Batch]:
     parts = data if isinstance(data, tuple) else (data,)
-    lengths = {len(array) for array in tree.flatten(parts)}
+    # Only rows stored one after another can be picked.
+    parts = tree.map_structure(lambda a: a.tocsr() if _is_matrix(a) else a, parts)
+    lengths = {int(array.shape[0]) for array in tree.flatten(parts)}
     if len(lengths) > 1:
         raise ValueError(
             "All arrays of `data` must hold the same number of samples. "
             f"Received: {sorted(lengths)} samples."
         )
-    count = -(-max(lengths, default=0) // batch_size)
+    whole = max(lengths, default=0)
+    count = -(-whole // batch_size) if fixed_size is None else max(whole // fixed_size, 1)
     for first in range(count):
-        yield _complete(tree.map_structure(lambda a: a[first::count], parts))  # noqa: B023
+        yield _complete(tree.map_structure(lambda a: a[first::count][:fixed_size], parts))  # noqa: B023
 
 
 def _dataset_batches(data: Any) -> Iterator[Batch]:
@@ -93,8 +115,29 @@ def _complete(parts: Any) -> Batch:
             "A batch must be inputs, (inputs, targets), or (inputs, targets, sample_weights). "
             f"Received: {len(parts)} parts."
         )
-    x, y, weights = (*parts, None, None)[:3]
+    x, y, weights = tree.map_structure(_dense, (*parts, None, None)[:3])
     return x, y, weights
+
+
+def _dense(array: Any) -> Any:
+    if _is_matrix(array):
+        return array.toarray()
+    is_tensor = keras.ops.is_tensor(array)
+    return keras.ops.convert_to_tensor(array, sparse=False) if is_tensor else array
+
+
+def _check_size(batch: Batch, fixed_size: int | None) -> None:
+    if fixed_size not in (None, size_of(batch[0])):
+        raise ValueError(
+            f"The model takes batches of {fixed_size} samples. Received: data in a batch of "
+            f"{size_of(batch[0])}. Pass arrays of at least {fixed_size} samples, or a dataset of "
+            "such batches, the last one dropped if it is smaller."
+        )
+
+
+def fixed_size(model_inputs: list) -> int | None:
+    """Return the number of samples that a model takes at once; None for any."""
+    return model_inputs[0].shape[0]
 
 
 def flat_inputs(model_inputs: list, x: Any) -> list:
@@ -154,7 +197,7 @@ def check_data(data: Any, model_inputs: list, steps: int) -> None:
             "`data` must be readable once a round. Received: an iterator, which ends after the "
             "first. Pass arrays, a PyDataset, or a tf.data.Dataset."
         )
-    for x, _, _ in batches(data, steps=steps):
+    for x, _, _ in batches(data, steps=steps, fixed_size=fixed_size(model_inputs)):
         flat_inputs(model_inputs, x)
 
 

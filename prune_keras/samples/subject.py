@@ -13,7 +13,14 @@ from keras import ops
 
 from prune_keras import _backend, _keras
 from prune_keras.graph import Graph, Producer
-from prune_keras.samples.batches import Batch, batches, check_targets, flat_inputs, size_of
+from prune_keras.samples.batches import (
+    Batch,
+    batches,
+    check_targets,
+    fixed_size,
+    flat_inputs,
+    size_of,
+)
 
 
 @dataclass(frozen=True)
@@ -49,9 +56,12 @@ class Subject:
     def rng(self, seed: int | None = None) -> np.random.Generator:
         return np.random.default_rng(self.seed if seed is None else seed)
 
+    def batches(self) -> Iterator[Batch]:
+        return batches(self.data, fixed_size=fixed_size(self.inputs))
+
     def batches_with_targets(self, name: str) -> Iterator[Batch]:
         """Yield batches; a batch without targets is an error of the criterion of this name."""
-        for x, y, weights in batches(self.data):
+        for x, y, weights in self.batches():
             check_targets(y, name)
             yield x, y, weights
 
@@ -72,7 +82,7 @@ class Subject:
         compiled = _backend.compiled(step, self.model)
         totals: dict[str, Any] | None = None
         samples = count = 0
-        for x, y, weights in self.batches_with_targets(name) if targets else batches(self.data):
+        for x, y, weights in self.batches_with_targets(name) if targets else self.batches():
             x = flat_inputs(self.inputs, x)
             given = (x, as_tensors(y), as_tensors(weights)) if targets else (x,)
             for turn in turns:
@@ -89,7 +99,7 @@ class Subject:
         compiled = _backend.compiled(step, self.model)
         found: list[dict[str, np.ndarray]] = []
         wanted: list[np.ndarray] = [np.zeros(0)]
-        for x, y, _ in self.batches_with_targets(name) if targets else batches(self.data):
+        for x, y, _ in self.batches_with_targets(name) if targets else self.batches():
             given = compiled(flat_inputs(self.inputs, x))
             found.append({key: as_numpy(value) for key, value in given.items()})
             wanted += [as_numpy(_only(y, name))] if targets else []

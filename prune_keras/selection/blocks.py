@@ -73,7 +73,7 @@ def steps(graph: Graph, limits: Limits) -> list[int]:
 
 
 def _of(graph: Graph, limits: Limits, name: str, path: str) -> list:
-    return limits.of(name, path, type(graph.producers[path].layer).__name__)
+    return limits.of(name, path, type(graph.producers[path].layer).__name__, graph.producers)
 
 
 def sizes_after(graph: Graph, removed: Iterable[Block]) -> np.ndarray:

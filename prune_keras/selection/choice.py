@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from prune_keras.accounting import Cost
 from prune_keras.graph import Graph
 from prune_keras.plan import Plan
 from prune_keras.selection.blocks import (
@@ -22,7 +23,7 @@ from prune_keras.selection.blocks import (
 from prune_keras.selection.feasibility import check_reachable
 from prune_keras.selection.limits import Limits
 from prune_keras.selection.scores import Ranking, combine_members, ranked
-from prune_keras.selection.targets import budget_of, check_request, meets
+from prune_keras.selection.targets import check_request, check_unmet, target_of
 
 
 def select(
@@ -37,14 +38,16 @@ def select(
     max_layer_fraction: float | Mapping[str, float] = 1.0,
     exclude: Any = (),
     round_to: int | Mapping[str, int] = 1,
+    of: Cost | None = None,
 ) -> Plan:
     """Choose the units to keep.
 
     Args:
         graph: the traced model.
         scores: path -> `(units,)` scores, higher = keep; one entry a producer, as `score` gives.
-        target: share that may remain, at most, of one or more of `{"params", "flops", "neurons",
-            "weight_bytes", "activation_bytes"}`, each in (0, 1); see `Cost`.
+        target: what may remain, at most, of one or more of `{"params", "flops", "neurons",
+            "weight_bytes", "activation_bytes"}`: a share in (0, 1), or a whole number above 1 for
+            an amount; see `Cost`.
         fraction: share of the neurons to remove, in (0, 1). With `scope="layerwise"` it is the
             share of a layer's neurons that goes before the next layer has its turn, by default
             0.1; without a target only the first layer has one. Give `target`, `fraction` or both;
@@ -54,13 +57,15 @@ def select(
         debias: name or function; see `prune_keras.debias`. Defaults to `"mean"`.
         combine: one of `{"mean", "sum", "max", "min"}`. Defaults to `"mean"`.
         min_units, max_layer_fraction, exclude, round_to: see `Limits`.
+        of: what shares are of, for a model that was pruned before: `prune_keras.cost(original)`,
+            or `report.before`. Defaults to None: the model's own cost.
 
     Returns:
         A `Plan` that removes at least one neuron.
 
     Raises:
-        ValueError: if an argument is out of range, the target cannot be reached, or nothing would
-            be removed.
+        ValueError: if an argument is out of range, the target is met already or cannot be reached,
+            or nothing would be removed.
 
     Example:
 
@@ -72,13 +77,14 @@ def select(
     >>> prune_keras.select(graph, {"a": np.array([0.3, 0.1, 0.2])}, fraction=0.4).kept
     {'a': array([0, 2])}
     """
-    check_request(target, fraction)
+    check_request(target, fraction, of)
     ranking = Ranking(scope, debias, combine)
     limits = Limits(min_units, max_layer_fraction, exclude, round_to)
-    budget = budget_of(target, graph.cost)
-    check_reachable(graph, limits, budget)
+    goal = target_of(target, of, graph.cost)
+    check_unmet(goal, graph.cost)
+    check_reachable(graph, limits, goal)
     turn = 0 if target is None else None
-    plan = choose(graph, scores, ranking, limits, budget, fraction, turn)
+    plan = choose(graph, scores, ranking, limits, goal.budget, fraction, turn)
     if plan.removed == 0:
         raise ValueError(
             "A plan must remove at least one neuron. Received: "
@@ -87,10 +93,10 @@ def select(
             f"exclude={exclude}, round_to={round_to}. Ask for more, or loosen a limit."
         )
     left = graph.costs.at(_sizes_left(graph, plan))
-    if fraction is None and not meets(left, budget):
+    if fraction is None and not goal.is_met_by(left):
         raise ValueError(
-            f"The target must be reachable in the order of the scores. Received: target={target}, "
-            f"while the limits leave {left.share_of(graph.cost)} where neurons of coupled layers "
+            f"The target must be reachable in the order of the scores. Received: target={goal}, "
+            f"while the limits leave {goal.told(left)} where neurons of coupled layers "
             "go in that order. Loosen a limit, or give coupled layers the same round_to."
         )
     return plan

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from prune_keras.accounting import Cost
 from prune_keras.graph import Graph
 from prune_keras.selection.blocks import Block, begins_of, removable, sizes_after, steps
 from prune_keras.selection.limits import Limits
-from prune_keras.selection.targets import meets
+from prune_keras.selection.targets import Target
 
 MOST_FIXED = 5  # layers that one message lists
 
@@ -17,10 +17,10 @@ MOST_FIXED = 5  # layers that one message lists
 def check_reachable(
     graph: Graph,
     limits: Limits,
-    budget: Mapping[str, float],
+    target: Target,
     original: Mapping[str, int] | None = None,
 ) -> None:
-    """Raise a ValueError if nothing may be pruned, or not enough to meet the budget."""
+    """Raise a ValueError if nothing may be pruned, or not enough to meet the target."""
     if not graph.families:
         reasons = "; ".join(map(str, graph.fixed[:5])) or "it has no layers with units"
         raise ValueError(
@@ -32,10 +32,10 @@ def check_reachable(
             "At least one layer must be left to prune. Received: "
             f"exclude={limits.exclude}, which leaves none of {list(graph.widths)}."
         )
-    if budget:
+    if target.asked:
         least = _least(graph, limits, original)
-        if not meets(least, budget):
-            raise ValueError(_unreachable(graph, least, budget, limits, original))
+        if not target.is_met_by(least):
+            raise ValueError(_unreachable(graph, least, target, limits, original))
 
 
 def _least(graph: Graph, limits: Limits, original: Mapping[str, int] | None = None) -> Cost:
@@ -50,43 +50,27 @@ def _least(graph: Graph, limits: Limits, original: Mapping[str, int] | None = No
     return graph.costs.at(sizes_after(graph, removed))
 
 
-def _unreachable(
-    graph: Graph, least: Cost, budget: Mapping[str, float], limits: Limits, original
-) -> str:
-    asked = {metric: most / getattr(graph.cost, metric) for metric, most in budget.items()}
-    ways = _limits_in_the_way(graph, least, limits, original, asked)
+def _unreachable(graph: Graph, least: Cost, target: Target, limits: Limits, original) -> str:
+    ways = _limits_in_the_way(graph, least, limits, original, target)
     ways += [str(fixed) for fixed in graph.fixed[:MOST_FIXED]]
     more = len(graph.fixed) - MOST_FIXED
     ways += [f"{more} more, all in prune_keras.trace(model).fixed"] if more > 0 else []
     return (
-        f"The target must be reachable. Received: target={_rounded(asked)} of what the model has "
-        f"now, while the closest that can be reached is {_shares(least, graph.cost, asked)}. "
+        f"The target must be reachable. Received: target={target}, while the closest that can be "
+        f"reached is {target.told(least)}. "
         f"In the way: {'; '.join(ways) or 'every layer keeps one unit'}. "
-        "Ask for a larger share, or loosen what is in the way."
+        "Ask for less to be removed, or loosen what is in the way."
     )
 
 
 def _limits_in_the_way(
-    graph: Graph, least: Cost, limits: Limits, original, metrics: Iterable[str]
+    graph: Graph, least: Cost, limits: Limits, original, target: Target
 ) -> list[str]:
     """Return each limit that costs something by itself, or else all of them together."""
     looser = [(text, _least(graph, each, original)) for text, each in limits.looser()]
-    alone = [
-        f"{text} (without it: {_shares(cost, graph.cost, metrics)})"
-        for text, cost in looser
-        if cost != least
-    ]
+    alone = [f"{text} (without it: {target.told(cost)})" for text, cost in looser if cost != least]
     free = _least(graph, Limits(), original)
     if alone or free == least:
         return alone
     together = " and ".join(text for text, _ in looser)
-    return [f"{together} (without them: {_shares(free, graph.cost, metrics)})"]
-
-
-def _shares(cost: Cost, whole: Cost, metrics: Iterable[str]) -> dict[str, float]:
-    shares = cost.share_of(whole)
-    return _rounded({metric: shares[metric] for metric in metrics})
-
-
-def _rounded(shares: Mapping[str, float]) -> dict[str, float]:
-    return {metric: float(f"{share:.3g}") for metric, share in shares.items()}
+    return [f"{together} (without them: {target.told(free)})"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -17,7 +17,8 @@ class Limits:
     """What must remain whatever the scores say.
 
     All but `exclude` are one number for every layer, or a mapping of paths, patterns such as
-    `"block1_*"`, or types of layers such as `"Conv2D"` to numbers; all that fit a layer hold.
+    `"block1_*"`, or types of layers such as `"Conv2D"` to numbers; all that fit a layer hold. A
+    text that is the path of a layer stands for that layer alone, whatever it means as a pattern.
 
     Args:
         min_units: units that a layer keeps at least. Defaults to 1.
@@ -55,20 +56,21 @@ class Limits:
         if callable(self.exclude):
             return {path for path in paths if self.exclude(path)}
         for pattern in self.exclude:
-            if not any(fnmatchcase(path, pattern) for path in paths):
+            if not _named(pattern, paths):
                 raise ValueError(
                     "`exclude` must name layers with prunable units. Received: "
                     f"exclude={pattern!r}, which fits none of {paths}."
                 )
-        return {path for path in paths if any(fnmatchcase(path, p) for p in self.exclude)}
+        return {path for pattern in self.exclude for path in _named(pattern, paths)}
 
-    def of(self, name: str, path: str, kind: str) -> list[Any]:
+    def of(self, name: str, path: str, kind: str, paths: Collection[str] = ()) -> list[Any]:
         """Return the numbers of one limit that hold for a layer.
 
         Args:
             name: one of `{"min_units", "max_layer_fraction", "round_to"}`.
             path: the layer's path.
             kind: the name of its class.
+            paths: those of all layers with units. Defaults to none: all texts are patterns.
 
         Example:
 
@@ -78,7 +80,7 @@ class Limits:
         value = getattr(self, name)
         if not isinstance(value, Mapping):
             return [value]
-        return [number for pattern, number in value.items() if _fits(pattern, path, kind)]
+        return [number for pattern, number in value.items() if _fits(pattern, path, kind, paths)]
 
     def check_fits(self, kinds: Mapping[str, str]) -> None:
         """Raise a ValueError if a path, pattern or type fits no layer.
@@ -89,7 +91,7 @@ class Limits:
         for name in NUMBERS:
             value = getattr(self, name)
             for pattern in value if isinstance(value, Mapping) else ():
-                if not any(_fits(pattern, *layer) for layer in kinds.items()):
+                if not any(_fits(pattern, *layer, kinds) for layer in kinds.items()):
                     raise ValueError(
                         f"`{name}` must name layers with units, or their types. Received: "
                         f"{name}={value!r}, of which {pattern!r} fits none of {dict(kinds)}."
@@ -112,5 +114,11 @@ def _entries(name: str, value: Any) -> list[tuple[str, Any]]:
     return [(f"{name}[{pattern!r}]", number) for pattern, number in value.items()]
 
 
-def _fits(pattern: str, path: str, kind: str) -> bool:
-    return pattern == kind or fnmatchcase(path, pattern)
+def _fits(pattern: str, path: str, kind: str, paths: Collection[str]) -> bool:
+    exact = pattern in paths
+    return pattern == kind or (path == pattern if exact else fnmatchcase(path, pattern))
+
+
+def _named(pattern: str, paths: Collection[str]) -> list[str]:
+    """Return the layer of exactly this path, or else all that fit the pattern."""
+    return [pattern] if pattern in paths else [p for p in paths if fnmatchcase(p, pattern)]

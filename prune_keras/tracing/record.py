@@ -57,5 +57,6 @@ class Record:
     least: list[tuple[np.ndarray, int]] = field(default_factory=list)
     tensors: dict[int, tuple[Any, Labels]] = field(default_factory=dict)
     results: list[tuple[Labels, str]] = field(default_factory=list)
+    regularized: list[tuple[str, Any, Labels]] = field(default_factory=list)
     pointwise: set[int] = field(default_factory=set)
     recompute_shapes: bool = False

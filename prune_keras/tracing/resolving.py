@@ -14,6 +14,7 @@ from prune_keras.graph import Family, Fixed, Graph, Producer, Setting, Tensor, W
 from prune_keras.tracing.cost_model import cost_model, key, result_of
 from prune_keras.tracing.labels import Partition, varying_axes
 from prune_keras.tracing.record import MadeUnits, Record, UsedWeight
+from prune_keras.tracing.sized import size_bound
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ def resolve(model: Any, record: Record, partition: Partition) -> Graph:
     least = [*record.least, *((ids, 2) for ids in _make_rectangular(record.rectangles, partition))]
     roots = partition.roots()
     reasons = _reasons(record, roots)
+    reasons |= size_bound(record, roots, reasons)
     prunable = _prunable(record, roots, reasons)
     follow = _follower(model, record.pointwise)
     producers = {m.path: _producer(m, roots, prunable, follow) for m in record.made.values()}

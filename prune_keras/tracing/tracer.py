@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from prune_keras import _keras
+from prune_keras.initial_values import fits_every_size
 from prune_keras.tracing.labels import Labels, Partition, count
 from prune_keras.tracing.record import Fixing, MadeUnits, Record, UsedWeight
 from prune_keras.tracing.rule_checks import check_found, check_setting, check_weight
@@ -237,7 +238,22 @@ class Tracer:
             raise
         check_found(visit, found, self.partition.size)
         self._check_weights(visit)
+        self._regularized(visit, found)
         return found
+
+    def _regularized(self, visit: Visit, found: Any) -> None:
+        """Record what a regularizer of activities is called on."""
+        if not _keras.is_layer(visit.operation):
+            return
+        made = found if isinstance(found, list) else [found]
+        if visit.operation.activity_regularizer is not None:
+            for ids, shape in zip(made, visit.shapes, strict=False):
+                self.record.regularized.append((visit.path, visit.operation, Labels(ids, shape)))
+        seen = [layer for _, layer, _ in self.record.regularized]
+        for layer in _keras.all_layers(visit.operation):
+            regularizer = layer.activity_regularizer
+            if layer not in seen and regularizer is not None and not fits_every_size(regularizer):
+                self.refuse(visit, f"{visit.path} regularizes activities of its own {layer.name}")
 
     def _check_weights(self, visit: Visit) -> None:
         """Fix what a layer touches if it has weights that its rule does not know."""
