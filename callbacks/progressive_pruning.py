@@ -14,10 +14,12 @@ import keras
 from prune_keras import _keras
 from prune_keras.accounting import SIZES, Cost
 from prune_keras.callbacks.arguments import FRACTION, check_arguments, check_batches
-from prune_keras.callbacks.interruption import Interruption
+from prune_keras.callbacks.copying import Copied
+from prune_keras.callbacks.failing import cleanly
 from prune_keras.callbacks.monitoring import Monitoring
 from prune_keras.callbacks.other_callbacks import check_other_callbacks
 from prune_keras.frontier import Point, pick
+from prune_keras.interrupts import deferred
 from prune_keras.report import Report
 from prune_keras.rounds.course import Course
 from prune_keras.rounds.cutter import Cutter
@@ -30,7 +32,7 @@ from prune_keras.tracing import trace
 
 
 @dataclass(eq=False, repr=False)
-class ProgressivePruning(keras.callbacks.Callback):
+class ProgressivePruning(Copied, keras.callbacks.Callback):
     """Make the model that is being fitted physically thinner, round by round.
 
     A round scores every neuron, cuts the lowest in place together with the optimizer's state,
@@ -44,8 +46,13 @@ class ProgressivePruning(keras.callbacks.Callback):
     begins, so that every callback, before or after this one, meets the model that was measured.
     Nothing is cut where no fine-tuning would follow. Undoing brings back structure, weights,
     statistics, and the optimizer's state and iteration count; learning rates that a callback set
-    stay. A loss that is NaN or infinite, and Ctrl-C, end `fit` at the last good round. In a second
-    `fit` of the same model the callback goes on from where the first one ended.
+    stay. Whatever ends `fit` early, a loss that is NaN or infinite, an error of any origin, or
+    Ctrl-C, leaves the model at its last good state. In a second `fit` of the same model the
+    callback goes on from where the first one ended. A copy of it begins anew.
+
+    Another callback of the `fit` may have the methods `on_cut(round, logs=None)`, called after each
+    cut, and `on_rollback(round, logs=None)`, called after a `Round`, and what followed it, was
+    undone; `logs` are `neurons`, `params` and `flops` of the model as it is now.
 
     Args:
         target: what may remain, at most, of one or more of `{"params", "flops", "neurons",
@@ -169,6 +176,10 @@ class ProgressivePruning(keras.callbacks.Callback):
         self._keeper = Keeper(self.log_dir, self.keep_rounds)
         self._judge: Judge = self._new_judge()
         self._begun: Course | None = None
+        self._monitoring = Monitoring(_keras.Fit(), self.monitor)
+        self._metric: float | None = None
+        self._epoch = self._cut_batch = 0
+        self._runs = self._is_watched = False
 
     @property
     def report(self) -> Report:
@@ -213,6 +224,7 @@ class ProgressivePruning(keras.callbacks.Callback):
         return self._begun
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._abandon()  # a loop of another make that never came to its end
         graph = trace(self.model)
         fit = _keras.running_fit(self.model)
         check_other_callbacks(self, fit.callbacks)
@@ -233,15 +245,17 @@ class ProgressivePruning(keras.callbacks.Callback):
         self._keeper.write(self.rounds, self.frontier)
         if self.verbose:
             print(f"\nScores: {self._cutter.scoring}")
-        self._interruption = Interruption(self.model, self._abandon)
-        self._interruption.begin()
+        self._runs = True
+        self._is_watched = _keras.on_failure(self.model, self._abandon)
 
+    @cleanly
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._course.undo(self.model)
+        self._undo()
         self._epoch, self._cut_batch = epoch, 0
         if not self._course.open and self._may_cut(epoch):
-            self._course.begin(self.model, epoch, 0, self._monitoring.now)
+            self._begin_round(epoch, 0)
 
+    @cleanly
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         every, course = self.batches_per_round, self._course
         if every is None or not course.open or batch < self._cut_batch + every:
@@ -250,13 +264,13 @@ class ProgressivePruning(keras.callbacks.Callback):
         fits = steps is None or batch + every <= steps
         if fits and not course.is_done and self._may_cut(self._epoch):
             _keras.sync(self.model)
-            course.begin(self.model, self._epoch, batch, self._monitoring.now)
+            self._begin_round(self._epoch, batch)
             self._cut_batch = batch
 
+    @cleanly
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs, course = {} if logs is None else logs, self._course
-        cost = vars(course.cost)
-        logs.update({name: cost[name] for name in SIZES if cost[name] is not None})
+        logs.update(self._sizes)
         if not math.isfinite(logs.get("loss", 0.0)):
             self._give_up(epoch, logs["loss"])
             return
@@ -273,38 +287,33 @@ class ProgressivePruning(keras.callbacks.Callback):
         elif self._judge.accepts(self._metric):
             course.mark(self.model, self._metric)
 
+    @cleanly
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        self._interruption.end()
         if self._course.open:
             self._end_rounds(None, kept=not self._judge.judges)
         elif not self._judge.accepts(self._metric):
             self._course.refused = True
         if self._course.refused:
-            self._course.undo(self.model)
+            self._undo()
             _keras.finalize(self.model)
+        self._runs = False
 
     def _start_over(self, graph: Any) -> None:
         pace = Pace(self.fraction, self.schedule)
-        self._begun = Course(
+        begun = Course(
             self.model, graph, self._cutter, self._keeper, pace, self.min_fraction, self.baseline
         )
-        self._judge = self._new_judge()
+        self._begun, self._judge = begun, self._new_judge()
 
     def _new_judge(self) -> Judge:
         judge = Judge(self.monitor, self.mode, self.floor, self.max_drop, self.baseline)
         return judge if self.mode == "auto" else judge.directed(self.mode)
 
     def _measure(self, logs: dict[str, Any]) -> float | None:
-        """Read the metric; a model that cannot be judged is put back as it was."""
-        try:
-            metric = self._judge.read(logs)
-            if self._judge.judges and self._judge.mode == "auto":
-                # Keras makes a model's metrics with the first batch, not before.
-                self._judge = self._judge.directed(_keras.direction(self.model, self.monitor))
-        except ValueError:
-            self._interruption.end()
-            self._course.abandon(self.model)
-            raise
+        metric = self._judge.read(logs)
+        if self._judge.judges and self._judge.mode == "auto":
+            # Keras makes a model's metrics with the first batch, not before.
+            self._judge = self._judge.directed(_keras.direction(self.model, self.monitor))
         return metric
 
     def _may_cut(self, epoch: int) -> bool:
@@ -322,9 +331,18 @@ class ProgressivePruning(keras.callbacks.Callback):
         most = self.max_epochs_per_round or self.epochs_per_round
         return opened.epochs >= most or self._judge.accepts(self._metric)
 
+    def _begin_round(self, epoch: int, batch: int) -> None:
+        opened = self._course.begin(self.model, epoch, batch)
+        if opened is not None:
+            self._tell("on_cut", opened)
+            metric = None if batch else self._monitoring.now(self.model)
+            self._course.measured(self.model, metric)
+
     def _end_rounds(self, metric: float | None, kept: bool) -> None:
-        ended = self._course.end(self.model, metric, kept)
-        self._keeper.write(self.rounds, self.frontier)
+        self._course.keep(self.model)
+        with deferred():  # until the file tells what the model is
+            ended = self._course.end(self.model, metric, kept)
+            self._keeper.write(self.rounds, self.frontier)
         for done in ended if self.verbose else ():
             print("\n" + line(done, self._course.original, self._judge))
 
@@ -341,9 +359,32 @@ class ProgressivePruning(keras.callbacks.Callback):
             stacklevel=2,
         )
 
+    def _undo(self) -> None:
+        self._tell("on_rollback", self._course.undo())
+
     def _abandon(self) -> None:
-        """Go back to the last good state because the fit is interrupted."""
-        self._course.abandon(self.model)
+        """Go back to the last good state, unless fit came to its end."""
+        if not self._runs:
+            return
+        with deferred():
+            undone = self._course.abandon()
+            self._runs = False
         cost = self._course.cost
         left = f"{cost.neurons} neurons, {cost.params} parameters"
         print(f"\nInterrupted: the model is back at its last good state, {left}.")
+        self._tell("on_rollback", undone)
+
+    @property
+    def _sizes(self) -> dict[str, int]:
+        cost = vars(self._course.cost)
+        return {name: cost[name] for name in SIZES if cost[name] is not None}
+
+    def _tell(self, hook: str, told: Round | None) -> None:
+        """Call a method of all callbacks that have it, if there is a round to tell of."""
+        for callback in self._monitoring.fit.callbacks if told is not None else ():
+            if hasattr(callback, hook):
+                getattr(callback, hook)(told, self._sizes)
+
+
+# At import: `model.fit(..., callbacks=[ProgressivePruning()])` looks up `fit` before it makes one.
+_keras.watch_fits()

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from prune_keras import _keras, criteria
+from prune_keras.callbacks.copying import Copied
 from prune_keras.callbacks.progressive_pruning import ProgressivePruning
 from prune_keras.graph import Graph
 from prune_keras.plan import Plan
@@ -25,7 +26,7 @@ SUFFIXES = (".npz", ".csv")
 
 
 @dataclass(eq=False, repr=False)
-class ScoreHistory(keras.callbacks.Callback):
+class ScoreHistory(Copied, keras.callbacks.Callback):
     """Record the scores of all neurons before training and at the end of epochs.
 
     It changes nothing. Beside a `ProgressivePruning`, units stay at their place in the model that
@@ -88,6 +89,8 @@ class ScoreHistory(keras.callbacks.Callback):
         self._records: list[dict[str, dict[str, np.ndarray]]] = []
         self._trained = 0
         self._fitted: Callable[[], Any] = lambda: None
+        self._pruning: ProgressivePruning | None = None
+        self._widths: dict[str, int] = {}
 
     @property
     def scores(self) -> dict[str, dict[str, np.ndarray]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -157,19 +156,6 @@ def renewed(held: Any, value: Any) -> Any:
     if type(made) is ResourceVariable:
         made._handle_name = held._handle_name
     return made
-
-
-def eagerly() -> contextlib.AbstractContextManager:
-    """Return a context in which operations run at once, even where a function is being traced."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return tf.init_scope()
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return jax.ensure_compile_time_eval()
-    return contextlib.nullcontext()
 
 
 def dispose(function: Any) -> None:

@@ -18,6 +18,7 @@ from keras import ops
 from prune_keras import _backend, _keras
 from prune_keras.graph import Graph, Weight
 from prune_keras.initial_values import thin_initializers
+from prune_keras.interrupts import deferred
 from prune_keras.plan import Plan
 from prune_keras.tracing import kept_sizes, trace
 
@@ -37,10 +38,13 @@ class State:
     Args:
         variables: (variable, value) pairs; a value is an array, or `Slices` of the present one.
         attributes: (owner, name, value) triples.
+        spare: (variable, value) pairs, for variables whose present values stay unless they are
+            lost. Defaults to none.
     """
 
     variables: tuple[tuple[Any, Any], ...]
     attributes: tuple[tuple[Any, str, Any], ...]
+    spare: tuple[tuple[Any, Any], ...] = ()
 
 
 def shrink(model: Any, plan: Plan) -> Any:
@@ -130,36 +134,45 @@ def thinned(model: Any, graph: Graph, plan: Plan) -> State:
 def capture(model: Any, graph: Graph) -> State:
     """Return a copy of the model's present state, its optimizer's included, in main memory.
 
-    Learning rates are left out: they belong to whoever sets them, `ReduceLROnPlateau` say.
+    Learning rates are spare: they belong to whoever sets them, `ReduceLROnPlateau` say.
     """
     _keras.sync(model)
     rates = {id(rate) for rate in _keras.learning_rates(model)}
-    held = [*model.variables, *_keras.optimizer_variables(model)]
-    kept = [variable for variable in _unique(held) if id(variable) not in rates]
-    # Some backends hand out their own memory, which the next training step writes to.
-    variables = tuple((v, np.array(ops.convert_to_numpy(v.value))) for v in kept)
+    held = _unique([*model.variables, *_keras.optimizer_variables(model)])
+    variables = _copied(variable for variable in held if id(variable) not in rates)
+    spare = _copied(variable for variable in held if id(variable) in rates)
     current = ((o, n, getattr(o, n)) for o, n, _ in _thin_attributes(model, graph, _all(graph)))
-    return State(variables, tuple(current))
+    return State(variables, tuple(current), spare)
+
+
+def _copied(variables: Iterable[Any]) -> tuple[tuple[Any, np.ndarray], ...]:
+    # Some backends hand out their own memory, which the next training step writes to.
+    return tuple((v, np.array(ops.convert_to_numpy(v.value))) for v in variables)
 
 
 def restore(model: Any, state: State, views: Sequence[Any] | None = None) -> None:
     """Bring the model into a state that `capture` or `thinned` returned.
+
+    Signals wait meanwhile. Where it fails midway, for want of memory say, a state that was captured
+    before can still be brought back.
 
     Args:
         model: the model that the state is of.
         state: what to bring it into.
         views: what `check_alone` returned just before. Defaults to None: looked for anew.
     """
-    _keras.sync(model)
-    with _keras.same_keys(model), _keras.strategy_scope(model):
-        for variable, value in state.variables:
-            if isinstance(value, Slices):
-                _cut(variable, value)
-            else:
-                # Some backends train on in the very memory they are given.
-                _keras.set_value(variable, np.array(value))
-    _assign_attributes(state.attributes)
-    _keras.refresh(model, views)
+    with deferred():
+        _keras.sync(model)
+        lost = tuple((v, value) for v, value in state.spare if _keras.is_lost(v))
+        with _keras.same_keys(model), _keras.strategy_scope(model):
+            for variable, value in state.variables + lost:
+                if isinstance(value, Slices):
+                    _cut(variable, value)
+                else:
+                    # Some backends train on in the very memory they are given.
+                    _keras.set_value(variable, np.array(value))
+        _assign_attributes(state.attributes)
+        _keras.refresh(model, views)
 
 
 def check_alone(model: Any) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ from prune_keras._keras.clones import (
     uncompiled,
     without_optimizer,
 )
+from prune_keras._keras.failing_fit import on_failure, watch_fits
 from prune_keras._keras.graphs import (
     Call,
     all_layers,
@@ -46,9 +47,10 @@ from prune_keras._keras.optimizers import (
     strategy_scope,
     unknown_slots,
 )
-from prune_keras._keras.running_fit import Fit, is_fitting, running_fit
+from prune_keras._keras.running_fit import Fit, running_fit
 from prune_keras._keras.sharing import neighbours_of
 from prune_keras._keras.state import (
+    is_lost,
     set_attribute,
     set_value,
     set_value_on_exit,
@@ -71,8 +73,8 @@ __all__ = [
     "finalize",
     "first_input",
     "function_of",
-    "is_fitting",
     "is_layer",
+    "is_lost",
     "kernel_of",
     "learning_rates",
     "mask_of",
@@ -80,6 +82,7 @@ __all__ = [
     "models_in",
     "neighbours_of",
     "nodes_of",
+    "on_failure",
     "operations_in",
     "optimizer_slots",
     "optimizer_variables",
@@ -104,6 +107,7 @@ __all__ = [
     "without_optimizer",
     "unknown_slots",
     "walk",
+    "watch_fits",
     "with_argument",
     "without_new_calls",
 ]

@@ -103,13 +103,19 @@ def same_keys(model: Any) -> Iterator[None]:
         for optimizer in optimizers_of(model)
         for weight in model.variables
     ]
-    yield
+    try:
+        yield
+    finally:  # also where some got new ones and others could not, to go back from there
+        _follow_keys(known)
+
+
+def _follow_keys(known: list[tuple[Any, Any, Any]]) -> None:
     renamed: dict[int, dict] = {}
     for optimizer, weight, old in known:
         new = optimizer._var_key(weight)
         if new != old:
             renamed.setdefault(id(optimizer), {})[old] = new
-    for optimizer in optimizers_of(model):
+    for optimizer in {id(optimizer): optimizer for optimizer, _, _ in known}.values():
         _rename_keys(optimizer, renamed.get(id(optimizer), {}))
 
 

@@ -61,11 +61,6 @@ def running_fit(model: Any) -> Fit:
     return Fit()
 
 
-def is_fitting(model: Any, frame: FrameType | None) -> bool:
-    """Tell whether a stack of calls stands in a `fit` of this model."""
-    return any(_fit_frames(model, frame))
-
-
 def _flat(callbacks: Any) -> Iterator[Any]:
     for callback in callbacks.callbacks:
         if isinstance(callback, keras.callbacks.CallbackList):

@@ -19,14 +19,26 @@ from prune_keras._keras.graphs import function_of, models_in
 
 def set_value(variable: keras.Variable, value: Any) -> None:
     """Give the variable a value of any shape; the object, its name and its flags stay."""
-    if tuple(variable.shape) == tuple(value.shape):
+    held = variable._value
+    # Where a step failed midway, it has another shape than the variable knows of, or is gone.
+    known = tuple(variable.shape) == tuple(getattr(held, "shape", ())) and not is_lost(variable)
+    if known and tuple(variable.shape) == tuple(value.shape):
         variable.assign(value)
         return
     value = keras.ops.convert_to_tensor(value, dtype=variable.dtype)
-    held = _backend.renewed(variable.value, value)
+    held = _backend.renewed(held, value)
     with _scope_of(variable):
         variable._initialize(held)
     variable._shape = variable._validate_shape(tuple(value.shape))
+
+
+def is_lost(variable: keras.Variable) -> bool:
+    """Tell whether a JAX training step took a variable's value, and failed before it gave another.
+
+    Keras takes the values out of the model meanwhile; or the step was given their memory.
+    """
+    held = variable._value
+    return held is None or bool(getattr(held, "is_deleted", bool)())
 
 
 def _scope_of(variable: keras.Variable) -> contextlib.ExitStack:
@@ -34,7 +46,7 @@ def _scope_of(variable: keras.Variable) -> contextlib.ExitStack:
 
     On TensorFlow, what is excluded from weight decay by name is looked for in it.
     """
-    name = getattr(variable.value, "name", None)
+    name = getattr(variable._value, "name", None)
     scope = contextlib.ExitStack()
     for part in name.split("/")[:-1] if isinstance(name, str) else ():
         scope.enter_context(keras.name_scope(part))

@@ -36,6 +36,7 @@ def sync(model: Any) -> None:
     """Bring back into the model what a running JAX `fit` holds outside of it."""
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()
+        model._jax_state = None  # else Keras would assign it again, in old shapes, if `fit` fails
 
 
 def direction(model: Any, monitor: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from prune_keras.accounting import Cost
 from prune_keras.frontier import Point
 from prune_keras.graph import Graph
+from prune_keras.interrupts import deferred
 from prune_keras.plan import Plan
 from prune_keras.report import Report
 from prune_keras.rounds.cutter import Cutter
@@ -19,8 +20,8 @@ from prune_keras.rounds.progress import Progress
 from prune_keras.rounds.round import Round, walked
 from prune_keras.selection.targets import missed
 
-Measure = Callable[[Any], float | None]
-"""From a model to its monitored metric; None where that cannot be measured now."""
+_NO_EPOCHS = "fit had no epochs left for another round, and the next fit goes on from here"
+_FAILED = "fit was interrupted, and the next fit goes on from here"
 
 
 class Course:
@@ -66,14 +67,15 @@ class Course:
         self._cutter, self._keeper, self._min_fraction = cutter, keeper, min_fraction
         self._pace = self._kept_pace = pace
         self._refused_plan: Plan | None = None
+        self._undone: Round | None = None
+        self._left = _NO_EPOCHS
         self.open: list[Round] = []
         self.refused = False
 
     def go_on(self, model: Any, cutter: Cutter) -> None:
-        """Take the model as it stands for good, with no round open, as another fit begins."""
-        self._cutter = cutter
+        """Take the model as it stands for good, as another fit begins."""
+        self._cutter, self._left = cutter, _NO_EPOCHS
         self._progress.mark(model, self._progress.metric)
-        self.open, self.refused = [], False
 
     def is_of(self, model: Any, graph: Graph) -> bool:
         """Tell whether a model is this one, with the widths that it was left with."""
@@ -112,7 +114,7 @@ class Course:
     def report(self, name: str, frontier: Sequence[Point], monitor: str) -> Report:
         """Return what is gone so far, counted in the model at the start."""
         done, graph = self._progress, self._progress.graph
-        why = "fit had no epochs left for another round, and the next fit goes on from here"
+        why = self._left
         if self.is_finished:
             why = f"no further cut held the bound of {monitor}"
         notes = missed(self._cutter.goal(done.original), graph.cost, why)
@@ -123,13 +125,15 @@ class Course:
         of = self._cutter.shares_of
         return Report(name, done.plan, *costs, graph.fixed, notes, points, str(scores), of)
 
-    def begin(self, model: Any, epoch: int, batch: int, measure: Measure) -> None:
+    def begin(self, model: Any, epoch: int, batch: int) -> Round | None:
         """Cut the model and open a round; where nothing is left to cut, finish.
 
         Args:
             model: the model.
             epoch, batch: where the round begins, both counted from 0.
-            measure: what measures the metric right after a cut that begins an epoch.
+
+        Returns:
+            The round, or None where nothing is left to cut.
         """
         self._time_last()
         begun, progress = time.perf_counter(), self._progress
@@ -137,22 +141,26 @@ class Course:
         plan, pace = self._cutter.follow(model, progress, self._pace, number - 1)
         if plan.removed == 0 or plan == self._refused_plan:
             self.is_finished = True
-            return
+            return None
         before, metric = progress.graph.cost, progress.metric
         self._cutter.cut(model, progress, plan)
         after, seconds = progress.graph.cost, time.perf_counter() - begun
         fraction = pace.step if pace.schedule is None else 1 - after.neurons / before.neurons
         opened = Round(number, epoch, fraction, plan, before, after, metric, seconds)
-        self._pace = pace
-        self.open.append(
-            replace(
-                opened,
-                metric_cut=None if batch else measure(model),
-                batch=batch,
-                widths=progress.plan.new_widths,
-                latency_ms=self._cutter.measure(model),
-            )
-        )
+        opened = replace(opened, batch=batch, widths=progress.plan.new_widths)
+        self.open.append(opened)
+        self._pace, self._cut_at = pace, time.perf_counter()
+        return opened
+
+    def measured(self, model: Any, metric: float | None) -> None:
+        """Tell the last round that is open what its model is right after the cut.
+
+        Args:
+            model: the model, whose latency is measured where there is a target on it.
+            metric: the monitored metric; None where that cannot be measured now.
+        """
+        latency_ms = self._cutter.measure(model)
+        self.open[-1] = replace(self.open[-1], metric_cut=metric, latency_ms=latency_ms)
         self._cut_at = time.perf_counter()
 
     def _time_last(self) -> None:
@@ -165,34 +173,58 @@ class Course:
         """Tell the rounds that are open that they were fine-tuned for another epoch."""
         self.open = [replace(each, epochs=each.epochs + 1) for each in self.open]
 
-    def end(self, model: Any, metric: float | None, kept: bool) -> list[Round]:
-        """End the rounds that are open; those before the last one ended within its epoch."""
+    def keep(self, model: Any) -> None:
+        """Write the model as the last open round ends, where models are written."""
         self._time_last()
         file = self._keeper.keep(model, self.open[-1].number)
-        self.open[-1] = replace(self.open[-1], metric=metric, file=file)
-        ended, self.open = [replace(each, kept=kept) for each in self.open], []
-        self.ended += ended
-        if kept:
-            self._kept_pace = self._pace
-            self._progress.mark(model, metric)
-            self.is_finished = self._cutter.is_done(self._progress, ended[-1].latency_ms)
-        else:
-            self._refuse(ended[0])
+        self.open[-1] = replace(self.open[-1], file=file)
+
+    def end(self, model: Any, metric: float | None, kept: bool) -> list[Round]:
+        """End the rounds that are open; those before the last one ended within its epoch."""
+        *others, last = self.open
+        ended = [replace(each, kept=kept) for each in [*others, replace(last, metric=metric)]]
+        with deferred():
+            if kept:
+                self._accept(model, ended[-1])
+            else:
+                self._refuse(ended[0])
+            self.ended += ended
+            self.open = []
         return ended
+
+    def _accept(self, model: Any, last: Round) -> None:
+        self._progress.mark(model, last.metric)
+        self._kept_pace = self._pace
+        self.is_finished = self._cutter.is_done(self._progress, last.latency_ms)
 
     def _refuse(self, first: Round) -> None:
         self.refused = True
-        self._refused_plan = first.plan
+        self._undone, self._refused_plan = first, first.plan
         self._pace = self._kept_pace = self._kept_pace.halved()
         self.is_finished = first.fraction / 2 < self._min_fraction
 
-    def undo(self, model: Any) -> None:
-        """Go back to the last good state, if the present one is refused."""
-        if self.refused:
-            self.refused = False
-            self._progress.go_back(model)
+    def undo(self) -> Round | None:
+        """Go back to the last good state, if the present one is refused.
 
-    def abandon(self, model: Any) -> None:
-        """Go back to the last good state, and forget the rounds that are open."""
-        self.open, self.refused, self._pace = [], False, self._kept_pace
-        self._progress.go_back(model)
+        Returns:
+            The round that is undone, the first of several; None if there was none.
+        """
+        if not self.refused:
+            return None
+        with deferred():
+            self._progress.go_back()
+            undone, self._undone, self.refused = self._undone, None, False
+        return undone
+
+    def abandon(self) -> Round | None:
+        """Go back to the last good state, and forget the rounds that are open.
+
+        Returns:
+            The round that is undone, the first of several; None if there was none.
+        """
+        with deferred():
+            self._progress.go_back()
+            undone = self.open[0] if self.open else self._undone
+            self.open, self._pace, self._left = [], self._kept_pace, _FAILED
+            self._undone, self.refused = None, False
+        return undone

@@ -8,6 +8,7 @@ from typing import Any
 
 from prune_keras.frontier import Point
 from prune_keras.graph import Graph
+from prune_keras.interrupts import deferred
 from prune_keras.plan import Plan
 from prune_keras.surgery import capture, restore, thinned
 from prune_keras.tracing import trace
@@ -43,18 +44,24 @@ class Progress:
 
     def cut(self, model: Any, plan: Plan, views: Sequence[Any] | None = None) -> None:
         """Cut the model in place, with its optimizer's state; see `surgery.restore` for `views`."""
-        restore(model, thinned(model, self.graph, plan), views)
-        self.graph = trace(model)
-        self.plan = self.plan.then(plan)
+        with deferred():
+            restore(model, thinned(model, self.graph, plan), views)
+            self.graph = trace(model)
+            self.plan = self.plan.then(plan)
 
     def mark(self, model: Any, metric: float | None) -> None:
         """Take the present state as the good one."""
-        self.metric = metric
-        self._good = capture(model, self.graph), self.plan
+        with deferred():
+            self._good = capture(model, self.graph), self.plan
+            self.metric = metric
 
-    def go_back(self, model: Any) -> None:
+    def go_back(self) -> None:
         """Bring back the good state: structure, weights, statistics, the optimizer's state."""
+        model = self._model()
+        if model is None:
+            return
         state, plan = self._good
-        restore(model, state)
-        self.graph = trace(model)
-        self.plan = plan
+        with deferred():
+            restore(model, state)
+            self.graph = trace(model)
+            self.plan = plan
