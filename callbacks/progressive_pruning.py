@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from prune_keras.accounting import SIZES
 from prune_keras.callbacks.arguments import FRACTION, check_arguments, check_batches
 from prune_keras.callbacks.interruption import Interruption
 from prune_keras.callbacks.monitoring import Monitoring
-from prune_keras.callbacks.other_callbacks import check_other_callbacks
+from prune_keras.callbacks.other_callbacks import check_files, check_other_callbacks
 from prune_keras.frontier import Point, pick
 from prune_keras.report import Report
 from prune_keras.rounds.course import Course
@@ -109,7 +109,8 @@ class ProgressivePruning(keras.callbacks.Callback):
     Raises:
         ValueError: at construction or before the first batch, if an argument is out of range, the
             model or its optimizer cannot be pruned, the target cannot be reached, there is nothing
-            to judge by, or another callback keeps weights of the older shape.
+            to judge by, or another callback keeps weights of the older shape, or files of the model
+            that a cut would make unreadable.
 
     Example:
 
@@ -169,7 +170,8 @@ class ProgressivePruning(keras.callbacks.Callback):
     @property
     def report(self) -> Report:
         """What is gone so far, counted in the model that pruning began with."""
-        return self._course.report(self.model.name, self.frontier, self.monitor)
+        report = self._course.report(self.model.name, self.frontier, self.monitor)
+        return replace(report, notes=report.notes + self._file_notes)
 
     @property
     def rounds(self) -> list[Round]:
@@ -215,6 +217,7 @@ class ProgressivePruning(keras.callbacks.Callback):
         check_alone(self.model)
         _keras.build_optimizer(self.model)
         check_optimizer(self.model, graph)
+        self._file_notes = check_files(self.model, graph, fit.callbacks, self.keep_rounds)
         self._cutter.check_data(self.model)
         self._cutter = Cutter.of(self).settled(self.model)
         self._monitoring = Monitoring(fit, self.monitor)
@@ -229,6 +232,7 @@ class ProgressivePruning(keras.callbacks.Callback):
         self._keeper.write(self.rounds, self.frontier)
         if self.verbose:
             print(f"\nScores: {self._cutter.scoring}")
+            print(*(f"Note: {note}\n" for note in self._file_notes), sep="", end="")
         self._interruption = Interruption(self.model, self._abandon)
         self._interruption.begin()
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prune_keras.auto import Scoring
+from prune_keras.copies import rehearsed
 from prune_keras.repair.fusing import assign, fused
 from prune_keras.repair.recalibration import check_readable_again, recalibrate
 from prune_keras.report import Report
@@ -66,11 +67,13 @@ def prune(
         seed: seed of `criterion="random"`.
 
     Returns:
-        `(thin, report)`: the thin model, compiled as the model is, and a `Report`, which tells
-        what `"auto"` stood for.
+        `(thin, report)`: the thin model, of the same class and compiled as the model is, and a
+        `Report`, which tells what `"auto"` stood for. Its notes say where the copy could not be
+        compiled, or a file of it not be read.
 
     Raises:
-        ValueError: if an argument is out of range or the target cannot be reached.
+        ValueError: if an argument is out of range, the target cannot be reached, or, before
+            anything is scored, a layer cannot be made again from its config.
 
     Example:
 
@@ -87,6 +90,7 @@ def prune(
     scoring = Scoring(criterion, fuse).settled(model, data)
     graph = trace(model, input_shape)
     check_readable_again(model, data)
+    copied = rehearsed(model, graph)
     scores = score_graph(model, graph, scoring.criterion, data, seed)
     plan = select(
         graph,
@@ -108,7 +112,7 @@ def prune(
         recalibrate(thin, data)
     after = trace(thin, input_shape).cost
     notes = missed(target, graph.cost, after, f"fraction={fraction} was removed first")
-    notes += graph.notes
+    notes += copied + graph.notes
     return thin, Report(
         model.name, plan, graph.cost, after, graph.fixed, notes, scores=str(scoring)
     )
