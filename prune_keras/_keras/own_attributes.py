@@ -123,9 +123,11 @@ def _variable(variable: Any) -> Any:
         # Some backends would share the memory, and write to it or free it in a training step.
         return keras.ops.copy(keras.ops.cast(value, dtype))
 
-    return keras.Variable(
+    made = keras.Variable(
         initial, variable.shape, variable.dtype, variable.trainable, name=variable.name
     )
+    made._path = variable.path
+    return made
 
 
 def _seed_generator(generator: Any) -> Any:
