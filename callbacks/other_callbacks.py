@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import keras
+
+from prune_keras.copies import is_readable, unreadable_when_thin
+from prune_keras.graph import Graph
 
 _RELOADED = (
     "Use keras.callbacks.ModelCheckpoint('model.keras'), which stores the structure too, and load "
@@ -42,6 +46,35 @@ def check_other_callbacks(callback: Any, callbacks: Iterable[Any]) -> None:
                 "Callbacks beside ProgressivePruning must not keep weights without the structure "
                 f"they belong to, which a cut changes. Received: {name}. {_INSTEAD[name]}"
             )
+
+
+def check_files(
+    model: Any, graph: Graph, callbacks: Iterable[Any], folder: str | Path | None
+) -> tuple[str, ...]:
+    """Return a note if a file of the thinner model could not be read back.
+
+    Args:
+        model: the model, before the first cut.
+        graph: its trace.
+        callbacks: all callbacks of the same `fit`.
+        folder: where models of rounds are written; None for nowhere.
+
+    Raises:
+        ValueError: if such files would be written, and only the cut makes them unreadable.
+    """
+    reason = unreadable_when_thin(model, graph)
+    if reason is None:
+        return ()
+    writers = [
+        type(c).__name__ for c in callbacks if isinstance(c, keras.callbacks.ModelCheckpoint)
+    ]
+    writers += [] if folder is None else [f"keep_rounds={str(folder)!r}"]
+    if writers and is_readable(model):
+        raise ValueError(
+            f"Files of the model must be readable once it is cut. Received: {', '.join(writers)}, "
+            f"and a file of {model.name!r} that, once it is thinner, cannot be read: {reason}"
+        )
+    return (f"a file of the thin model cannot be read: {reason}",)
 
 
 def _refused(other: Any, pruning: type) -> str | None:

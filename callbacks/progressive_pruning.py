@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from prune_keras.callbacks.arguments import FRACTION, check_arguments, check_bat
 from prune_keras.callbacks.copying import Copied
 from prune_keras.callbacks.failing import cleanly
 from prune_keras.callbacks.monitoring import Monitoring
-from prune_keras.callbacks.other_callbacks import check_other_callbacks
+from prune_keras.callbacks.other_callbacks import check_files, check_other_callbacks
 from prune_keras.frontier import Point, pick
 from prune_keras.interrupts import deferred
 from prune_keras.report import Report
@@ -119,7 +119,8 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     Raises:
         ValueError: at construction or before the first batch, if an argument is out of range, the
             model or its optimizer cannot be pruned, the target is met already or cannot be reached,
-            there is nothing to judge by, or another callback keeps weights of the older shape.
+            there is nothing to judge by, or another callback keeps weights of the older shape, or
+            files of the model that a cut would make unreadable.
 
     Example:
 
@@ -184,7 +185,8 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     @property
     def report(self) -> Report:
         """What is gone so far, counted in the model that pruning began with."""
-        return self._course.report(self.model.name, self.frontier, self.monitor)
+        report = self._course.report(self.model.name, self.frontier, self.monitor)
+        return replace(report, notes=report.notes + self._file_notes)
 
     @property
     def rounds(self) -> list[Round]:
@@ -231,6 +233,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         check_alone(self.model)
         _keras.build_optimizer(self.model)
         check_optimizer(self.model, graph)
+        self._file_notes = check_files(self.model, graph, fit.callbacks, self.keep_rounds)
         self._cutter.check_data(self.model)
         self._cutter = Cutter.of(self).settled(self.model)
         self._monitoring = Monitoring(fit, self.monitor)
@@ -245,6 +248,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         self._keeper.write(self.rounds, self.frontier)
         if self.verbose:
             print(f"\nScores: {self._cutter.scoring}")
+            print(*(f"Note: {note}\n" for note in self._file_notes), sep="", end="")
         self._runs = True
         self._is_watched = _keras.on_failure(self.model, self._abandon)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from prune_keras.accounting import Cost
 from prune_keras.auto import Scoring
+from prune_keras.copies import rehearsed
 from prune_keras.repair import Repair, check_readable_again
 from prune_keras.report import Report
 from prune_keras.scoring import score_graph
@@ -70,12 +71,13 @@ def prune(
             or `report.before`. Defaults to None: the model's own cost.
 
     Returns:
-        `(thin, report)`: the thin model, compiled as the model is, and a `Report`, which tells
-        what `"auto"` stood for.
+        `(thin, report)`: the thin model, of the same class and compiled as the model is, and a
+        `Report`, which tells what `"auto"` stood for. Its notes say where the copy could not be
+        compiled, or a file of it not be read.
 
     Raises:
-        ValueError: if an argument is out of range, or the target is met already or cannot be
-            reached.
+        ValueError: if an argument is out of range, the target is met already or cannot be reached,
+            or, before anything is scored, a layer cannot be made again from its config.
 
     Example:
 
@@ -93,6 +95,7 @@ def prune(
     scoring = Scoring(criterion, fuse).settled(model, data)
     graph = trace(model, input_shape)
     check_readable_again(model, data)
+    copied = rehearsed(model, graph)
     scores = score_graph(model, graph, scoring.criterion, data, seed)
     plan = select(
         graph,
@@ -112,6 +115,6 @@ def prune(
     Repair.of(model, graph, kept_neurons(graph, plan), data, scoring.fuse).apply(thin)
     after = trace(thin, input_shape).cost
     goal = target_of(target, of, graph.cost)
-    notes = missed(goal, after, f"fraction={fraction} was removed first") + graph.notes
+    notes = missed(goal, after, f"fraction={fraction} was removed first") + copied + graph.notes
     fixed, scored = graph.fixed, str(scoring)
     return thin, Report(model.name, plan, graph.cost, after, fixed, notes, scores=scored, of=of)

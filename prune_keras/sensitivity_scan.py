@@ -72,6 +72,7 @@ def sensitivity(
     check_data(data, _keras.function_of(model).inputs, 1)
     widths = trace(model).widths
     twin = shrink(model, Plan.everything(widths))
+    _check_compiled(twin, model)
     graph = trace(twin)
     scores = score_graph(twin, graph, criteria.get(criterion), data, seed)
     start = _measure(twin, data, monitor)
@@ -99,6 +100,15 @@ def _check(model: Any, shares: Sequence[float]) -> None:
         raise ValueError(
             "A sensitivity is measured by the model's metrics. Received: a model that is not "
             "compiled. Call model.compile(optimizer, loss, metrics) first."
+        )
+
+
+def _check_compiled(twin: Any, model: Any) -> None:
+    if not twin.compiled:
+        raise ValueError(
+            "A sensitivity is measured with a copy, compiled as the model is. Received: "
+            f"{model.name!r}, of which that fails: {_keras.uncompilable(twin, model)} "
+            "Compile with an optimizer that has a get_config, such as 'sgd'."
         )
 
 

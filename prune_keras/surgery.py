@@ -51,7 +51,9 @@ def shrink(model: Any, plan: Plan) -> Any:
     """Return a thinner copy of a model.
 
     The copy's weights are exact slices, those of queries in MultiHeadAttention scaled where the
-    width of keys shrinks. It is compiled as the model is, with a fresh optimizer.
+    width of keys shrinks. It is compiled as the model is, with a fresh optimizer; where none can be
+    made again from its config, it is not compiled. A model of a class of your own keeps the class,
+    and has copies of what its attributes hold: metrics, layers and optimizers beside the graph.
 
     Args:
         model: a built functional or Sequential model; it is not changed.
@@ -61,7 +63,8 @@ def shrink(model: Any, plan: Plan) -> Any:
         A model of the same class, with the same names of layers.
 
     Raises:
-        ValueError: if the plan does not fit the model.
+        ValueError: if the plan does not fit the model, or a layer cannot be made again from its
+            config.
 
     Example:
 
@@ -77,13 +80,19 @@ def shrink(model: Any, plan: Plan) -> Any:
     kept = kept_neurons(graph, plan)
     slices = {id(w.variable): _sliced(w, w.variable, kept) for w in graph.weights}
     with keras.StatelessScope():
-        twin = _keras.clone_structure(model)
-        attributes = _thin_attributes(twin, trace(twin), kept)
+        twin = thin_structure(model, kept)
         for old, new in zip(model.variables, twin.variables, strict=True):
-            _keras.set_value_on_exit(new, slices.get(id(old), old.value))
-        _assign_attributes(attributes)
+            if old is not new:
+                _keras.set_value_on_exit(new, slices.get(id(old), old.value))
     _keras.settle(twin)
     _keras.compile_like(twin, model)
+    return twin
+
+
+def thin_structure(model: Any, kept: np.ndarray) -> Any:
+    """Return a copy that counts its channels as a thinner one; its weights are as wide as ever."""
+    twin = _keras.clone_structure(model)
+    _assign_attributes(_thin_attributes(twin, trace(twin), kept))
     return twin
 
 

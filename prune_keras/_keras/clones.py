@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Iterator
 from typing import Any
 
 import keras
-from keras import tree
+from keras.src.backend.common import global_state
 
-from prune_keras._keras.graphs import all_layers, models_in, operations_in
+from prune_keras._keras.cloning import Cloning
+from prune_keras._keras.configs import (
+    check_weights,
+    is_optimizer,
+    is_own,
+    reason_of,
+    same_layers,
+)
+from prune_keras._keras.graphs import all_layers, function_of, is_layer, models_in, operations_in
+from prune_keras._keras.own_attributes import copied
+from prune_keras._keras.state import set_value_on_exit
 
 
 @contextlib.contextmanager
@@ -36,25 +47,86 @@ def without_optimizer(model: Any) -> Iterator[None]:
             model.__dict__["optimizer"] = held
 
 
+@contextlib.contextmanager
+def discarded() -> Iterator[None]:
+    """Make what is thrown away: no weights, and Python's random numbers go on as before."""
+    waiting = list(global_state.get_global_attribute("uninitialized_variables") or ())
+    drawn = random.getstate()
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        random.setstate(drawn)
+        global_state.set_global_attribute("uninitialized_variables", waiting)
+
+
 def clone_structure(model: Any) -> Any:
-    """Clone the model's layers and graph; call in a `keras.StatelessScope` to make no weights."""
+    """Clone the model's layers and graph; call in a `keras.StatelessScope` to make no weights.
+
+    Models keep their classes, and what these gave them.
+
+    Raises:
+        ValueError: if a layer cannot be made again from its config, or an attribute not be copied.
+    """
+    cloning = Cloning()
     with uncompiled(model):
-        twin = keras.models.clone_model(model, clone_function=_clone_operation, recursive=True)
-    for old, new in zip(all_layers(model), all_layers(twin), strict=True):
+        twin = cloning.of(model)
+    _be_alike(model, cloning)
+    for old, new in same_layers(model, twin):
         new._trainable = old._trainable
-        new.name = old.name  # Keras numbers those inside of attention anew
     for old, new in zip(model.variables, twin.variables, strict=True):
         new.trainable = old.trainable  # a layer and the one inside it may differ
     for old, new in zip(operations_in(model), operations_in(twin), strict=True):
-        # Keras names the clone of an unnamed input after its tensor, and numbers raw operations.
-        new.name = old.name
         if isinstance(old, keras.layers.InputLayer):
             new.sparse = new.output._sparse = old.sparse  # Keras makes dense ones
     return twin
 
 
-def _clone_operation(operation: Any) -> Any:
-    return operation.__class__.from_config(operation.get_config())
+def plain(model: Any) -> Any:
+    """Return a model of Keras' own classes: the same, or a copy without attributes of its own."""
+    if not any(is_own(type(each)) for each in models_in(model)):
+        return model
+    cloning = Cloning(plain=True)
+    with keras.StatelessScope(), uncompiled(model):
+        twin = cloning.of(model)
+        _be_alike(model, cloning)
+        for old in _leaves(model):
+            pairs = zip(_weights(old), _weights(cloning.of(old)), strict=True)
+            for mine, other in pairs:
+                other.trainable = mine.trainable
+                set_value_on_exit(other, mine.value)
+    settle(twin)
+    return twin
+
+
+def _be_alike(model: Any, cloning: Cloning) -> None:
+    """Give clones of operations what no config tells: names inside of them, flags, and LoRA."""
+    for old in (nested for nested in operations_in(model) if function_of(nested) is not None):
+        cloning.of(old)._trainable = old._trainable
+    for old in _leaves(model):
+        new = cloning.of(old)
+        new.name = old.name  # Keras numbers raw operations
+        for mine, other in same_layers(old, new) if is_layer(old) else ():
+            other._trainable = mine._trainable
+            other.name = mine.name  # Keras numbers those inside of attention anew
+            _enable_lora(mine, other)
+        check_weights(old, new)
+
+
+def _leaves(model: Any) -> list:
+    return [operation for operation in operations_in(model) if function_of(operation) is None]
+
+
+def _weights(operation: Any) -> list:
+    return operation.variables if is_layer(operation) else []
+
+
+def _enable_lora(old: Any, new: Any) -> None:
+    """Let a layer have LoRA as another one, for which attention and Dense forget to ask."""
+    if getattr(old, "lora_enabled", False):
+        if not new.lora_enabled:
+            new.enable_lora(old.lora_rank)
+        new.lora_alpha = old.lora_alpha
 
 
 def settle(model: Any) -> None:
@@ -65,15 +137,35 @@ def settle(model: Any) -> None:
 
 
 def compile_like(twin: Any, model: Any) -> None:
-    """Compile `twin` as `model` was, with an optimizer and metrics of its own."""
-    if getattr(model, "compiled", False):
-        arguments = dict(model._compile_config.config)
-        arguments["optimizer"] = _clone_operation(model.optimizer)
-        twin.compile(**tree.map_structure(_own_metric, arguments))
+    """Compile `twin` as `model` was, with its own optimizer and metrics, if these can be made."""
+    if getattr(model, "compiled", False) and uncompilable(twin, model) is None:
+        # A class may compile with arguments of its own; what it keeps of them was taken over.
+        keras.Model.compile(twin, **_arguments(twin, model), auto_scale_loss=False)
 
 
-def _own_metric(value: Any) -> Any:
-    return _clone_operation(value) if isinstance(value, keras.metrics.Metric) else value
+def uncompilable(twin: Any, model: Any) -> str | None:
+    """Return why `twin` cannot be compiled as `model` is, or None."""
+    if not getattr(model, "compiled", False):
+        return None
+    try:
+        _arguments(twin, model)
+    except Exception as error:
+        return reason_of(error)
+    return None
+
+
+def _arguments(twin: Any, model: Any) -> dict[str, Any]:
+    given = {**model._compile_config.config, "optimizer": model.optimizer}
+    return copied(given, _twins_of(twin, model), lambda layer: layer)
+
+
+def _twins_of(twin: Any, model: Any) -> dict[int, Any]:
+    """Return what takes the place of the model, its layers and what its attributes hold, by id."""
+    twins = {id(o): n for o, n in zip(all_layers(model), all_layers(twin), strict=True)}
+    for name, value in vars(model).items():
+        if name in vars(twin) and (is_optimizer(value) or isinstance(value, keras.metrics.Metric)):
+            twins[id(value)] = vars(twin)[name]
+    return twins
 
 
 @contextlib.contextmanager

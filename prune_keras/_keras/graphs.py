@@ -76,11 +76,20 @@ def walk(
         args, kwargs = node.arguments.fill_in(values)
         path = f"{prefix}{node.operation.name}"
         if function_of(node.operation) is not None:
-            given = walk(node.operation, tree.flatten(args[0]), call, see, f"{path}/")
+            inner = _given(node.operation, args, kwargs)
+            given = walk(node.operation, inner, call, see, f"{path}/")
         else:
             given = tree.flatten(call(Call(path, node, args, kwargs)))
         put(node.outputs, given)
     return [values[id(tensor)] for tensor in function.outputs]
+
+
+def _given(model: Any, args: tuple, kwargs: dict) -> list:
+    """Return what a nested model is called on, in the order of its inputs."""
+    given, inputs = args[0] if args else kwargs["inputs"], function_of(model)._inputs_struct
+    if not isinstance(given, dict) or isinstance(inputs, dict):
+        return tree.flatten(given)
+    return [given[tensor.name] for tensor in tree.flatten(inputs)]  # as Keras looks them up
 
 
 def rebuilt(function: Any, call: Callable[[Any, tuple, dict], Any]) -> Any:
@@ -175,6 +184,21 @@ def all_layers(model: Any) -> list:
 def kernel_of(layer: Any) -> Any:
     """Return the variable that holds a layer's kernel; `layer.kernel` is more with LoRA."""
     return layer._kernel
+
+
+def lora_of(layer: Any, variable: Any) -> tuple[Any, Any] | None:
+    """Return the matrices `a` and `b` if a layer adds `a @ b` to a variable, or None."""
+    if not getattr(layer, "lora_enabled", False):
+        return None
+    if variable is getattr(layer, "_kernel", None):
+        return layer.lora_kernel_a, layer.lora_kernel_b
+    if variable is getattr(layer, "_embeddings", None):
+        return layer.lora_embeddings_a, layer.lora_embeddings_b
+    return None
+
+
+def has_lora(model: Any) -> bool:
+    return any(getattr(layer, "lora_enabled", False) for layer in all_layers(model))
 
 
 def output_structure(model: Any) -> Any:

@@ -10,7 +10,14 @@ from typing import Any
 import keras
 from keras.src.models.functional import Functional
 
-from prune_keras._keras.graphs import all_layers, function_of, models_in, nodes_of
+from prune_keras._keras.graphs import (
+    all_layers,
+    function_of,
+    is_layer,
+    models_in,
+    nodes_of,
+    operations_in,
+)
 
 
 @dataclass(frozen=True)
@@ -39,18 +46,30 @@ def neighbours_of(model: Any) -> Neighbours:
 
 def _neighbours_of(model: Any) -> Neighbours:
     living, calls = _living_models(), _calls(model)
-    inside = {id(x) for x in [*models_in(model), *_graphs_of_sequential(living)]}
+    parts = [part for layer in _leaves(model) for part in all_layers(layer)]
+    inside = {id(x) for x in [*models_in(model), *parts, *_graphs_of_sequential(living)]}
     outside = [x for x in living if id(x) not in inside]
     views = [x for x in outside if _is_view(x, calls)]
     seen = {id(view) for view in views}
-    users = _users(model, [x for x in outside if id(x) not in seen])
+    users = _users(parts, [x for x in outside if id(x) not in seen])
     return Neighbours(tuple(views), users)
 
 
-def _users(model: Any, others: list) -> dict[str, str]:
-    # An input may be shared: it holds nothing that a cut changes.
-    owned = [x for x in all_layers(model) if not isinstance(x, keras.layers.InputLayer)]
-    names = {id(layer): layer.name for layer in owned if layer is not model}
+def _leaves(model: Any) -> list:
+    """Return the layers of the graph that are no graphs; what they hold is theirs alone to call.
+
+    An input is none of them: it holds nothing that a cut changes.
+    """
+    layers = [operation for operation in operations_in(model) if is_layer(operation)]
+    return [
+        layer
+        for layer in layers
+        if function_of(layer) is None and not isinstance(layer, keras.layers.InputLayer)
+    ]
+
+
+def _users(parts: list, others: list) -> dict[str, str]:
+    names = {id(layer): layer.name for layer in parts}
     return {
         names[id(layer)]: other.name
         for other in others

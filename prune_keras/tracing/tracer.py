@@ -155,6 +155,7 @@ class Tracer:
         check_weight(visit, variable, axes, reads)
         axes = {axis % len(variable.shape): ids for axis, ids in axes.items()}
         reads = tuple(axis % len(variable.shape) for axis in reads)
+        self._lora(visit, variable, axes, reads, scale)
         used = self.record.used.get(id(variable))
         if used is None:
             path = f"{visit.path}/{variable.name}"
@@ -166,6 +167,18 @@ class Tracer:
             alone = used.axes[axis] if axis in used.axes else axes[axis]
             self.fix(alone, f"{used.path} is met by channels in some calls only")
         used.times = None if used.times is None or times is None else used.times + times
+
+    def _lora(self, visit: Visit, variable: Any, axes: dict, reads: tuple, scale: Any) -> None:
+        """Record the matrices that a layer multiplies and adds to a variable, if it does."""
+        found = _keras.lora_of(visit.operation, variable)
+        if found is None:
+            return
+        first, second = found
+        last = len(variable.shape) - 1
+        before = {axis: ids for axis, ids in axes.items() if axis != last}
+        behind = {1: axes[last]} if last in axes else {}
+        self.weight(visit, first, before, tuple(axis for axis in reads if axis != last))
+        self.weight(visit, second, behind, (1,) if last in reads else (), scale=scale)
 
     def axes_of(self, variable: Any) -> dict[int, np.ndarray] | None:
         """Return axis -> ids as `weight` was told of a variable; None where it was told nothing."""

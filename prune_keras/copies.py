@@ -1,0 +1,89 @@
+"""Copies, before any work: can one be made, will it be compiled, can a file of it be read?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from prune_keras import _keras
+from prune_keras.graph import Graph, Weight
+from prune_keras.plan import Plan
+from prune_keras.selection import choose
+from prune_keras.selection.limits import Limits
+from prune_keras.selection.scores import Ranking
+from prune_keras.surgery import kept_neurons, thin_structure
+
+
+def rehearsed(model: Any, graph: Graph) -> tuple[str, ...]:
+    """Make the structure of a thinner copy, and return notes on what it will not be.
+
+    Raises:
+        ValueError: if a layer cannot be made again from its config.
+    """
+    with _keras.discarded():
+        twin = _keras.clone_structure(model)
+    reason = _keras.uncompilable(twin, model)
+    notes = (
+        ()
+        if reason is None
+        else (
+            f"the copy is not compiled, since what {model.name!r} is compiled with cannot be made "
+            f"again: {reason} Call compile on the copy.",
+        )
+    )
+    return notes + unreadable_notes(model, graph)
+
+
+def unreadable_notes(model: Any, graph: Graph) -> tuple[str, ...]:
+    """Return a note if Keras could not read a file of the thinner model back."""
+    reason = unreadable_when_thin(model, graph)
+    return () if reason is None else (f"a file of the thin model cannot be read: {reason}",)
+
+
+def unreadable_when_thin(model: Any, graph: Graph) -> str | None:
+    """Return why a file of the thinner model could not be read, and the way out; or None.
+
+    Only where a class is not of Keras is that in doubt, and looked at.
+    """
+    classes = _keras.own_classes(model)
+    kept = kept_neurons(graph, _half(graph))
+    if not classes or kept.all():
+        return None
+    try:
+        reason = _unreadable(model, graph, kept)
+    except ValueError as error:
+        reason = _keras.reason_of(error)
+    if reason is None:
+        return None
+    ways = f"{reason} Let get_config of {', '.join(classes)} tell the widths that are left"
+    return f"{ways}, or write files with prune_keras.export, which needs no class of a model."
+
+
+def is_readable(model: Any) -> bool:
+    """Tell whether Keras could read a file of the model, as it is, back."""
+    with _keras.discarded(), _keras.uncompiled(model):
+        return _keras.unreadable(model) is None
+
+
+def _unreadable(model: Any, graph: Graph, kept: np.ndarray) -> str | None:
+    shapes = {id(weight.variable): _shape_left(weight, kept) for weight in graph.weights}
+    with _keras.discarded():
+        twin = thin_structure(model, kept)
+        for old, new in zip(model.variables, twin.variables, strict=True):
+            shape = shapes.get(id(old), tuple(old.shape))
+            _keras.set_value_on_exit(new, np.broadcast_to(0, shape))
+        return _keras.unreadable(twin)
+
+
+def _shape_left(weight: Weight, kept: np.ndarray) -> tuple[int, ...]:
+    shape = weight.variable.shape
+    left = {axis: int(kept[neurons].sum()) for axis, neurons in weight.axes.items()}
+    return tuple(left.get(axis, size) for axis, size in enumerate(shape))
+
+
+def _half(graph: Graph) -> Plan:
+    """Return a plan that takes half of each family, as far as that can be."""
+    scores = {path: np.arange(1.0, 1 + len(p.neurons)) for path, p in graph.producers.items()}
+    ranking = Ranking("uniform", "mean", "mean")
+    return choose(graph, scores, ranking, Limits(), {}, fraction=0.5)
