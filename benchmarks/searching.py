@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import subjects
+import tables
 
 from prune_keras.models import records
 
@@ -39,7 +40,7 @@ class Table:
 
     def __init__(self, path, keys, **settings):
         self.path, self.keys, self.settings = path, keys, settings
-        self.rows = subjects.read(path)
+        self.rows = tables.read(path)
         held = records.read_json(path.with_suffix(".json")) if self.rows else settings
         differ = {name: held.get(name) for name in settings if held.get(name) != settings[name]}
         if differ:
