@@ -6,7 +6,7 @@ from pathlib import Path
 import subjects
 import tables
 
-from prune_keras.models import records
+from prune_keras.models import fingerprints, records
 
 RESULTS = subjects.RESULTS.parent / "search"
 
@@ -39,6 +39,7 @@ class Table:
     """
 
     def __init__(self, path, keys, **settings):
+        settings = fingerprints.of_value(settings)  # as they are read back
         self.path, self.keys, self.settings = path, keys, settings
         self.rows = tables.read(path)
         held = records.read_json(path.with_suffix(".json")) if self.rows else settings
