@@ -1,12 +1,16 @@
 """What each network of a folder was made of, so that it never passes for that of another run.
 
 The record of `dense.keras` is `dense.json`: it is written before the network is made, and once more
-when it is there, with digests of the files that belong to it.
+when it is there, with digests of the files that belong to it. Versions are written down, too, but a
+network may be gone on with by other ones.
 """
 
 import dataclasses
 from pathlib import Path
 
+import keras
+
+import prune_keras
 from prune_keras import atomic
 from prune_keras.models import fingerprints, records
 
@@ -31,8 +35,10 @@ class Origin:
         return self.file.with_suffix(".json")
 
     def begin(self):
-        """Write down what the network will be made of."""
-        atomic.write_json(self.record, {"made_of": self.made_of})
+        """Write down what the network will be made of, and by which versions."""
+        versions = {"prune_keras": prune_keras.__version__, "keras": keras.__version__}
+        made_by = versions | {"backend": keras.backend.backend()}
+        atomic.write_json(self.record, {"made_of": self.made_of, "made_by": made_by})
 
     def finish(self):
         """Write down, too, which files belong to the network, unless that is there already."""
