@@ -31,7 +31,7 @@ def of_array(array):
     Example:
 
     >>> of_array(np.zeros((2, 3), "uint8"))
-    '2x3 uint8 0ec5f0ec'
+    '2x3 uint8 3346a0d3f9b3a626'
     """
     array = np.asarray(array)
     shape = "x".join(map(str, array.shape))
