@@ -7,17 +7,17 @@ Each network has a process of its own, and its row is written when it is done.
 """
 
 import argparse
-import csv
 import json
 import resource
 import sys
 from pathlib import Path
 
 import measuring
+import tables
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "applications"
-BEGIN, END = "<!-- table -->", "<!-- end of table -->"
+TABLE = RESULTS / "applications.csv"
 HEAD = (
     *("network", "parameters", "reached", "traced"),
     *("float64", "float32", "rounding", ".keras", ".h5"),
@@ -29,7 +29,7 @@ import applications_measured as measurements  # noqa: E402
 
 
 def main(names):
-    rows = {row["network"]: row for row in known() if row["network"] not in names}
+    rows = {row["network"]: row for row in tables.read(TABLE) if row["network"] not in names}
     for name in names or [name for name in applications.NAMES if name not in rows]:
         try:
             found = measuring.in_fresh_process(__file__, "--here", name)
@@ -45,12 +45,6 @@ def main(names):
         raise SystemExit(f"Without a row: {missing}. With broken promises: {broken}.")
 
 
-def known():
-    """Return the rows of the table, as text."""
-    path = RESULTS / "applications.csv"
-    return list(csv.DictReader(path.open(encoding="utf-8"))) if path.exists() else []
-
-
 def measure(name):
     """Return the row of one network, with the promises that it breaks."""
     row = measurements.measured(name)
@@ -60,21 +54,15 @@ def measure(name):
 
 def write(rows):
     """Write all rows beside the settings, and a part of their columns to the README."""
-    measuring.write_table(RESULTS / "applications.csv", rows)
-    command = "python benchmarks/conformance.py"
-    measuring.write_settings(RESULTS / "applications.csv", command=command)
-    path = RESULTS / "README.md"
-    before, rest = path.read_text(encoding="utf-8").split(BEGIN)
-    lines = [" | ".join(HEAD), " | ".join("---" for _ in HEAD), *map(line, rows)]
-    table = "\n".join(f"| {text} |" for text in lines)
-    after = rest.split(END)[1]
-    path.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+    measuring.write_table(TABLE, rows)
+    measuring.write_settings(TABLE, command="python benchmarks/conformance.py")
+    tables.fill(RESULTS / "README.md", {"table": tables.markdown(HEAD, [*map(line, rows)])})
 
 
 def line(row):
     """Return the README's line of a network; errors are the largest over the three cuts."""
     kinds = ("float64", "float32", "rounding")
-    cells = (
+    return [
         row["network"],
         f"{float(row['params']) / 1e6:.1f} M",
         f"{100 * float(row['params reached']):.2f} %",
@@ -82,8 +70,7 @@ def line(row):
         *(f"{max(float(row[f'{kind} {cut}']) for cut in measurements.CUTS):.0e}" for kind in kinds),
         row[".keras"],
         row[".h5"],
-    )
-    return " | ".join(cells)
+    ]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ again.
 import argparse
 
 import subjects
+import tables
 
 import prune_keras
 from prune_keras import criteria, debias
@@ -30,7 +31,7 @@ def main():
     parser.add_argument("--criteria", nargs="+", help="these only, by name, with the mean")
     arguments = parser.parse_args()
     path, data = arguments.output / "first_cut.csv", subjects.cifar10(arguments)
-    rows = subjects.read(path)
+    rows = tables.read(path)
     known = {tuple(row[key] for key in KEYS) for row in rows}
     for name in arguments.networks:
         model = subjects.load(name, arguments)

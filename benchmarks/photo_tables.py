@@ -10,8 +10,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
-from scipy import stats  # noqa: E402
-from score_tables import fill, markdown, percent  # noqa: E402
+from tables import between, fill, interval, markdown, percent, points, read  # noqa: E402
 
 from prune_keras.models import records  # noqa: E402
 
@@ -34,7 +33,7 @@ def main():
 
 def headline(seeds):
     """Return a row a seed and network, and one for the means of each network."""
-    rows = [{"seed": s.name[4:]} | r for s in seeds for r in records.read_table(s / "results.csv")]
+    rows = [{"seed": s.name[4:]} | r for s in seeds for r in read(s / "results.csv")]
     names = list(dict.fromkeys(row["network"] for row in rows))
     lines = [line(row) for row in rows]
     for name in names:
@@ -65,25 +64,16 @@ def line(row):
 
 def pairs(seeds):
     """Return how the pruned network differs from each dense one, by seed and over all seeds."""
-    rows = [{"seed": s.name[4:]} | r for s in seeds for r in records.read_table(s / "pairs.csv")]
+    rows = [{"seed": s.name[4:]} | r for s in seeds for r in read(s / "pairs.csv")]
     lines = [
-        [row["seed"], row["second"], points(row["difference"]), interval(row["low"], row["high"])]
+        [row["seed"], row["second"], points(row["difference"]), between(row["low"], row["high"])]
         for row in rows
     ]
     for name in dict.fromkeys(row["second"] for row in rows):
         found = [float(row["difference"]) for row in rows if row["second"] == name]
-        mean = statistics.mean(found)
-        reach = stats.t.interval(0.95, len(found) - 1, mean, stats.sem(found))
-        lines.append(["mean", name, points(mean), interval(*reach)])
+        mean, reach = interval(found)
+        lines.append(["mean", name, points(mean), "" if reach is None else between(*reach)])
     return markdown(["seed", "pruned less", "points of test accuracy", "95 % interval"], lines)
-
-
-def points(share):
-    return f"{100 * float(share):+.1f}"
-
-
-def interval(low, high):
-    return f"{points(low)} to {points(high)}"
 
 
 def rounds(folders):
@@ -106,7 +96,7 @@ def rounds(folders):
 
 def widths(seeds):
     """Return the widths of every layer, before and after each run."""
-    tables = [records.read_table(seed / "widths.csv") for seed in seeds]
+    tables = [read(seed / "widths.csv") for seed in seeds]
     lines = [
         [rows[0]["layer"].split("/")[-1], rows[0]["before"], *(row["after"] for row in rows)]
         for rows in zip(*tables, strict=True)
@@ -115,7 +105,7 @@ def widths(seeds):
 
 
 def comparison():
-    rows = records.read_table(RESULTS / "comparison" / "comparison.csv")
+    rows = read(RESULTS / "comparison" / "comparison.csv")
     dense = rows[0]
     lines = [
         [
@@ -133,7 +123,7 @@ def comparison():
 
 
 def criteria():
-    rows = records.read_table(RESULTS / "comparison" / "comparison_rounds.csv")
+    rows = read(RESULTS / "comparison" / "comparison_rounds.csv")
     lines = [
         [
             row["way"],
@@ -149,7 +139,7 @@ def criteria():
 def parts():
     """Return a line a kind and share: what is left, and the accuracy with and without a repair."""
     cells: dict = {}
-    for row in records.read_table(RESULTS / "parts.csv"):
+    for row in read(RESULTS / "parts.csv"):
         cells.setdefault((row["kind"], row["gone"]), {})[row["fuse"]] = row
     lines = [
         [

@@ -4,9 +4,8 @@ python benchmarks/score_tables.py
 """
 
 import measuring
-import numpy as np
 import subjects
-from scipy import stats
+from tables import fill, markdown, percent, read, with_interval
 
 README = subjects.RESULTS / "README.md"
 BENCHMARKS = measuring.RESULTS / "README.md"
@@ -27,24 +26,14 @@ def main():
     fill(BENCHMARKS, {"scoring": costs()})
 
 
-def fill(readme, tables):
-    """Write tables between the comments that are there for each of them."""
-    text = readme.read_text(encoding="utf-8")
-    for name, table in tables.items():
-        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n\n{table}\n\n{end}{rest.split(end)[1]}"
-    readme.write_text(text, encoding="utf-8")
-
-
 def imbalance():
-    rows = subjects.read(subjects.RESULTS / "imbalance.csv")
+    rows = read(subjects.RESULTS / "imbalance.csv")
     lines = [[r["network"], r["criterion"], *(percent(r[by], 0) for by in DEBIASES)] for r in rows]
     return markdown(["network", "criterion", *DEBIASES], lines)
 
 
 def agreement():
-    rows, lines = subjects.read(subjects.RESULTS / "agreement.csv"), {}
+    rows, lines = read(subjects.RESULTS / "agreement.csv"), {}
     for r in rows:
         line = lines.setdefault((r["network"], r["criterion"]), {"within": r["within"]})
         line[r["debias"]] = r["global"]
@@ -54,7 +43,7 @@ def agreement():
 
 
 def first_cut():
-    rows, cells = subjects.read(subjects.RESULTS / "first_cut.csv"), {}
+    rows, cells = read(subjects.RESULTS / "first_cut.csv"), {}
     for r in rows:
         line = cells.setdefault((r["network"], r["criterion"], r["debias"]), {})
         line.setdefault((r["flops"], r["repair"]), []).append(float(r["accuracy"]))
@@ -69,7 +58,7 @@ def first_cut():
 
 def default():
     """Return how far the default is ahead of its parts, fused, paired by sets of samples."""
-    rows = [r for r in subjects.read(subjects.RESULTS / "first_cut.csv") if r["debias"] == "mean"]
+    rows = [r for r in read(subjects.RESULTS / "first_cut.csv") if r["debias"] == "mean"]
     found = {(r["network"], r["criterion"], r["flops"], r["repair"], r["seed"]): r for r in rows}
     lines = []
     for network, share in sorted({(r["network"], r["flops"]) for r in rows}, reverse=True):
@@ -79,13 +68,13 @@ def default():
                 [float(found[network, each, share, "weights", s]["accuracy"]) for s in SETS]
                 for each in (DEFAULT, other)
             ]
-            line.append(interval([100 * (a - b) for a, b in zip(*both, strict=True)]))
+            line.append(with_interval([a - b for a, b in zip(*both, strict=True)]))
         lines.append(line)
     return markdown(["network", "FLOPs left", "against taylor", "against reconstruction"], lines)
 
 
 def diversity():
-    rows, cells = subjects.read(subjects.RESULTS / "diversity.csv"), {}
+    rows, cells = read(subjects.RESULTS / "diversity.csv"), {}
     for r in rows:
         cells.setdefault((r["layer"], r["way"], r["repair"]), {})[r["kept"]] = r["accuracy"]
     kept = list(dict.fromkeys(r["kept"] for r in rows))
@@ -94,7 +83,7 @@ def diversity():
 
 
 def costs():
-    rows = subjects.read(measuring.RESULTS / "scoring.csv")
+    rows = read(measuring.RESULTS / "scoring.csv")
     heads = ["network", "criterion", "seconds a batch", "against", "ratio", "bound"]
     return markdown([*heads, "memory ratio", "other seconds"], [*map(cost, rows)])
 
@@ -110,24 +99,6 @@ def cost(row):
     line = [row["network"], row["criterion"], number("seconds a batch", ".2g"), against]
     line += [number("time ratio", ".2f"), row["bound"], number("memory ratio", ".2f")]
     return [*line, number("other seconds", ".2g")]
-
-
-def interval(apart):
-    """Return the mean of differences in points, with the 95 % interval of Student's t."""
-    middle = np.mean(apart)
-    if len(apart) == 1:
-        return f"{middle:+.1f}"
-    half = stats.t.ppf(0.975, len(apart) - 1) * np.std(apart, ddof=1) / len(apart) ** 0.5
-    return f"{middle:+.1f} ({middle - half:+.1f} to {middle + half:+.1f})"
-
-
-def percent(share, digits):
-    return f"{100 * float(share):.{digits}f}"
-
-
-def markdown(heads, lines):
-    rows = [heads, ["---"] * len(heads), *lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 if __name__ == "__main__":

@@ -18,12 +18,12 @@ prepared, and what is fitted to what was seen.
 """
 
 import argparse
-import csv
 import json
 import time
 from pathlib import Path
 
 import measuring
+import tables
 
 NETWORKS = {"stack": (128, 17), "resnet50": (16, 5)}  # samples a batch, batches
 ORACLE_BATCHES = 3
@@ -60,11 +60,8 @@ def main(given):
 
 def known(path):
     """Return the rows of a table that is there already, unless it has other columns."""
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        return list(rows) if tuple(rows.fieldnames or ()) == COLUMNS else []
+    rows = tables.read(path)
+    return rows if rows and tuple(rows[0]) == COLUMNS else []
 
 
 def measured(network, criterion, given):

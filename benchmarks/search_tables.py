@@ -10,9 +10,8 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import subjects
-from score_tables import interval, markdown, percent
 from searching import RESULTS
+from tables import fill, markdown, percent, read, with_interval
 
 FIRST = "global, progressive"
 THEIRS = "torch_pruning, one-shot"
@@ -25,17 +24,12 @@ def main():
     folder = parser.parse_args().output
     tables = {"ways": ways, "all images": all_images, "parts": parts, "depth": depth}
     tables |= {"torch-pruning": torch_pruning}
-    text = (folder / "README.md").read_text(encoding="utf-8")
-    for name, table in tables.items():
-        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n\n{table(folder)}\n\n{end}{rest.split(end)[1]}"
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    fill(folder / "README.md", {name: table(folder) for name, table in tables.items()})
 
 
 def ways(folder):
-    rows = [r for r in subjects.read(folder / "ways.csv") if not r["way"].startswith("only ")]
-    return compared(rows, FIRST, subjects.read(folder / "ways.csv"))
+    rows = [r for r in read(folder / "ways.csv") if not r["way"].startswith("only ")]
+    return compared(rows, FIRST, read(folder / "ways.csv"))
 
 
 def all_images(folder):
@@ -43,12 +37,12 @@ def all_images(folder):
 
 
 def parts(folder):
-    rows = subjects.read(folder / "ways.csv")
+    rows = read(folder / "ways.csv")
     return compared([r for r in rows if r["way"].startswith("only ")], None, rows)
 
 
 def torch_pruning(folder):
-    rows = subjects.read(folder / "torch_pruning.csv")
+    rows = read(folder / "torch_pruning.csv")
     return compared(rows, THEIRS, rows)
 
 
@@ -77,7 +71,7 @@ def compared(rows, reference, everything):
 
 def depth(folder):
     """Return a line a depth and way, with the epochs of every seed."""
-    found = by_seed(subjects.read(folder / "depth.csv"), "depth", "way")
+    found = by_seed(read(folder / "depth.csv"), "depth", "way")
     if not found:
         return "Not measured yet."
     lines = []
@@ -112,8 +106,8 @@ def mean(held, name, text):
 def difference(held, against):
     """Return the mean difference on test images in points, paired by seed, and its interval."""
     seeds = held.keys() & against.keys()
-    apart = [100 * (test(held[seed]) - test(against[seed])) for seed in sorted(seeds)]
-    return interval(apart) if apart else ""
+    apart = [test(held[seed]) - test(against[seed]) for seed in sorted(seeds)]
+    return with_interval(apart) if apart else ""
 
 
 def test(row):

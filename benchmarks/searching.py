@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 import subjects
+import tables
 
-from prune_keras.models import records
+from prune_keras.models import fingerprints, records
 
 RESULTS = subjects.RESULTS.parent / "search"
 
@@ -38,8 +39,9 @@ class Table:
     """
 
     def __init__(self, path, keys, **settings):
+        settings = fingerprints.of_value(settings)  # as they are read back
         self.path, self.keys, self.settings = path, keys, settings
-        self.rows = subjects.read(path)
+        self.rows = tables.read(path)
         held = records.read_json(path.with_suffix(".json")) if self.rows else settings
         differ = {name: held.get(name) for name in settings if held.get(name) != settings[name]}
         if differ:

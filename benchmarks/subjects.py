@@ -1,6 +1,5 @@
 """What the evidence on scores is about: trained networks, and the samples they are scored on."""
 
-import csv
 import os
 from pathlib import Path
 
@@ -58,11 +57,3 @@ def write(path, rows, **settings):
     """Write rows as CSV, and beside them what they were measured with and more settings."""
     measuring.write_table(path, rows)
     measuring.write_settings(path, scored=SCORED, judged=JUDGED, **settings)
-
-
-def read(path):
-    """Return the rows of a table that is there already, to go on from."""
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))

@@ -86,7 +86,6 @@ def _refused(other: Any, pruning: type) -> str | None:
     if isinstance(other, keras.callbacks.ModelCheckpoint) and other.save_weights_only:
         return "ModelCheckpoint(save_weights_only=True)"
     for name in ("SwapEMAWeights", "BackupAndRestore", "OrbaxCheckpoint"):
-        kind = getattr(keras.callbacks, name, None)  # older Keras has fewer
-        if kind is not None and isinstance(other, kind):
+        if isinstance(other, getattr(keras.callbacks, name)):
             return name
     return None

@@ -107,18 +107,23 @@ def settings(model="stack", **changes):
     return runs.Settings(model=str(model), **suited)
 
 
-def run(output, model="stack", path=None, **changes):
+def run(output, model="stack", path=None, overwrite=False, **changes):
     """Train or load a dense network, prune it while it trains on, and write everything down.
 
     Args:
-        output: folder for the networks, tables and pictures; made if it is not there. Its
-            `dense.keras`, if there, is taken for the dense network.
+        output: folder for the networks, tables and pictures; made if it is not there. Networks that
+            an earlier run with the same data and settings left there are not made again.
         model: as in `build`.
         path: as in `load_data`.
+        overwrite: see `prune_keras.models.runs.run`.
         **changes: fields of `Settings`.
 
     Returns:
         A `prune_keras.models.runs.Result`.
+
+    Raises:
+        ValueError: if `output` holds the networks of another run.
     """
     chosen = settings(model, **changes)
-    return runs.run(lambda: build(model, chosen.precision), load_data(path), chosen, output)
+    data = load_data(path)
+    return runs.run(lambda: build(model, chosen.precision), data, chosen, output, overwrite)

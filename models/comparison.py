@@ -4,10 +4,10 @@ Global progressive pruning beside its rivals: layer by layer, uniformly, at rand
 that look at photos beside those that look at weights, over the rounds.
 """
 
-import shutil
 from pathlib import Path
 
-from prune_keras.models import photos, records, vgg16_transfer
+from prune_keras import atomic
+from prune_keras.models import fingerprints, photos, records, vgg16_transfer
 
 WAYS = {
     "global, taylor": {"scope": "global", "criterion": "taylor"},
@@ -17,10 +17,10 @@ WAYS = {
     "uniform, random": {"scope": "uniform", "criterion": "random", "debias": "none"},
 }
 LAYERS = 14  # of VGG-16 that can be cut, one a round where `scope` is "layerwise"
-DENSE = ("dense.keras", "dense.csv", "head.csv", "settings.json")
+DENSE = ("head.csv", "dense.csv", "dense.json", "dense.keras")  # the network last
 
 
-def run(output, flops=0.4, ways=None, pruning=None, **arguments):
+def run(output, flops=0.4, ways=None, pruning=None, overwrite=False, **arguments):
     """Prune one dense network in several ways; a way that is done already is not done again.
 
     Args:
@@ -29,6 +29,7 @@ def run(output, flops=0.4, ways=None, pruning=None, **arguments):
         flops: share of the FLOPs that may remain, for all ways.
         ways: names of `WAYS`. Defaults to all.
         pruning: arguments of `ProgressivePruning` that all ways share.
+        overwrite: see `prune_keras.models.runs.run`.
         **arguments: those of `prune_keras.models.vgg16_transfer.run`. Layer by layer there are
             several rounds an epoch, so that every layer has its turn.
 
@@ -36,7 +37,7 @@ def run(output, flops=0.4, ways=None, pruning=None, **arguments):
         The rows of `comparison.csv`, one a way and one for the dense network.
 
     Raises:
-        ValueError: if there is no such way.
+        ValueError: if there is no such way, or its folder holds the networks of another run.
     """
     output, names = Path(output), _known(ways or WAYS)
     size = arguments.get("image_size", 128)
@@ -44,11 +45,15 @@ def run(output, flops=0.4, ways=None, pruning=None, **arguments):
     shared = (pruning or {}) | {"target": {"flops": flops}, "max_drop": None}
     rows: list[dict] = []
     rounds: list[dict] = []
+    first = output / names[0].replace(", ", "-")
+    _begin(output, first)
     for name in names:
         folder = output / name.replace(", ", "-")
-        _share_dense(output, folder)
+        _share_dense(first, folder, overwrite)
         chosen = shared | WAYS[name] | _pace(WAYS[name], flops, arguments)
-        result = vgg16_transfer.run(folder, pruning=chosen, measure=False, **arguments)
+        result = vgg16_transfer.run(
+            folder, pruning=chosen, measure=False, overwrite=overwrite, **arguments
+        )
         dense, *_, pruned = result.rows
         rows = [{"way": "dense"} | dense, *rows[1:], {"way": name} | pruned | _kept(folder)]
         rounds += [{"way": name} | row for row in _rounds(folder, dense)]
@@ -83,13 +88,34 @@ def _pace(way, flops, arguments):
     return {"batches_per_round": every, "max_epochs_per_round": None, "fraction": share}
 
 
-def _share_dense(output, folder):
-    """Give a way the dense network that another one has trained."""
+def _begin(output, folder):
+    """Give the first way the dense network that another one has trained, if it has none."""
     made = next(output.glob("*/dense.keras"), None)
-    folder.mkdir(parents=True, exist_ok=True)
     if made is not None and not (folder / "dense.keras").exists():
-        for name in DENSE:
-            shutil.copy(made.with_name(name), folder / name)
+        _copy(made.parent, folder)
+
+
+def _share_dense(first, folder, overwrite):
+    """Give a way the dense network of the first one.
+
+    Raises:
+        ValueError: if it has another one, which is not to be overwritten.
+    """
+    shared, own = (fingerprints.of_file(each / "dense.keras") for each in (first, folder))
+    if own not in (None, shared) and not overwrite:
+        raise ValueError(
+            f"All ways must begin with one dense network. Received: '{folder}' with another one "
+            f"than '{first}'. Choose another folder, or have it replaced (overwrite=True, "
+            "--overwrite)."
+        )
+    if shared not in (None, own):
+        _copy(first, folder)
+
+
+def _copy(made, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in DENSE:
+        atomic.write_bytes(folder / name, (made / name).read_bytes())
 
 
 def _kept(folder):

@@ -75,13 +75,21 @@ def settings(seed=0, epochs=22, dense_epochs=15, verbose=1, **pruning):
     )
 
 
-def run(output, **arguments):
-    """Run the demo; every file goes to `output`. Arguments are those of `settings`.
+def run(output, overwrite=False, **arguments):
+    """Run the demo; every file goes to `output`.
+
+    Args:
+        output: a folder; made if it is not there.
+        overwrite: see `prune_keras.models.runs.run`.
+        **arguments: those of `settings`.
 
     Returns:
         A `prune_keras.models.runs.Result`.
+
+    Raises:
+        ValueError: if `output` holds the networks of another run.
     """
-    return runs.run(network, load_data(), settings(**arguments), output)
+    return runs.run(network, load_data(), settings(**arguments), output, overwrite)
 
 
 def _read():

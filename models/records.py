@@ -2,13 +2,15 @@
 
 import csv
 import dataclasses
+import io
 import json
 import time
 
 import keras
 
 import prune_keras
-from prune_keras import plots
+from prune_keras import atomic, plots
+from prune_keras.models.fingerprints import described
 
 DRAWN = ("val_accuracy", "neurons", "params", "flops")
 
@@ -57,14 +59,16 @@ class Recorder(keras.callbacks.Callback):
 def write_table(path, rows):
     """Write dictionaries as CSV; a value that a row lacks stays empty."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows({key: _rounded(value) for key, value in row.items()} for row in rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows({key: _rounded(value) for key, value in row.items()} for row in rows)
+    atomic.write_text(path, text.getvalue())
 
 
 def write_json(path, value):
-    path.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
+    """Write a value as JSON, objects as `fingerprints.described` tells them."""
+    atomic.write_json(path, value, described)
 
 
 def read_table(path):
@@ -94,8 +98,8 @@ def write_pruning(folder, pruning):
     report = pruning.report
     report.plan.save(folder / "plan.json")
     write_json(folder / "rounds.json", [describe(round_) for round_ in pruning.rounds])
-    (folder / "report.txt").write_text(report.render() + "\n", encoding="utf-8")
-    (folder / "report.json").write_text(report.to_json() + "\n", encoding="utf-8")
+    atomic.write_text(folder / "report.txt", report.render() + "\n")
+    atomic.write_text(folder / "report.json", report.to_json() + "\n")
     write_table(folder / "widths.csv", width_rows(report))
     plots.widths(report, folder / "widths.png")
 

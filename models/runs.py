@@ -6,6 +6,7 @@ it finished.
 """
 
 import dataclasses
+import functools
 import sys
 from pathlib import Path
 
@@ -14,14 +15,19 @@ import keras
 import prune_keras
 from prune_keras import schedules
 from prune_keras.callbacks import ProgressivePruning
-from prune_keras.models import devices, pairing, precision, records
+from prune_keras.models import devices, fingerprints, origins, pairing, precision, records
 from prune_keras.models.images import batches
 from prune_keras.models.settings import Settings, compile_model
 
 __all__ = ["Result", "Settings", "accuracy", "compile_model", "fit", "run"]
 
-DENSE = ("model", "seed", "optimizer", "dense_epochs", "dense_learning_rate")
-NOT_PRUNED = ("verbose", "baseline", "devices")  # they change nothing in the pruned network
+# Settings that decide nothing of a network.
+IDLE = ("verbose", "baseline", "devices", "validation_batch_size")
+BEFORE = ("head_epochs", "dense_epochs", "dense_learning_rate")
+AFTER = ("epochs", "learning_rate")
+PRUNED = ("fine_tune_epochs", "samples", "pruning")
+UNDECIDED = {"dense": AFTER + PRUNED, "trained_on": BEFORE + PRUNED, "pruned": BEFORE}
+PRUNING_FILES = ("report.txt", "rounds.json", "widths.csv")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,31 +56,42 @@ class _Network:
     epochs: list[dict]
 
 
-def run(build, data, settings, output):
+def run(build, data, settings, output, overwrite=False, train_head=None):
     """Train, prune, fine-tune, evaluate and export a network; all files go to `output`.
 
-    A network that lies in the folder already, made with the same settings, is not made again.
+    A network that lies in the folder already is not made again, if it was made of the same data,
+    by the same builder (its layers and the weights it brings) and with the same settings. Else
+    nothing is done.
 
     Args:
-        build: a function that returns the dense network, built; it is trained unless
-            `settings.dense_epochs` is 0.
+        build: a function that returns the dense network, built and not trained here; it is called
+            more than once. `None` takes the dense network that lies in the folder.
         data: a `Data` of training, validation and test images.
-        settings: `Settings`.
+        settings: `Settings`; the network is trained unless their `dense_epochs` is 0.
         output: folder to write to; made if it is not there.
+        overwrite: whether networks in the folder that were made otherwise are deleted and made
+            anew. Defaults to False.
+        train_head: a function of the network that trains a part of it before all of it is.
+            Defaults to None.
 
     Returns:
         A `Result`.
 
     Raises:
-        ValueError: if the folder holds the dense network of other settings.
+        ValueError: if the folder holds a network that was made otherwise, or there is neither a
+            `build` nor a dense network.
     """
     output = Path(output)
-    _prepare(output, settings)
-    dense = _dense(build, data, settings, output / "dense.keras")
-    pruned = _prune(dense, data, settings, output / "pruned.keras")
+    texts = fingerprints.of_data(data), _described(build, output)
+    origin_of = functools.partial(_origin, *texts, settings, output)
+    _prepare(origin_of, settings, output, overwrite)
+    dense, pruned = output / "dense.keras", output / "pruned.keras"
+    _make(origin_of("dense"), lambda: _dense(build, data, settings, dense, train_head))
+    _make(origin_of("pruned"), lambda: _prune(dense, data, settings, pruned))
     names = {"dense": dense, "pruned": pruned}
     if settings.baseline:
-        trained_on = _train_on(dense, data, settings, output / "trained_on.keras")
+        trained_on = output / "trained_on.keras"
+        _make(origin_of("trained_on"), lambda: _train_on(dense, data, settings, trained_on))
         names = {"dense": dense, "dense, trained on": trained_on, "pruned": pruned}
     networks = [_Network(n, _load(p, settings), _read_log(p)) for n, p in names.items()]
     rows, pairs = _judge(networks, data, settings)
@@ -113,14 +130,14 @@ def _announce(phase, settings, epochs, first=0):
         print(f"\n{phase}: epochs {first + 1} to {epochs}", flush=True)
 
 
-def _dense(build, data, settings, path):
-    """Return the file of the dense network, which is made only if it is not there."""
-    if path.exists():
-        return path
+def _dense(build, data, settings, path, train_head):
+    """Train the dense network."""
     keras.utils.set_random_seed(settings.seed)
     model = build()
     with devices.scope(settings.devices):
         precision.convert(model, settings.precision)
+    if train_head is not None:
+        train_head(model)
     recorder = records.Recorder("dense", _log_of(path))
     if settings.dense_epochs:
         images = batches(data, settings, settings.seed)
@@ -128,24 +145,20 @@ def _dense(build, data, settings, path):
         compile_model(model, settings, settings.dense_learning_rate, steps)
         _announce("Training the dense network", settings, settings.dense_epochs)
         fit(model, images, data, settings, settings.dense_epochs, [recorder])
-    return prune_keras.export(model, path)
+    prune_keras.export(model, path)
 
 
 def _train_on(dense, data, settings, path):
     """Train the dense network for as long as the pruned one, in the same way."""
-    if path.exists():
-        return path
     model, images = _begin(dense, data, settings)
     recorder = records.Recorder("dense, trained on", _log_of(path))
     _announce("Training the dense network on", settings, settings.epochs)
     fit(model, images, data, settings, settings.epochs, [recorder])
-    return prune_keras.export(model, path)
+    prune_keras.export(model, path)
 
 
 def _prune(dense, data, settings, path):
     """Prune the dense network while it trains on; fine-tune what is left."""
-    if path.exists():
-        return path
     model, images = _begin(dense, data, settings)
     start = accuracy(model, data.validation, settings)
     pruning = _callback(start, data, settings, path.parent)
@@ -163,7 +176,7 @@ def _prune(dense, data, settings, path):
     if accuracy(model, data.validation, settings) < reached:
         with devices.scope(settings.devices):
             model.set_weights(weights)
-    return prune_keras.export(model, path)
+    prune_keras.export(model, path)
 
 
 def _begin(dense, data, settings):
@@ -237,29 +250,41 @@ def _export(model, output):
     return files
 
 
-def _prepare(output, settings):
-    """Make the folder; keep of it what was made with these settings.
-
-    Raises:
-        ValueError: if its dense network was made with others.
-    """
-    output.mkdir(parents=True, exist_ok=True)
-    path, now = output / "settings.json", dataclasses.asdict(settings)
-    before = records.read_json(path) if path.exists() else {}
-    if (output / "dense.keras").exists():
-        _check_same(output, {name: before.get(name, now[name]) for name in DENSE}, now)
-    if any(before.get(name) != now[name] for name in now if name not in NOT_PRUNED):
-        for name in ("pruned", "trained_on"):
-            (output / f"{name}.keras").unlink(missing_ok=True)
-    records.write_json(path, now)
-
-
-def _check_same(output, before, now):
-    """Raise if the folder's dense network was made with other settings."""
-    differ = {name: value for name, value in before.items() if value != now[name]}
-    if differ:
+def _described(build, output):
+    """Return texts for the network that a run begins with."""
+    if build is not None:
+        return fingerprints.of_network(build)
+    if not (output / "dense.keras").exists():
         raise ValueError(
-            "A folder holds the runs of one dense network. Received: output="
-            f"'{output}', whose network was made with {differ}, but now is "
-            f"{ {name: now[name] for name in differ} }. Choose another folder, or delete this one."
+            f"A run must begin with a network. Received: build=None, while '{output}' holds no "
+            "dense.keras. Pass a function that builds one."
         )
+    return {}
+
+
+def _origin(data, network, settings, output, name):
+    """Return what the network of a name is made of, as the folder is now."""
+    undecided = (*IDLE, *UNDECIDED[name])
+    chosen = {n: v for n, v in vars(settings).items() if n not in undecided}
+    start = {"dense": fingerprints.of_file(output / "dense.keras")}
+    made_of = fingerprints.of_value(chosen) | data | (network if name == "dense" else start)
+    log = f"{name}.csv"
+    beside = (log, *PRUNING_FILES) if name == "pruned" else (log,)
+    return origins.Origin(output / f"{name}.keras", made_of, beside)
+
+
+def _prepare(origin_of, settings, output, overwrite):
+    """Make the folder; leave in it only what can be gone on with, and write down the settings."""
+    output.mkdir(parents=True, exist_ok=True)
+    names = ("dense", "pruned", "trained_on") if settings.baseline else ("dense", "pruned")
+    for name in names:
+        origins.clear(origin_of(name), overwrite)
+    records.write_json(output / "settings.json", vars(settings))
+
+
+def _make(origin, make):
+    """Make a network if it is not there, and write down what it is made of."""
+    if not origin.file.exists():
+        origin.begin()
+        make()
+    origin.finish()

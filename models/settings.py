@@ -26,6 +26,8 @@ class Settings:
         flip, shift, rotate, zoom: augmentation, see `prune_keras.models.images.batches`.
         samples: training images, already shuffled, that score neurons, recalibrate statistics and
             fuse weights.
+        head_epochs: epochs, before all others, of the layers behind pretrained ones alone; only the
+            transfer of VGG-16 has such.
         dense_epochs: epochs of a dense network that is not there yet.
         dense_learning_rate: where they start.
         epochs: epochs after that, with pruning and fine-tuning.
@@ -49,6 +51,7 @@ class Settings:
     rotate: float = 0.0
     zoom: float = 0.0
     samples: int = 5000
+    head_epochs: int = 0
     dense_epochs: int = 40
     dense_learning_rate: float = 1e-3
     epochs: int = 30

@@ -118,6 +118,7 @@ def run(
     head_epochs=15,
     network=None,
     measure=True,
+    overwrite=False,
     **changes,
 ):
     """Transfer VGG-16 to cats and dogs, prune it while it is fine-tuned, and write it all down.
@@ -129,25 +130,29 @@ def run(
         head_epochs: epochs of the new head before all layers are fine-tuned.
         network: arguments of `build` that differ from its own.
         measure: whether latency, throughput and memory are measured before and after.
+        overwrite: see `prune_keras.models.runs.run`.
         **changes: arguments of `settings`, `devices` among them.
 
     Returns:
         A `prune_keras.models.runs.Result`.
 
     Raises:
-        ValueError: if photos or weights are not there, with what to get.
+        ValueError: if photos or weights are not there, with what to get, or `output` holds the
+            networks of another run.
     """
     size, network, output = changes.get("image_size", 128), network or {}, Path(output)
     name = ", ".join([f"vgg16 {size}x{size}", *(f"{k}={v}" for k, v in network.items())])
-    chosen = settings(model=name, **changes)
+    chosen = settings(model=name, head_epochs=head_epochs, **changes)
+    photos = data if isinstance(data, Data) else load_data(data, size)
 
-    def transferred():
+    def pretrained():
         with devices.scope(chosen.devices):
-            model = build(size, weights=weights, precision=chosen.precision, **network)
+            return build(size, weights=weights, precision=chosen.precision, **network)
+
+    def with_head(model):
         return train_head(model, photos, chosen, head_epochs, output / "head.csv")
 
-    photos = data if isinstance(data, Data) else load_data(data, size)
-    result = runs.run(transferred, photos, chosen, output)
+    result = runs.run(pretrained, photos, chosen, output, overwrite, with_head)
     if measure:
         write_speed(output)
     return result

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from prune_keras import atomic
 from prune_keras.accounting import METRICS, Cost
 
 FILE = "frontier.json"
@@ -115,11 +116,9 @@ def _holds(found: float | None, worst: float | None, mode: str) -> bool:
 
 
 def write(points: Sequence[Point], folder: Path) -> None:
-    """Write a frontier beside its models; a reader never sees half of a file."""
+    """Write a frontier beside its models."""
     stored = [p.to_dict() | {"file": p.file and Path(p.file).name} for p in points]
-    partial = folder / f"{FILE}.partial"
-    partial.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
-    partial.replace(folder / FILE)
+    atomic.write_json(folder / FILE, stored)
 
 
 def read(folder: str | Path) -> list[Point]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from prune_keras import atomic
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
@@ -87,7 +89,7 @@ class Plan:
 
     def save(self, file: str | Path) -> None:
         """Write the plan as JSON."""
-        Path(file).write_text(json.dumps(self.to_dict(), indent=1) + "\n")
+        atomic.write_json(file, self.to_dict())
 
     @classmethod
     def load(cls, file: str | Path) -> Plan:

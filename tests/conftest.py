@@ -11,6 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import hypothesis  # noqa: E402
 import keras  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 # A first example traces and compiles, which says nothing of how slow the next ones are.
@@ -36,9 +37,15 @@ def free():
 
 
 @pytest.fixture(autouse=True)
-def seed():
-    """Seed Python, NumPy and the backend before each test."""
+def seed(request):
+    """Seed Python, NumPy, the backend and the generators of a test file before each test.
+
+    What a test draws is then the same whichever tests ran before it.
+    """
     keras.utils.set_random_seed(0)
+    for value in vars(request.module).values():
+        if isinstance(value, np.random.Generator):
+            value.bit_generator.state = np.random.default_rng(0).bit_generator.state
 
 
 @pytest.fixture

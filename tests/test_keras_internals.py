@@ -1,6 +1,6 @@
 """The private Keras that `prune_keras._keras` and the rules touch is there.
 
-Tried with Keras 3.8.0 (TensorFlow 2.18.0) and Keras 3.15.1 (TensorFlow 2.21.0, JAX 0.10.2,
+Tried with Keras 3.15.0 (TensorFlow 2.18.0) and Keras 3.15.1 (TensorFlow 2.21.0, JAX 0.10.2,
 PyTorch 2.13.0). A failure here after an upgrade says which touch has to be looked at.
 """
 

@@ -9,6 +9,14 @@ ModelFile = Annotated[Path, typer.Argument(help="A .keras or .h5 file.", metavar
 Seed = Annotated[int, typer.Option(help="Seeds weights, order of the images, and ties.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for everything it writes.")]
 
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Delete and make anew what the folder holds of other data, weights or options.",
+    ),
+]
+
 
 def _check_drop(drop: float | None) -> float | None:
     if drop is not None and not 0 <= drop < 1:

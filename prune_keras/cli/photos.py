@@ -12,6 +12,7 @@ from prune_keras.cli.options import (
     KeepRounds,
     MaxDrop,
     Output,
+    Overwrite,
     Schedule,
     Seed,
     Targets,
@@ -98,6 +99,7 @@ def cats_vs_dogs(
         bool, typer.Option(help="Measure latency and memory before and after.")
     ] = True,
     output: Output = Path("prune-keras-cats-vs-dogs"),
+    overwrite: Overwrite = False,
 ):
     """Transfer VGG-16 to cats and dogs, prune it while it is fine-tuned, export it.
 
@@ -135,6 +137,7 @@ def cats_vs_dogs(
         head_epochs=head_epochs,
         network=network | {"batch_norm": batch_norm, "width": width},
         measure=measure,
+        overwrite=overwrite,
         image_size=image_size,
         precision=precision,
         seed=seed,
@@ -168,6 +171,7 @@ def compare(
     batch_size: BatchSize = None,
     seed: Seed = 0,
     output: Output = Path("prune-keras-comparison"),
+    overwrite: Overwrite = False,
 ):
     """Compare ways to prune VGG-16 for cats and dogs, at equal epochs and equal FLOPs."""
     from prune_keras.models import comparison
@@ -177,6 +181,7 @@ def compare(
         flops=flops,
         ways=way,
         pruning=_given(fraction=fraction, round_to=round_to),
+        overwrite=overwrite,
         data=data,
         weights=None if weights == "none" else weights,
         network={"width": width},

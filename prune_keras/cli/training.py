@@ -16,6 +16,7 @@ from prune_keras.cli.options import (
     KeepRounds,
     MaxDrop,
     Output,
+    Overwrite,
     Schedule,
     Scope,
     Seed,
@@ -33,12 +34,18 @@ def demo(
     seed: Seed = 0,
     dense_epochs: Annotated[int, typer.Option(help="Epochs before any cut.")] = 15,
     epochs: Annotated[int, typer.Option(help="Epochs with pruning, then fine-tuning.")] = 22,
+    overwrite: Overwrite = False,
 ):
     """Train a small network on scikit-learn's digits, prune it, export it. Needs no download."""
     from prune_keras.models import digits
 
     result = digits.run(
-        output, seed=seed, dense_epochs=dense_epochs, epochs=epochs, max_drop=max_drop
+        output,
+        overwrite,
+        seed=seed,
+        dense_epochs=dense_epochs,
+        epochs=epochs,
+        max_drop=max_drop,
     )
     console.show_run(result, output)
 
@@ -97,10 +104,11 @@ def cifar10(
         bool, typer.Option("--baseline", help="Also train the dense network for as long.")
     ] = False,
     output: Output = Path("prune-keras-cifar10"),
+    overwrite: Overwrite = False,
 ):
     """Train or load a CIFAR-10 network, prune it while it trains on, export it.
 
-    A dense network that lies in the output folder already is not trained again.
+    What lies in the output folder already, made with the same options, is not made again.
     """
     from prune_keras.models import cifar10 as run
 
@@ -113,6 +121,7 @@ def cifar10(
         output,
         model=model,
         path=data,
+        overwrite=overwrite,
         precision=precision,
         seed=seed,
         epochs=epochs,

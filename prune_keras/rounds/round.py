@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from prune_keras import atomic
 from prune_keras.accounting import SIZES, Cost
 from prune_keras.frontier import Point
 from prune_keras.plan import Plan
@@ -75,13 +75,9 @@ def _point(done: Round) -> Point:
 
 
 def write_rounds(rounds: Sequence[Round], folder: Path) -> None:
-    """Write rounds to `rounds.json`, NaN as null; a reader never sees half of a file."""
+    """Write rounds to `rounds.json`, NaN as null."""
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "rounds.json"
-    stored = [{k: _finite(v) for k, v in done.to_dict().items()} for done in rounds]
-    partial = file.with_name(f"{file.name}.partial")
-    partial.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
-    partial.replace(file)
+    atomic.write_json(folder / "rounds.json", [done.to_dict() for done in rounds])
 
 
 def _finite(value: Any) -> Any:

@@ -158,7 +158,8 @@ def test_random_rounds_are_repeated_by_their_seed():
 
 def test_statistics_are_measured_anew_after_a_cut():
     model = conv_model()
-    pruning = callback(data=IMAGES, recalibration_steps=1)
+    # Whatever weights a backend draws, the cut falls on the convolution.
+    pruning = callback(data=IMAGES, recalibration_steps=1, exclude=["hidden"])
     begin(pruning, model, 1)
     pruning.on_epoch_begin(0)
     convolved = keras.ops.convert_to_numpy(model.get_layer("conv")(IMAGES)).astype("float64")

@@ -21,11 +21,7 @@ CONVOLUTIONS = (
 TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
 DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
-OVER_CHANNELS = tuple(
-    getattr(layers, name)
-    for name in ("LayerNormalization", "UnitNormalization", "RMSNormalization")
-    if hasattr(layers, name)  # older Keras has fewer
-)
+OVER_CHANNELS = (layers.LayerNormalization, layers.UnitNormalization, layers.RMSNormalization)
 REDUCING = (*OVER_CHANNELS, layers.GroupNormalization)
 SCALING = (layers.BatchNormalization, convnext.LayerScale)
 POINTWISE = (

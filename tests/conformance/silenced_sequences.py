@@ -133,7 +133,7 @@ def bidirectional(silenced, path, layer, masks, shapes):
 
 def multi_head_attention(silenced, path, layer, masks, shapes):
     query, value, key = (*masks, masks[1])[:3]
-    grouped = isinstance(layer, GROUPED)
+    grouped = isinstance(layer, layers.GroupQueryAttention)
     made = layer._value_dense.kernel.shape
     shared = silenced.planned(f"{path}:heads", made[1])
     heads = np.repeat(shared, layer.num_repeats) if grouped else shared
@@ -202,15 +202,12 @@ def _laid(along, axis, rank):
 RECURRENT = (layers.RNN, layers.SimpleRNN, layers.GRU, layers.LSTM)
 CONVOLUTIONAL = (layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
 
-REVERSIBLE = hasattr(layers, "ReversibleEmbedding")  # older Keras has fewer
-GROUPED = getattr(layers, "GroupQueryAttention", ())
-
 SEVERAL_WEIGHTS = {
     layers.EinsumDense: einsum_dense,
-    **dict.fromkeys([layers.ReversibleEmbedding] if REVERSIBLE else [], reversible_embedding),
+    layers.ReversibleEmbedding: reversible_embedding,
     **dict.fromkeys((*RECURRENT, *CONVOLUTIONAL), recurrent),
     layers.Bidirectional: bidirectional,
     layers.MultiHeadAttention: multi_head_attention,
-    **dict.fromkeys([GROUPED] if GROUPED else [], multi_head_attention),
+    layers.GroupQueryAttention: multi_head_attention,
     **dict.fromkeys((layers.Attention, layers.AdditiveAttention), attention),
 }

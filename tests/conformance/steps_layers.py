@@ -1,19 +1,14 @@
 """Steps of one layer each, for the networks that are generated."""
 
-import keras
 import numpy as np
 from keras import layers
 from parts import LARGEST, SMALL
 
-ACTIVATIONS = [
-    name
-    for name in (
-        "relu celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu "
-        "linear log_sigmoid mish relu6 selu sigmoid silu soft_shrink softplus softsign "
-        "sparse_plus sparse_sigmoid squareplus tanh tanh_shrink"
-    ).split()
-    if hasattr(keras.activations, name)  # older Keras has fewer
-]
+ACTIVATIONS = (
+    "relu celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu "
+    "linear log_sigmoid mish relu6 selu sigmoid silu soft_shrink softplus softsign "
+    "sparse_plus sparse_sigmoid squareplus tanh tanh_shrink"
+).split()
 BOUNDED = ("relu", "tanh", "sigmoid", "elu", "softsign", None)
 
 

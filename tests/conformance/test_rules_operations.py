@@ -39,7 +39,6 @@ def test_what_carries_channels(picture, move, tmp_path):
     assert cut(model, tmp_path, a=[0, 2, 3]).get_layer("a").filters == 3
 
 
-@pytest.mark.skipif(not hasattr(ops, "fliplr"), reason="newer Keras only")
 def test_a_flip_of_channels_is_that_of_what_is_left(tmp_path):
     inputs = keras.Input((3,))
     model = model_of(inputs, ops.fliplr(layers.Dense(5, name="a")(inputs)))
@@ -47,7 +46,6 @@ def test_a_flip_of_channels_is_that_of_what_is_left(tmp_path):
     cut(model, tmp_path, a=[0, 1, 3])
 
 
-@pytest.mark.skipif(not hasattr(ops, "dsplit"), reason="newer Keras only")
 def test_parts_of_the_second_axis_of_positions(tmp_path):
     inputs = keras.Input((7, 3))
     first, second = ops.dsplit(layers.Dense(5, name="a")(inputs), [2])
@@ -109,7 +107,6 @@ def test_constants_that_are_joined_stay():
 # Layers.
 
 
-@pytest.mark.skipif(not hasattr(layers, "ReversibleEmbedding"), reason="newer Keras only")
 @pytest.mark.parametrize("tied", [True, False])
 def test_vectors_that_are_looked_up_and_scored_are_one(tied, tmp_path):
     inputs = keras.Input((7,), dtype="int32")

@@ -152,7 +152,6 @@ def test_thin_equals_silenced_and_is_read_back(name, tmp_path):
     assert prune_keras.cost(again) == prune_keras.cost(thin)
 
 
-@pytest.mark.skipif(not hasattr(layers, "ReversibleEmbedding"), reason="Keras is older")
 @pytest.mark.parametrize("tied", [True, False])
 def test_an_embedding_that_reads_in_reverse(tied, tmp_path):
     tokens = keras.Input((LENGTH,), dtype="int32")

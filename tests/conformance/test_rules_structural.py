@@ -124,7 +124,6 @@ def test_pixel_shuffle(image, order, tmp_path):
     assert thin.get_layer("b").input.shape == (None, 8, 12, 2)
 
 
-@pytest.mark.skipif(not hasattr(ops.nn, "depth_to_space"), reason="newer Keras only")
 def test_depth_to_space_and_back(image, tmp_path):
     x = ops.nn.space_to_depth(ops.nn.depth_to_space(conv(8, "a")(image), 2), 4)
     model = model_of(image, x)
@@ -173,7 +172,6 @@ def test_one_channel_picked_by_number_stays(image, tmp_path):
     assert operation(thin, "GetItem")._inbound_nodes[0].arguments.args[1][-1] == 1
 
 
-@pytest.mark.skipif(not hasattr(ops, "glu"), reason="newer Keras only")
 def test_a_gate_and_what_it_gates_are_one(image, tmp_path):
     model = model_of(image, ops.glu(conv(6, "a")(image)))
     assert families(model) == {"a": 3, "read": 4}

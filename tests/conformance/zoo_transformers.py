@@ -86,18 +86,16 @@ def bert():
     return keras.Model([tokens, segments, there], layers.Dense(7, name="tokens")(x))
 
 
-if hasattr(layers, "ReversibleEmbedding"):  # older Keras has none
-
-    @network(over_channels=True, still=KEYS)
-    def gpt():
-        """Radford et al., Language models are unsupervised multitask learners, 2019."""
-        tokens = keras.Input((6,), dtype="int32")
-        words = layers.ReversibleEmbedding(7, 8, name="words")
-        places = ops.cumsum(ops.ones_like(tokens), axis=1) - 1
-        x = words(tokens) + layers.Embedding(6, 8, name="places")(places)
-        for number in range(2):
-            x = pre_norm(x, f"block{number}", use_causal_mask=True)
-        return keras.Model(tokens, words(norm("norm")(x), reverse=True))
+@network(over_channels=True, still=KEYS)
+def gpt():
+    """Radford et al., Language models are unsupervised multitask learners, 2019."""
+    tokens = keras.Input((6,), dtype="int32")
+    words = layers.ReversibleEmbedding(7, 8, name="words")
+    places = ops.cumsum(ops.ones_like(tokens), axis=1) - 1
+    x = words(tokens) + layers.Embedding(6, 8, name="places")(places)
+    for number in range(2):
+        x = pre_norm(x, f"block{number}", use_causal_mask=True)
+    return keras.Model(tokens, words(norm("norm")(x), reverse=True))
 
 
 @network("tokens", over_channels=True, still=KEYS)
@@ -111,24 +109,22 @@ def translator():
     return keras.Model([read, written], layers.Dense(7, activation="softmax", name="tokens")(x))
 
 
-if hasattr(layers, "RMSNormalization"):  # older Keras has none
-
-    @network("tokens", over_channels=True)
-    def decoder_of_grouped_queries():
-        """Touvron et al., Llama 2, 2023, with the groups of Ainslie et al., GQA, 2023."""
-        tokens = keras.Input((6,), dtype="int32")
-        x = layers.Embedding(7, 8, name="words")(tokens)
-        for name in ("first", "second"):
-            y = layers.RMSNormalization(name=f"{name}_norm1")(x)
-            read = layers.GroupQueryAttention(4, 6, 3, use_bias=False, name=f"{name}_attention")
-            x = layers.Add(name=f"{name}_add1")([x, read(y, y, use_causal_mask=True)])
-            y = layers.RMSNormalization(name=f"{name}_norm2")(x)
-            gate = layers.Dense(10, activation="silu", use_bias=False, name=f"{name}_gate")(y)
-            y = gate * layers.Dense(10, use_bias=False, name=f"{name}_up")(y)
-            y = layers.Dense(8, use_bias=False, name=f"{name}_down")(y)
-            x = layers.Add(name=f"{name}_add2")([x, y])
-        x = layers.RMSNormalization(name="norm")(x)
-        return keras.Model(tokens, layers.Dense(7, use_bias=False, name="tokens")(x))
+@network("tokens", over_channels=True)
+def decoder_of_grouped_queries():
+    """Touvron et al., Llama 2, 2023, with the groups of Ainslie et al., GQA, 2023."""
+    tokens = keras.Input((6,), dtype="int32")
+    x = layers.Embedding(7, 8, name="words")(tokens)
+    for name in ("first", "second"):
+        y = layers.RMSNormalization(name=f"{name}_norm1")(x)
+        read = layers.GroupQueryAttention(4, 6, 3, use_bias=False, name=f"{name}_attention")
+        x = layers.Add(name=f"{name}_add1")([x, read(y, y, use_causal_mask=True)])
+        y = layers.RMSNormalization(name=f"{name}_norm2")(x)
+        gate = layers.Dense(10, activation="silu", use_bias=False, name=f"{name}_gate")(y)
+        y = gate * layers.Dense(10, use_bias=False, name=f"{name}_up")(y)
+        y = layers.Dense(8, use_bias=False, name=f"{name}_down")(y)
+        x = layers.Add(name=f"{name}_add2")([x, y])
+    x = layers.RMSNormalization(name="norm")(x)
+    return keras.Model(tokens, layers.Dense(7, use_bias=False, name="tokens")(x))
 
 
 def mixing(x, name):

@@ -49,10 +49,10 @@ def test_a_run_leaves_all_its_files(finished):
     result, folder = finished
     names = {path.name for path in folder.iterdir()}
     assert names == {
-        "dense.csv", "dense.keras", "history.csv", "history.png", "pairs.csv", "plan.json",
-        "pruned.csv", "pruned.h5", "pruned.keras", "report.json", "report.txt", "results.csv",
-        "rounds.json", "settings.json", "trained_on.csv", "trained_on.keras", "widths.csv",
-        "widths.png",
+        "dense.csv", "dense.json", "dense.keras", "history.csv", "history.png", "pairs.csv",
+        "plan.json", "pruned.csv", "pruned.h5", "pruned.json", "pruned.keras", "report.json",
+        "report.txt", "results.csv", "rounds.json", "settings.json", "trained_on.csv",
+        "trained_on.json", "trained_on.keras", "widths.csv", "widths.png",
     }  # fmt: skip
     assert json.loads((folder / "settings.json").read_text())["epochs"] == 3
     assert json.loads((folder / "rounds.json").read_text())
@@ -91,7 +91,7 @@ def test_a_second_run_keeps_the_dense_network_and_counts_the_drop_from_it(finish
     result, folder = finished
     before = (folder / "dense.keras").read_bytes()
     settings = small_settings(pruning={"max_drop": 0.05, "fraction": 0.2}, epochs=5)
-    dense, pruned = runs.run(None, few_data(), settings, folder).rows
+    dense, pruned = runs.run(None, few_data(), settings, folder, overwrite=True).rows
     assert (folder / "dense.keras").read_bytes() == before
     assert dense["epochs"] == 2 and dense["params"] == result.rows[0]["params"]
     assert pruned["val_accuracy"] >= dense["val_accuracy"] - 0.05 - 1e-6

@@ -1,0 +1,105 @@
+"""What each network of a folder was made of, so that it never passes for that of another run.
+
+The record of `dense.keras` is `dense.json`: it is written before the network is made, and once more
+when it is there, with digests of the files that belong to it. Versions are written down, too, but a
+network may be gone on with by other ones.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import keras
+
+import prune_keras
+from prune_keras import atomic
+from prune_keras.models import fingerprints, records
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """What a network is to be made of.
+
+    Args:
+        file: where it lies, or will lie.
+        made_of: name -> what decides the network, as JSON gives it back.
+        beside: names of the files that are made with it and read again.
+    """
+
+    file: Path
+    made_of: dict
+    beside: tuple[str, ...]
+
+    @property
+    def record(self):
+        """The file that says what the network was made of."""
+        return self.file.with_suffix(".json")
+
+    def begin(self):
+        """Write down what the network will be made of, and by which versions."""
+        versions = {"prune_keras": prune_keras.__version__, "keras": keras.__version__}
+        made_by = versions | {"backend": keras.backend.backend()}
+        atomic.write_json(self.record, {"made_of": self.made_of, "made_by": made_by})
+
+    def finish(self):
+        """Write down, too, which files belong to the network, unless that is there already."""
+        stored = records.read_json(self.record)
+        if "files" not in stored:
+            files = {name: self._digest(name) for name in (self.file.name, *self.beside)}
+            atomic.write_json(self.record, stored | {"files": files})
+
+    def objection(self):
+        """Return why the network that is there cannot be gone on with; `None` if it can."""
+        if not self.record.exists():
+            return f"whose {self.file.name} has no {self.record.name} to say what it was made of"
+        try:
+            stored = records.read_json(self.record)
+            before, files = dict(stored["made_of"]), dict(stored.get("files", {}))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return f"whose {self.record.name} is damaged"
+        then, now = differing({name: before.get(name) for name in self.made_of}, self.made_of)
+        if then or now:
+            return f"whose {self.file.name} was made with {then}, but now is {now}"
+        changed = [name for name, held in files.items() if held != self._digest(name)]
+        return f"where {', '.join(changed)} changed since the run wrote it" if changed else None
+
+    def _digest(self, name):
+        return fingerprints.of_file(self.file.with_name(name))
+
+
+def clear(origin, overwrite=False):
+    """Make sure that a network, if it is there, was made as it would be now.
+
+    Args:
+        origin: an `Origin`.
+        overwrite: whether one that was made otherwise is deleted. Defaults to False.
+
+    Raises:
+        ValueError: if it was made otherwise, and is not to be deleted.
+    """
+    objection = origin.objection() if origin.file.exists() else None
+    if objection and not overwrite:
+        raise ValueError(
+            "A folder holds the runs of one dense network. Received: output="
+            f"'{origin.file.parent}', {objection}. Choose another folder, or have "
+            f"{origin.file.name} deleted and made anew (overwrite=True, --overwrite)."
+        )
+    if objection:
+        origin.file.unlink()
+        origin.record.unlink(missing_ok=True)
+
+
+def differing(before, now):
+    """Return the entries in which two dictionaries differ, as each of them has them.
+
+    Example:
+
+    >>> differing({"seed": 0, "pruning": {"a": 1, "b": 2}}, {"seed": 0, "pruning": {"a": 1}})
+    ({'pruning': {'b': 2}}, {'pruning': {}})
+    """
+    names = [n for n in {**before, **now} if n not in before or n not in now or before[n] != now[n]]
+    then = {name: before[name] for name in names if name in before}
+    new = {name: now[name] for name in names if name in now}
+    for name in names:
+        if isinstance(then.get(name), dict) and isinstance(new.get(name), dict):
+            then[name], new[name] = differing(then[name], new[name])
+    return then, new
