@@ -24,8 +24,8 @@ def _print(text, stderr=False, style=None):
 
 
 def show_report(report):
-    """Print a report."""
-    _print(report.render())
+    """Print a report, or its text."""
+    _print(printable_lines(report))
 
 
 def complain(line):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -23,46 +24,60 @@ class Trial:
     """A function that Keras calls on a weight or an output.
 
     Args:
-        text: what it is, as reasons name it.
+        kind: one of `{"constraint", "regularizer", "activity regularizer"}`.
+        path: path of the weight, or of the layer whose output it is called on.
         function: the constraint or regularizer.
         shape: the present shape, with 1 for sizes that are open.
         dtype: of the tensor.
         axes: axis -> `(size,)` neurons along it.
-        keeps_shape: whether it must return a tensor of the same shape.
     """
 
-    text: str
+    kind: str
+    path: str
     function: Callable[[Any], Any]
     shape: tuple[int, ...]
     dtype: str
     axes: dict[int, np.ndarray]
-    keeps_shape: bool = False
 
     def reason(self, neuron: int) -> str | None:
         """Return why a neuron cannot be removed, None if the function works without it."""
-        whole = np.random.default_rng(0).standard_normal(self.shape, np.float32)
-        thinner = wider = whole
+        thinner = wider = self._whole
         for axis, ids in self.axes.items():
             entries = np.flatnonzero(ids == neuron)
             thinner = np.delete(thinner, entries, axis)
             wider = np.concatenate([wider, wider.take(entries, axis)], axis)
-        if not self._takes(whole):
-            return f"{self.text} cannot be tried on other values"
-        return (
-            None
-            if self._takes(thinner) and self._takes(wider)
-            else f"{self.text} works for its present size only"
-        )
+        name = getattr(self.function, "__name__", type(self.function).__name__)
+        text = f"the {self.kind} {name} of {self.path}"
+        if not self._takes_whole:
+            return f"{text} cannot be tried on other values"
+        if self._takes(thinner) and self._takes(wider):
+            return None
+        return f"{text} works for its present size only"
+
+    @cached_property
+    def _whole(self) -> np.ndarray:
+        # Repeated, since large weights would take their time to draw.
+        return np.resize(np.random.default_rng(0).standard_normal(9973, np.float32), self.shape)
+
+    @cached_property
+    def _takes_whole(self) -> bool:
+        return self._takes(self._whole)
 
     def _takes(self, value: np.ndarray) -> bool:
         # What it assigns to variables of its own is forgotten with the scope.
         try:
             with keras.StatelessScope():
-                given = keras.Variable(lambda *_, **__: value, value.shape, self.dtype)
-                found = self.function(given)
+                found = self.function(self._given(value))
         except Exception:  # whatever a user's own function raises
             return False
-        return not self.keeps_shape or tuple(found.shape) == value.shape
+        return self.kind != "constraint" or tuple(found.shape) == value.shape
+
+    def _given(self, value: np.ndarray) -> Any:
+        """Return what Keras calls the function on: a tensor of outputs, a variable of weights."""
+        tensor = keras.ops.convert_to_tensor(value, self.dtype)
+        if self.kind == "activity regularizer":
+            return tensor
+        return keras.Variable(lambda *_, **__: tensor, value.shape, self.dtype, name="trial")
 
 
 def size_bound(record: Record, roots: np.ndarray, fixed: Iterable[int]) -> dict[int, str]:
@@ -93,22 +108,17 @@ def _trials(record: Record, roots: np.ndarray) -> Iterator[Trial]:
         for kind in ("constraint", "regularizer"):
             function = getattr(variable, kind, None)
             if axes and function is not None and not fits_every_size(function):
-                text = f"the {kind} {_name(function)} of {used.path}"
-                shape, keeps = tuple(variable.shape), kind == "constraint"
-                yield Trial(text, function, shape, variable.dtype, axes, keeps)
+                shape = tuple(variable.shape)
+                yield Trial(kind, used.path, function, shape, variable.dtype, axes)
     for path, layer, labels in record.regularized:
         function = layer.activity_regularizer
         if not fits_every_size(function):
             ids = roots[labels.ids]
             axes = {1 + axis: _along(ids, axis) for axis in varying_axes(ids)}
-            text = f"the activity regularizer {_name(function)} of {path}"
             shape = (1, *(1 if size is None else size for size in labels.shape))
-            yield Trial(text, function, shape, layer.compute_dtype, axes)
+            kind, dtype = "activity regularizer", layer.compute_dtype
+            yield Trial(kind, path, function, shape, dtype, axes)
 
 
 def _along(ids: np.ndarray, axis: int) -> np.ndarray:
     return np.moveaxis(ids, axis, -1).reshape(-1, ids.shape[axis])[0]
-
-
-def _name(function: Any) -> str:
-    return getattr(function, "__name__", type(function).__name__)

@@ -153,8 +153,8 @@ def test_a_drop_in_percent_is_refused(tmp_path, drop):
 
 
 def test_a_target_in_percent_is_answered_with_a_share(file, tmp_path):
-    result = call("prune", file, "--target", "params=50", "-o", tmp_path / "thin.keras")
-    assert result.exit_code == 2 and "=50.0. Write 0.5 for one half" in result.stderr
+    result = call("prune", file, "--target", "params=50%", "-o", tmp_path / "thin.keras")
+    assert result.exit_code == 2 and "Write, say, --target params=0.5" in result.stderr
 
 
 @pytest.mark.parametrize(

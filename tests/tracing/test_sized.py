@@ -60,8 +60,12 @@ def chain(units=12, shape=(4,), first=layers.Dense, last=layers.Dense, others=()
 FIXED = {
     "constraint": (lambda: chain(kernel_constraint=Masked()), "constraint Masked of cut/kernel"),
     "two": (
-        lambda: chain(2, kernel_constraint=Masked(PAIR)),
-        "constraint Masked of cut/kernel",
+        lambda: chain(2, kernel_regularizer=lambda w: ops.sum(w * PAIR)),
+        "regularizer <lambda> of cut/kernel",
+    ),
+    "last": (
+        lambda: chain(kernel_regularizer=lambda w: ops.sum(ops.reshape(w[:, 11:12], (4,)))),
+        "regularizer <lambda> of cut/kernel",
     ),
     "lambda": (
         lambda: chain(kernel_regularizer=lambda w: ops.sum(w * MASK)),
@@ -206,3 +210,16 @@ def test_a_whole_neuron_of_several_entries_is_tried_at_once():
     x = layers.Flatten()(layers.Conv2D(4, 3, name="cut")(inputs))
     model = keras.Model(inputs, layers.Dense(3, kernel_regularizer=by_position)(x))
     assert prune_keras.trace(model).widths == {"cut": 4}
+
+
+def test_entries_that_go_together_are_tried_at_once():
+    """Halves that an Add elsewhere ties stay equally long."""
+
+    def by_halves(w):
+        return ops.sum(ops.reshape(w, (2, -1, w.shape[-1])) ** 2)
+
+    inputs = keras.Input((4,))
+    a, b = (layers.Dense(6, name=name)(inputs) for name in "ab")
+    read = layers.Dense(3, kernel_regularizer=by_halves)(layers.Concatenate()([a, b]))
+    model = keras.Model(inputs, [layers.Dense(2)(layers.Add()([a, b])), read])
+    assert prune_keras.trace(model).widths == {"a": 6, "b": 6}
