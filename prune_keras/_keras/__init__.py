@@ -20,6 +20,7 @@ from prune_keras._keras.graphs import (
     first_input,
     function_of,
     is_layer,
+    is_node,
     kernel_of,
     mask_of,
     models_in,
@@ -28,6 +29,7 @@ from prune_keras._keras.graphs import (
     output_structure,
     run,
     sample_inputs,
+    shapes_made,
     tolerance,
     walk,
 )
@@ -46,11 +48,13 @@ from prune_keras._keras.optimizers import (
 from prune_keras._keras.running_fit import Fit, is_fitting, running_fit
 from prune_keras._keras.sharing import neighbours_of
 from prune_keras._keras.state import (
+    held_in,
     set_attribute,
     set_value,
     set_value_on_exit,
     shape_attributes,
     with_argument,
+    with_arguments,
 )
 from prune_keras._keras.training import direction, metrics_of, refresh, sync
 
@@ -67,8 +71,10 @@ __all__ = [
     "finalize",
     "first_input",
     "function_of",
+    "held_in",
     "is_fitting",
     "is_layer",
+    "is_node",
     "kernel_of",
     "learning_rates",
     "mask_of",
@@ -92,6 +98,7 @@ __all__ = [
     "set_value_on_exit",
     "settle",
     "shape_attributes",
+    "shapes_made",
     "strategy_scope",
     "sync",
     "tolerance",
@@ -100,4 +107,5 @@ __all__ = [
     "unknown_slots",
     "walk",
     "with_argument",
+    "with_arguments",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,12 +44,20 @@ def clone_structure(model: Any) -> Any:
     for old, new in zip(all_layers(model), all_layers(twin), strict=True):
         new._trainable = old._trainable
         new.name = old.name  # Keras numbers those inside of attention anew
+        _share_activations(old, new)
     for old, new in zip(model.variables, twin.variables, strict=True):
         new.trainable = old.trainable  # a layer and the one inside it may differ
     for old, new in zip(operations_in(model), operations_in(twin), strict=True):
         # Keras names the clone of an unnamed input after its tensor, and numbers raw operations.
         new.name = old.name
     return twin
+
+
+def _share_activations(old: Any, new: Any) -> None:
+    """Give a clone the same functions; a config knows them by name, which others may have."""
+    for name in ("activation", "recurrent_activation"):
+        if inspect.isfunction(getattr(old, name, None)):
+            setattr(new, name, getattr(old, name))
 
 
 def _clone_operation(operation: Any) -> Any:
