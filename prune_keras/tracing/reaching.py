@@ -16,10 +16,11 @@ import numpy as np
 
 from prune_keras import _keras
 from prune_keras.tracing.rules.overriding import WRAPPED
+from prune_keras.tracing.rules.registry import ruled_parent
 
 LIBRARIES = sys.stdlib_module_names | frozenset(
-    "absl flax jax jaxlib keras keras_hub ml_dtypes numpy optree prune_keras scipy tensorflow "
-    "torch tree wrapt".split()
+    "PIL absl einops flax google h5py jax jaxlib keras keras_hub matplotlib ml_dtypes numpy optree "
+    "pandas prune_keras scipy sklearn tensorflow torch tqdm tree wrapt".split()
 )
 _ENDS = (str, bytes, int, float, complex, type(None), np.ndarray, np.generic, keras.KerasTensor)
 
@@ -46,10 +47,15 @@ def holds(reached: Mapping[int, Any], variable: keras.Variable) -> bool:
     return id(variable) in reached or id(_keras.held_in(variable)) in reached
 
 
-def own_code(layer: Any) -> list[Any]:
-    """Return what a layer holds that runs code of a user's: activations, regularizers, hooks."""
-    held = [value for name, value in vars(layer).items() if name not in WRAPPED]
-    return [v for v in held if callable(v) and not _keras.is_layer(v) and not of_library(v)]
+def own_code(operation: Any) -> list[Any]:
+    """Return what an operation calls that may run code of a user's: activations, regularizers.
+
+    Of layers that a user registered a rule for, that rule knows.
+    """
+    inside = _keras.all_layers(operation) if _keras.is_layer(operation) else []
+    by_keras = [layer for layer in inside if of_library(ruled_parent(layer))]
+    held = [v for layer in by_keras for name, v in vars(layer).items() if name not in WRAPPED]
+    return [value for value in held if callable(value) and not _keras.is_layer(value)]
 
 
 def of_library(thing: Any) -> bool:

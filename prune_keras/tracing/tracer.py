@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 from keras import tree
 
-from prune_keras import _keras
 from prune_keras.tracing.labels import Labels, Partition, count
-from prune_keras.tracing.reaching import holds, of_library, own_code, reached_from
+from prune_keras.tracing.reaching import own_code, reached_from
 from prune_keras.tracing.record import Fixing, MadeUnits, Reach, Record, Refusal, UsedWeight
 from prune_keras.tracing.rule_checks import check_found, check_setting, check_weight
-from prune_keras.tracing.rules.overriding import overridden
-from prune_keras.tracing.rules.registry import rule_for, ruled_parent
+from prune_keras.tracing.rules.registry import rule_for, why_unruled
 from prune_keras.tracing.trying import Place, function_mixes, pass_alone
 from prune_keras.tracing.visit import Visit
 
@@ -233,7 +231,7 @@ class Tracer:
         self._reach_by_code(visit)
         if rule is None:
             alone = pass_alone(visit, tracer or self)
-            return self.refuse(visit, _unruled(visit)) if alone is None else alone
+            return self.refuse(visit, why_unruled(visit)) if alone is None else alone
         try:
             found = rule(visit, tracer or self)
         except Exception as error:
@@ -263,21 +261,8 @@ class Tracer:
         named = f"{visit.path} ({type(visit.operation).__name__})"
         given = [v for v in tree.flatten((visit.args, visit.kwargs)) if not isinstance(v, Labels)]
         self._reach(visit, f"{named} is given what no rule knows", *given)
-        inside = _keras.all_layers(visit.operation) if _keras.is_layer(visit.operation) else []
-        by_keras = [layer for layer in inside if of_library(ruled_parent(layer))]
-        code = [each for layer in by_keras for each in own_code(layer)]
+        code = own_code(visit.operation)
         self._reach(visit, f"{named} calls a function that no rule knows", *code)
-
-    def keep_what_is_reached(self) -> None:
-        """Fix all axes of variables that are used by what no rule knows the use of."""
-        for used in self.record.used.values():
-            for reach in self.record.reaches:
-                if not holds(reach.objects, used.variable):
-                    continue
-                own = used.path.startswith(f"{reach.path}/")
-                reason = reach.reason if own else f"{reach.reason}, and may use {used.path}"
-                for ids in used.axes.values():
-                    self.fix(ids, reason)
 
     def _check_weights(self, visit: Visit) -> None:
         """Fix what a layer touches if it has weights that its rule does not know."""
@@ -289,13 +274,3 @@ class Tracer:
                     f"the rule of {visit.path} does not record its weight {variable.name} of "
                     f"shape {shape}",
                 )
-
-
-def _unruled(visit: Visit) -> str:
-    """Say that an operation has no rule, and what of its parent's it changes."""
-    parent, kind = ruled_parent(visit.operation), type(visit.operation).__name__
-    reason = f"no rule for the operation {visit.path} ({kind})"
-    if parent is None:
-        return reason
-    names = ", ".join(overridden(visit.operation, parent))
-    return f"{reason}, which overrides {names} of {parent.__name__}"

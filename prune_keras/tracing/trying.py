@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from prune_keras.tracing.reaching import reached_from
 
 SCALES = (0.1, 1.0, 30.0)
 NEW_SCALES = (0.0, 100.0)
-BATCH, UNKNOWN, LARGEST = 2, 8, 2**22
+BATCH, UNKNOWN, LARGEST, SHORTENED = 2, 8, 2**17, 12
 TOLERANCES = {"float16": 1e-2, "bfloat16": 5e-2, "float64": 1e-12}
 
 Run = Callable[[list[np.ndarray]], np.ndarray]
@@ -71,16 +72,12 @@ def pass_alone(visit: Any, trace: Any) -> np.ndarray | None:
         None where that is not so, or cannot be found out without guessing.
     """
     given = list(visit.args[0]) if visit.args and _is_list(visit.args[0]) else list(visit.args[:1])
-    axes = {axis for labels in visit.inputs for axis in varying_axes(labels.ids)}
-    if len(axes) != 1 or len(visit.args) != 1 or len(visit.inputs) != len(given):
+    axis = _axis_of_channels(visit, given)
+    if axis is None or _makes_masks(visit.operation) or _is_stateful(visit.operation):
         return None
-    (axis,) = axes
-    size = max(labels.shape[axis] or 0 for labels in given if axis < labels.rank)
-    fits = all(len(s) == len(visit.shape) and s[axis] in (1, size) for s in _shapes(given))
-    if not fits or len(visit.shapes) != 1 or visit.shape[axis] != size:
+    if _layer_mixes(visit, given, axis) is not None:
         return None
-    if _is_stateful(visit.operation) or _layer_mixes(visit, given, axis) is not None:
-        return None
+    size = visit.shape[axis]
     whole = [trace.along(g, axis, visit.path) for g in given if g.shape[axis] == size]
     for other in whole[1:]:
         trace.unite(whole[0], other)
@@ -90,12 +87,30 @@ def pass_alone(visit: Any, trace: Any) -> np.ndarray | None:
     return vector(whole[0], axis, len(visit.shape))
 
 
+def _axis_of_channels(visit: Any, given: Sequence[Labels]) -> int | None:
+    """Return the only axis along which channels go in, if as many lie along it in what comes out.
+
+    Other tensors that go in are of the same rank, and as long along it or of one channel.
+    """
+    axes = {axis for labels in visit.inputs for axis in varying_axes(labels.ids)}
+    if len(axes) != 1 or len(visit.args) != 1 or len(visit.inputs) != len(given):
+        return None
+    (axis,) = axes
+    rank = len(visit.shape)
+    if len(visit.shapes) > 1 or any(labels.rank != rank for labels in given):
+        return None
+    sizes = {labels.shape[axis] for labels in given} - {1}
+    return axis if sizes == {visit.shape[axis]} - {None} else None
+
+
 def _is_list(value: Any) -> bool:
     return isinstance(value, list | tuple)
 
 
-def _shapes(given: Sequence[Labels]) -> list[tuple]:
-    return [labels.shape for labels in given]
+def _makes_masks(operation: Any) -> bool:
+    """Tell whether an operation has a way of its own to make masks, which no trial shows."""
+    method = getattr(operation, "compute_mask", None)
+    return method is not None and not method.__module__.startswith("keras.src.")
 
 
 def _is_stateful(operation: Any) -> bool:
@@ -109,9 +124,7 @@ def _is_stateful(operation: Any) -> bool:
 def _layer_mixes(visit: Any, given: Sequence[Labels], axis: int) -> str | None:
     """Return how an operation mixes channels: as it is, built anew for fewer, or in training."""
     operation, several = visit.operation, _is_list(visit.args[0])
-    shapes = [(BATCH, *(UNKNOWN if s is None else s for s in shape)) for shape in _shapes(given)]
-    if sum(map(np.prod, shapes)) > LARGEST:
-        return "is called on too much to try"
+    shapes = [_tried_shape(labels.shape, axis) for labels in given]
     dtype = getattr(operation, "compute_dtype", None) or keras.config.floatx()
     arguments = {name: value for name, value in visit.kwargs.items() if name != "training"}
     trained = getattr(operation, "_call_has_training_arg", False)
@@ -137,6 +150,14 @@ def _layer_mixes(visit: Any, given: Sequence[Labels], axis: int) -> str | None:
             TOLERANCES.get(dtype, 1e-5),
         )
         return why or (_training_fails(operation, shapes, axis + 1, several) if trained else None)
+
+
+def _tried_shape(shape: tuple, axis: int) -> tuple:
+    """Return a shape to try: shorter along axes without channels where the known one is large."""
+    sizes = [UNKNOWN if size is None else size for size in shape]
+    if math.prod(sizes) > LARGEST:
+        sizes = [s if i == axis else min(s, SHORTENED) for i, s in enumerate(sizes)]
+    return (BATCH, *sizes)
 
 
 def _training_fails(operation: Any, shapes: list, axis: int, several: bool) -> str | None:

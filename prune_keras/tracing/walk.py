@@ -19,6 +19,7 @@ from prune_keras import _keras
 from prune_keras.accounting import Cost
 from prune_keras.graph import Graph
 from prune_keras.tracing.labels import Labels, compress
+from prune_keras.tracing.reaching import holds
 from prune_keras.tracing.record import Fixing, Record
 from prune_keras.tracing.resolving import resolve
 from prune_keras.tracing.tracer import Tracer
@@ -60,7 +61,7 @@ def trace(model: Any, input_shape: tuple[int | None, ...] | None = None) -> Grap
     outputs = _keras.walk(model, inputs, tracer.visit, tracer.see)
     reason = "they are an output of the model"
     tracer.record.fixings[:0] = [Fixing(np.unique(labels.ids), reason) for labels in outputs]
-    tracer.keep_what_is_reached()
+    _keep_what_is_reached(tracer)
     graph = resolve(model, tracer.record, tracer.partition)
     return dataclasses.replace(graph, notes=(*graph.notes, *_left_out(graph, tracer.record)))
 
@@ -87,6 +88,18 @@ def cost(model: Any, input_shape: tuple[int | None, ...] | None = None) -> Cost:
     Cost(params=23, flops=36, neurons=3, weight_bytes=92, activation_bytes=36)
     """
     return trace(model, input_shape).cost
+
+
+def _keep_what_is_reached(tracer: Tracer) -> None:
+    """Fix all axes of variables that are used by what no rule knows the use of."""
+    for used in tracer.record.used.values():
+        for reach in tracer.record.reaches:
+            if not holds(reach.objects, used.variable):
+                continue
+            own = used.path.startswith(f"{reach.path}/")
+            reason = reach.reason if own else f"{reach.reason}, and may use {used.path}"
+            for ids in used.axes.values():
+                tracer.fix(ids, reason)
 
 
 def _left_out(graph: Graph, record: Record) -> Iterable[str]:

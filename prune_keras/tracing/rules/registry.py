@@ -73,6 +73,16 @@ def ruled_parent(operation: Any) -> type | None:
     return next((parent for parent in type(operation).__mro__ if parent in _RULES), None)
 
 
+def why_unruled(visit: Any) -> str:
+    """Say that an operation has no rule, and what of its parent's it changes."""
+    parent, kind = ruled_parent(visit.operation), type(visit.operation).__name__
+    reason = f"no rule for the operation {visit.path} ({kind})"
+    if parent is None:
+        return reason
+    names = ", ".join(overridden(visit.operation, parent))
+    return f"{reason}, which overrides {names} of {parent.__name__}"
+
+
 def named(module: Any, names: str) -> tuple[type, ...]:
     """Return the classes of these names, separated by spaces; older Keras has fewer."""
     return tuple(getattr(module, name) for name in names.split() if hasattr(module, name))
