@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -109,6 +110,7 @@ def _be_alike(model: Any, cloning: Cloning) -> None:
         for mine, other in same_layers(old, new) if is_layer(old) else ():
             other._trainable = mine._trainable
             other.name = mine.name  # Keras numbers those inside of attention anew
+            _share_activations(mine, other)
             _enable_lora(mine, other)
         check_weights(old, new)
 
@@ -127,6 +129,13 @@ def _enable_lora(old: Any, new: Any) -> None:
         if not new.lora_enabled:
             new.enable_lora(old.lora_rank)
         new.lora_alpha = old.lora_alpha
+
+
+def _share_activations(old: Any, new: Any) -> None:
+    """Give a clone the same functions; a config knows them by name, which others may have."""
+    for name in ("activation", "recurrent_activation"):
+        if inspect.isfunction(getattr(old, name, None)):
+            setattr(new, name, getattr(old, name))
 
 
 def settle(model: Any) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 import keras
 import numpy as np
 from keras import tree
+from keras.src import backend
 from keras.src.models.functional import Functional
+from keras.src.ops.node import Node
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,11 @@ def is_layer(operation: Any) -> bool:
     return isinstance(operation, keras.layers.Layer)
 
 
+def is_node(thing: Any) -> bool:
+    """Tell whether something is a call in a graph, which leads on to all others."""
+    return isinstance(thing, Node)
+
+
 def all_layers(model: Any) -> list:
     return list(model._flatten_layers(include_self=True, recursive=True))
 
@@ -199,6 +206,11 @@ def lora_of(layer: Any, variable: Any) -> tuple[Any, Any] | None:
 
 def has_lora(model: Any) -> bool:
     return any(getattr(layer, "lora_enabled", False) for layer in all_layers(model))
+
+
+def shapes_made(function: Callable, specs: Any) -> Any:
+    """Return symbolic tensors like what a function of tensors makes of symbolic ones, unrun."""
+    return backend.compute_output_spec(function, specs)
 
 
 def output_structure(model: Any) -> Any:

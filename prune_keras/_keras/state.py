@@ -17,6 +17,11 @@ from prune_keras import _backend
 from prune_keras._keras.graphs import function_of, models_in
 
 
+def held_in(variable: keras.Variable) -> Any:
+    """Return the backend's variable in a Keras variable, None where it is yet to be made."""
+    return variable._value
+
+
 def set_value(variable: keras.Variable, value: Any) -> None:
     """Give the variable a value of any shape; the object, its name and its flags stay."""
     held = variable._value
@@ -75,6 +80,27 @@ def with_argument(node: Any, position: int, name: str, value: Any) -> SymbolicAr
         args[position] = value
     else:
         kwargs[name] = value
+    return SymbolicArguments(*args, **kwargs)
+
+
+def with_arguments(node: Any, changes: dict[tuple, Any]) -> SymbolicArguments:
+    """Return the node's arguments with some replaced.
+
+    Args:
+        node: the call.
+        changes: new values; each key is a position or keyword, and places in the lists there.
+    """
+
+    def changed(value: Any, path: tuple) -> Any:
+        if path in changes:
+            return changes[path]
+        if isinstance(value, list | tuple) and any(key[: len(path)] == path for key in changes):
+            parts = [changed(part, (*path, place)) for place, part in enumerate(value)]
+            return tuple(parts) if isinstance(value, tuple) else parts
+        return value
+
+    args = [changed(value, (place,)) for place, value in enumerate(node.arguments.args)]
+    kwargs = {name: changed(value, (name,)) for name, value in node.arguments.kwargs.items()}
     return SymbolicArguments(*args, **kwargs)
 
 

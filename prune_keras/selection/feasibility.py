@@ -22,7 +22,8 @@ def check_reachable(
 ) -> None:
     """Raise a ValueError if nothing may be pruned, or not enough to meet the target."""
     if not graph.families:
-        reasons = "; ".join(map(str, graph.fixed[:5])) or "it has no layers with units"
+        shown = [*graph.fixed[:MOST_FIXED], *graph.notes[:MOST_FIXED]]
+        reasons = "; ".join(map(str, shown)) or "it has no layers with units"
         raise ValueError(
             f"The model must have prunable neurons. Received: {graph.name!r}: {reasons}."
         )

@@ -43,6 +43,25 @@ class UsedWeight:
     scale: tuple[np.ndarray, Callable[[np.ndarray], float]] | None
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """An operation that is not looked into, and why."""
+
+    path: str
+    operation: Any
+    reason: str
+    has_rule: bool
+
+
+@dataclass(frozen=True)
+class Reach:
+    """All objects, by their id, that code of an operation may use."""
+
+    path: str
+    reason: str
+    objects: dict[int, Any]
+
+
 @dataclass
 class Record:
     """Everything that rules reported during one trace."""
@@ -59,4 +78,7 @@ class Record:
     results: list[tuple[Labels, str]] = field(default_factory=list)
     regularized: list[tuple[str, Any, Labels]] = field(default_factory=list)
     pointwise: set[int] = field(default_factory=set)
+    refusals: dict[str, Refusal] = field(default_factory=dict)
+    reaches: list[Reach] = field(default_factory=list)
+    activations: dict[tuple, tuple[Any, str | None]] = field(default_factory=dict)
     recompute_shapes: bool = False

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from keras import tree
 
 from prune_keras import _keras
 from prune_keras.initial_values import fits_every_size
 from prune_keras.tracing.labels import Labels, Partition, count
-from prune_keras.tracing.record import Fixing, MadeUnits, Record, UsedWeight
+from prune_keras.tracing.reaching import own_code, reached_from
+from prune_keras.tracing.record import Fixing, MadeUnits, Reach, Record, Refusal, UsedWeight
 from prune_keras.tracing.rule_checks import check_found, check_setting, check_weight
-from prune_keras.tracing.rules.registry import rule_for
+from prune_keras.tracing.rules.registry import rule_for, why_unruled
+from prune_keras.tracing.trying import Place, function_mixes, pass_alone
 from prune_keras.tracing.visit import Visit
 
 
@@ -62,10 +65,10 @@ class Tracer:
         """Keep all channels that a call touches, and return ids for its outputs."""
         for labels in visit.inputs:
             self.fix(labels.ids, reason)
-        inside = _keras.all_layers(visit.operation) if _keras.is_layer(visit.operation) else []
-        for made in self.record.made.values():
-            if made.layer in inside:
-                self.fix(made.ids, reason)
+        has_rule = rule_for(visit.operation) is not None
+        refusal = Refusal(visit.path, visit.operation, reason, has_rule)
+        self.record.refusals.setdefault(visit.path, refusal)
+        self._reach(visit, reason, visit.operation)
         return [self.nothing(len(shape), reason) for shape in visit.shapes]
 
     def nothing(self, rank: int, reason: str) -> np.ndarray:
@@ -240,9 +243,10 @@ class Tracer:
             tracer: what the rule reports to. Defaults to this one.
         """
         rule = rule_for(visit.operation)
+        self._reach_by_code(visit)
         if rule is None:
-            kind = type(visit.operation).__name__
-            return self.refuse(visit, f"no rule for the operation {visit.path} ({kind})")
+            alone = pass_alone(visit, tracer or self)
+            return self.refuse(visit, why_unruled(visit)) if alone is None else alone
         try:
             found = rule(visit, tracer or self)
         except Exception as error:
@@ -267,6 +271,28 @@ class Tracer:
             regularizer = layer.activity_regularizer
             if layer not in seen and regularizer is not None and not fits_every_size(regularizer):
                 self.refuse(visit, f"{visit.path} regularizes activities of its own {layer.name}")
+
+    def tried(self, function: Callable, place: Place) -> str | None:
+        """Return how an activation mixes channels, as found by trying it once."""
+        known = self.record.activations
+        key = (id(function), place)
+        if key not in known:
+            known[key] = (function, function_mixes(function, place))
+        return known[key][1]
+
+    def _reach(self, visit: Visit, reason: str, *starts: Any) -> None:
+        """Record what a call may use, for `keep_what_is_reached`."""
+        found = reached_from(*starts)
+        if found:
+            self.record.reaches.append(Reach(visit.path, reason, found))
+
+    def _reach_by_code(self, visit: Visit) -> None:
+        """Record what a call is given beside tensors of the graph, and what a user's code uses."""
+        named = f"{visit.path} ({type(visit.operation).__name__})"
+        given = [v for v in tree.flatten((visit.args, visit.kwargs)) if not isinstance(v, Labels)]
+        self._reach(visit, f"{named} is given what no rule knows", *given)
+        code = own_code(visit.operation)
+        self._reach(visit, f"{named} calls a function that no rule knows", *code)
 
     def _check_weights(self, visit: Visit) -> None:
         """Fix what a layer touches if it has weights that its rule does not know."""

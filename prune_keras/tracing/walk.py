@@ -6,6 +6,9 @@ way is recorded, and `prune_keras.tracing.resolving` turns the record into a `Gr
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -16,7 +19,8 @@ from prune_keras import _keras
 from prune_keras.accounting import Cost
 from prune_keras.graph import Graph
 from prune_keras.tracing.labels import Labels, compress
-from prune_keras.tracing.record import Fixing
+from prune_keras.tracing.reaching import holds
+from prune_keras.tracing.record import Fixing, Record
 from prune_keras.tracing.resolving import resolve
 from prune_keras.tracing.tracer import Tracer
 from prune_keras.tracing.visit import Visit
@@ -57,7 +61,9 @@ def trace(model: Any, input_shape: tuple[int | None, ...] | None = None) -> Grap
     outputs = _keras.walk(model, inputs, tracer.visit, tracer.see)
     reason = "they are an output of the model"
     tracer.record.fixings[:0] = [Fixing(np.unique(labels.ids), reason) for labels in outputs]
-    return resolve(model, tracer.record, tracer.partition)
+    _keep_what_is_reached(tracer)
+    graph = resolve(model, tracer.record, tracer.partition)
+    return dataclasses.replace(graph, notes=(*graph.notes, *_left_out(graph, tracer.record)))
 
 
 def cost(model: Any, input_shape: tuple[int | None, ...] | None = None) -> Cost:
@@ -82,6 +88,29 @@ def cost(model: Any, input_shape: tuple[int | None, ...] | None = None) -> Cost:
     Cost(params=23, flops=36, neurons=3, weight_bytes=92, activation_bytes=36)
     """
     return trace(model, input_shape).cost
+
+
+def _keep_what_is_reached(tracer: Tracer) -> None:
+    """Fix all axes of variables that are used by what no rule knows the use of."""
+    for used in tracer.record.used.values():
+        for reach in tracer.record.reaches:
+            if not holds(reach.objects, used.variable):
+                continue
+            own = used.path.startswith(f"{reach.path}/")
+            reason = reach.reason if own else f"{reach.reason}, and may use {used.path}"
+            for ids in used.axes.values():
+                tracer.fix(ids, reason)
+
+
+def _left_out(graph: Graph, record: Record) -> Iterable[str]:
+    """Name what is not looked into and either has weights or is no reason why others stay."""
+    reasons = {fixed.reason for fixed in graph.fixed}
+    for refusal in record.refusals.values():
+        weights = getattr(refusal.operation, "weights", ())
+        own = sum(math.prod(v.shape) for v in weights if id(v) not in record.used)
+        if own or not (refusal.has_rule or refusal.reason in reasons):
+            tail = f", and its own {own:,} parameters" if own else ""
+            yield f"{refusal.reason}; it keeps what it reads and gives{tail}"
 
 
 class _Walk(Tracer):

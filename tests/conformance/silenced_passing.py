@@ -119,7 +119,6 @@ class Passing(Masks):
                     self._lies_along(operation.alpha, axis, self._vector(masks[0], axis + 1))
             return masks[0]
         if isinstance(operation, MERGES):
-            structural.join_constants(self, call.args, masks)
             return self._merged(masks, shape)
         if isinstance(operation, SCALING):
             along = self._vector(masks[0], getattr(operation, "axis", -1) % masks[0].ndim)

@@ -118,16 +118,3 @@ def multiplied(reference, operation, args) -> np.ndarray:
         args,
     )
     return (moved(operation, final)[0] > 0).astype(float)
-
-
-def join_constants(reference, args, masks) -> None:
-    """A constant array with an entry for each channel keeps all of them."""
-    for value in keras.tree.flatten(args):
-        shape = tuple(np.shape(value))
-        if isinstance(value, np.ndarray) or not shape:
-            continue
-        for mask in masks:
-            known = reference._resolved(mask)
-            for axis in range(-1, -len(shape) - 1, -1):
-                if shape[axis] > 1 and (known != known.take([0], axis)).any():
-                    reference._unite(mask, np.ones_like(mask))

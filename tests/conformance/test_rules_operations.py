@@ -65,7 +65,7 @@ def test_raw_normalization_is_over_the_channels_that_are_left(picture, name, tmp
     (note,) = graph.notes
     assert note.endswith("normalizes over the channels that are left")
     scaled = getattr(ops, name)(conv(5, "a")(picture), np.ones(5, "float32"))
-    assert "arrays of its own" in reason(model_of(picture, scaled))
+    assert families(model_of(picture, scaled)) == {"a": 5, "read": 4}
 
 
 @pytest.mark.parametrize("name", ["quantile", "nanpercentile"])
@@ -93,15 +93,12 @@ def test_reasons_of_what_stays(make, expected):
     assert expected in reason(keras.Model(inputs, x))
 
 
-def test_constants_that_are_joined_stay():
+def test_constants_that_are_stacked_stay():
     inputs = keras.Input(batch_shape=(2, 3))
     x = layers.Dense(4, name="a")(inputs)
-    for joined in (
-        ops.concatenate([x, np.ones((2, 1), "float32")], axis=-1),
-        ops.stack([x, np.ones((2, 4), "float32")], axis=1),
-    ):
-        model = keras.Model(inputs, layers.Dense(2)(joined))
-        assert "a constant array" in reason(model)
+    joined = ops.stack([x, np.ones((2, 4), "float32")], axis=1)
+    model = keras.Model(inputs, layers.Dense(2)(joined))
+    assert "a constant array" in reason(model)
 
 
 # Layers.

@@ -234,7 +234,8 @@ def test_what_stays_and_why():
     found = reasons(lambda x: layers.RNN(OwnCell(3), name="a")(layers.Dense(3, name="d")(x)))
     assert found["d"] == "a has a cell without a rule"
     found = reasons(lambda x: OwnAttention(2, 3, name="a")(layers.Dense(3, name="d")(x), x))
-    assert found["d"] == "a computes or returns scores in a way of its own"
+    unlike = "which overrides _compute_attention of MultiHeadAttention"
+    assert found["d"] == f"no rule for the operation a (OwnAttention), {unlike}"
     inner = keras.Sequential([keras.Input((FEATURES,)), layers.Dense(3)], name="m")
     found = reasons(
         lambda x: layers.TimeDistributed(inner, name="t")(layers.Dense(FEATURES, name="d")(x))

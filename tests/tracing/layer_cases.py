@@ -74,7 +74,7 @@ def own(kind: type) -> layers.Layer:
 
     class YourLayer(kind):
         def call(self, x):
-            return 2.0 * x
+            return x[..., ::-1]
 
     return YourLayer(layers.Dense(2)) if kind is layers.Wrapper else YourLayer()
 

@@ -83,6 +83,7 @@ def public_name(kind):
     """Return the name in `keras.ops` of the function that makes a raw operation."""
     special = {"GetItem": "x[...]", "LayerNorm": "layer_normalization"}
     special |= {"BatchNorm": "batch_normalization", "RMSNorm": "rms_normalization"}
+    special |= {"Mish": "activations.mish", "ReLU": "activations.relu"}
     if kind.__name__ in special:
         return special[kind.__name__]
     for module in ("", "nn.", "linalg.", "image."):

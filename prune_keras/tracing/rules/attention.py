@@ -15,6 +15,7 @@ from keras import layers
 
 from prune_keras import _keras
 from prune_keras.tracing.labels import Labels, count, product, vector
+from prune_keras.tracing.rules.overriding import is_plain
 from prune_keras.tracing.rules.registry import register_rule
 from prune_keras.tracing.rules.wrappers import inside, remember
 
@@ -98,9 +99,8 @@ def _strange(visit, trace) -> bool:
     for labels in visit.inputs:
         if id(labels) not in known:
             trace.fix(labels.ids, f"{visit.path} takes them as a mask")
-    compute = type(visit.operation)._compute_attention
-    own = not compute.__module__.startswith("keras.src.")
-    return own or (len(visit.shapes) > 1 and visit.input.rank != 2)
+    inner = _keras.all_layers(visit.operation)[1:]
+    return not all(map(is_plain, inner)) or (len(visit.shapes) > 1 and visit.input.rank != 2)
 
 
 def _project(

@@ -65,7 +65,7 @@ def depthwise(visit, trace):
     trace.weight(visit, layer.kernel, {-2: channels}, times=times)
     filters = np.repeat(channels, layer.depth_multiplier)
     trace.weight(visit, layer.bias, {0: filters})
-    fix_mixing_activation(visit, filters, trace)
+    fix_mixing_activation(visit, filters, trace, axis)
     return vector(filters, axis, visit.input.rank)
 
 
@@ -86,7 +86,7 @@ def _finished(visit, trace, units: np.ndarray):
     layer = visit.operation
     trace.weight(visit, layer.bias, {0: units})
     trace.setting(layer, "filters", units, count)
-    fix_mixing_activation(visit, units, trace)
+    fix_mixing_activation(visit, units, trace, channel_axis(layer))
     return vector(units, channel_axis(layer), visit.input.rank)
 
 

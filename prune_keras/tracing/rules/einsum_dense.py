@@ -9,8 +9,8 @@ import numpy as np
 from keras import layers
 
 from prune_keras import _keras
-from prune_keras.tracing.labels import product, varies
-from prune_keras.tracing.rules.elementwise import fix_mixing_activation
+from prune_keras.tracing.labels import Labels, product, varies
+from prune_keras.tracing.rules.elementwise import activated
 from prune_keras.tracing.rules.registry import register_rule
 
 
@@ -130,5 +130,5 @@ def _output(visit, trace, equation: Equation, made: dict[Any, np.ndarray]) -> np
     if not made:
         return trace.nothing(len(shape), f"{visit.path} passes on what is fixed")
     (ids,) = made.values()
-    fix_mixing_activation(visit, ids, trace)
+    activated(visit, Labels(ids.reshape(shape), visit.shape), trace)
     return ids.reshape(shape)

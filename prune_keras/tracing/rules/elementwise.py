@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
+from keras.src.activations import activations
 from keras.src.ops import core, math, nn
 from keras.src.ops import numpy as raw
 
-from prune_keras.tracing.labels import Labels, varies, varying_axes
+from prune_keras.tracing.labels import Labels, varies, varying_axes, vector
+from prune_keras.tracing.rules.constants import Constant, constants_of, slice_along
+from prune_keras.tracing.rules.overriding import is_plain
 from prune_keras.tracing.rules.registry import named, register_rule
+from prune_keras.tracing.rules.wrappers import inside, remember
+from prune_keras.tracing.trying import Place
 
 ELEMENTWISE_ACTIVATIONS = frozenset(
     "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu "
@@ -34,6 +40,7 @@ UNARY = (
         "TanhShrink Threshold",
     ),
     *named(math, "Erf Erfc Erfinv Rsqrt"),
+    *named(activations, "Mish ReLU"),
 )
 # What these return is no activation: truth values, bits, constants.
 UNARY_WITHOUT_GRADIENT = named(
@@ -51,22 +58,53 @@ OF_SEVERAL = named(
 )
 
 
-def activation_mixes(activation: Any) -> str | None:
-    """Return why an activation may mix the units of a layer, or None if it does not."""
-    if activation is None:
-        return None
+def activation_mixes(activation: Any, trace: Any, place: Place) -> str | None:
+    """Return why an activation may mix the units of a layer, or None if it does not.
+
+    Args:
+        activation: what the layer calls.
+        trace: the `Tracer`.
+        place: where the units lie in what it is called on.
+    """
     name = getattr(activation, "__name__", type(activation).__name__)
-    known = getattr(keras.activations, name, None) is activation
-    if known and name in ELEMENTWISE_ACTIVATIONS:
+    if activation is None or (name in ELEMENTWISE_ACTIVATIONS and _is_of_keras(activation, name)):
         return None
-    return f"its activation {name} is not known to act on each unit alone"
+    if isinstance(activation, layers.Layer) and not activation.built:
+        return f"its activation {name} is not built yet; call the model once"
+    if getattr(activation, "weights", ()):
+        return f"its activation {name} has weights; call it behind the layer instead"
+    why = trace.tried(activation, place)
+    if why is None:
+        return None
+    reason = f"its activation {name} {why}"
+    known = _is_of_keras(activation, name)
+    return reason if known else f"{reason}; write one of keras.ops that maps each entry by itself"
 
 
-def fix_mixing_activation(visit, units: np.ndarray, trace) -> None:
-    """Fix the units of a layer whose activation may mix them."""
-    reason = activation_mixes(visit.operation.activation)
-    if reason is not None:
-        trace.fix(units, f"{visit.path}: {reason}")
+def _is_of_keras(activation: Any, name: str) -> bool:
+    return any(getattr(m, name, None) is activation for m in (keras.activations, keras.ops))
+
+
+def activated(visit, given: Labels, trace) -> None:
+    """Fix channels that the activation of a layer mixes; a PReLU has weights for each of them."""
+    function = visit.operation.activation
+    if isinstance(function, layers.PReLU) and is_plain(function):
+        if not function.built:  # it will be, for the units that are there
+            return
+        remember(trace, function, given)
+        call = inside(visit, function, [given.shape], given)
+        trace.apply(dataclasses.replace(call, node=None))  # which is no call behind the layer's
+        return
+    for axis in varying_axes(given.ids):
+        place = Place(given.ids.shape[axis], axis, given.rank, visit.operation.compute_dtype)
+        reason = activation_mixes(function, trace, place)
+        if reason is not None:
+            trace.fix(given.ids, f"{visit.path}: {reason}")
+
+
+def fix_mixing_activation(visit, units: np.ndarray, trace, axis: int = -1) -> None:
+    """Fix the units of a layer, along an axis of its output, if its activation may mix them."""
+    activated(visit, Labels(vector(units, axis, len(visit.shape)), visit.shape), trace)
 
 
 @register_rule(
@@ -93,17 +131,19 @@ def passed(visit, trace):
 
 @register_rule(raw.Clip)
 def clip(visit, trace):
-    if max(np.size(visit.operation.x_min), np.size(visit.operation.x_max)) > 1:
-        trace.fix(visit.input.ids, f"{visit.path} holds a bound for each of them")
+    """A bound for each channel goes with it."""
+    axes = varying_axes(visit.input.ids)
+    for name in ("x_min", "x_max"):
+        bound = Constant((), getattr(visit.operation, name))
+        for axis in (each - visit.input.rank for each in axes if bound.along(each, visit.input)):
+            ids = trace.along(visit.input, axis, visit.path)
+            trace.setting(visit.operation, name, ids, bound.slicer(axis))
     return trace.pointwise(visit)
 
 
 @register_rule(layers.Activation)
 def activation(visit, trace):
-    reason = activation_mixes(visit.operation.activation)
-    if reason is not None:
-        trace.fix(visit.input.ids, f"{visit.path}: {reason}")
-        return visit.input.ids
+    activated(visit, visit.input, trace)
     return trace.pointwise(visit)
 
 
@@ -130,8 +170,6 @@ def merge(visit, trace):
     """Unite what meets at one entry; a tensor of one channel broadcasts without being united."""
     rank = len(visit.shape)
     tensors = [_aligned(labels, rank) for labels in visit.inputs]
-    for constant in _constants(visit):
-        _join_constant(visit, trace, tensors, tuple(np.shape(constant)))
     whole = [t for t in tensors if not _broadcasts(t, tensors)]
     if not whole:
         for labels in tensors:
@@ -144,20 +182,19 @@ def merge(visit, trace):
     for other in whole[1:]:
         trace.unite(whole[0].ids, other.ids)
     sizes = np.broadcast_shapes(*(t.ids.shape for t in whole))
-    return np.broadcast_to(whole[0].ids, sizes)
+    ids = np.broadcast_to(whole[0].ids, sizes)
+    _join_constants(visit, trace, Labels(ids, visit.shape))
+    return ids
 
 
-def _join_constant(visit, trace, tensors: list[Labels], shape: tuple) -> None:
-    """Fix the channels along an axis on which a constant array has an entry for each."""
-    for axis, size in zip(range(-1, -len(shape) - 1, -1), reversed(shape), strict=True):
-        for labels in tensors:
-            if size > 1 and -axis <= labels.rank and varies(labels.ids, axis):
-                trace.fix(labels.ids, f"{visit.path} joins them with a constant array")
-
-
-def _constants(visit) -> list:
-    flat = keras.tree.flatten((visit.args, visit.kwargs))
-    return [value for value in flat if value is not None and not isinstance(value, Labels)]
+def _join_constants(visit, trace, made: Labels) -> None:
+    """Let constant arrays with an entry for each channel lose those of the ones that go."""
+    axes, cuts = varying_axes(made.ids), []
+    for constant in constants_of(visit):
+        for axis in (each for each in axes if constant.along(each, made)):
+            ids = trace.along(made, axis, visit.path)
+            cuts.append((constant, axis - made.rank, ids))
+    slice_along(visit, trace, cuts)
 
 
 def _aligned(labels: Labels, rank: int) -> Labels:

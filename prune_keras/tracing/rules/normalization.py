@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 from keras import layers
 from keras.src.ops import nn
 
 from prune_keras.tracing.labels import varies
 from prune_keras.tracing.rules.axes import tied_groups, without_batch
+from prune_keras.tracing.rules.constants import constants_of, slice_along
 from prune_keras.tracing.rules.registry import named, register_rule
 
 
@@ -45,11 +45,29 @@ if hasattr(layers, "RMSNormalization"):  # older Keras has none
 
 @register_rule(*named(nn, "LayerNorm RMSNorm"))
 def unscaled(visit, trace):
-    """A raw operation that is given arrays of scales and offsets keeps the channels."""
-    given = keras.tree.flatten((visit.args, visit.kwargs))
-    if any(value is not None for value in given[1:]):
-        return trace.refuse(visit, f"{visit.path} scales them by arrays of its own")
+    """Arrays of scales and offsets that a raw operation is given go with the channels."""
+    axes = np.atleast_1d(visit.operation.axis).tolist()
+    if constants_of(visit) and len(axes) > 1:
+        return trace.refuse(visit, f"{visit.path} scales them by arrays of several axes")
+    _slice_vectors(visit, trace, axes[0])
     return over_channels(visit, trace)
+
+
+@register_rule(*named(nn, "BatchNorm"))
+def by_given_statistics(visit, trace):
+    """Means, variances, scales and offsets that a raw operation is given."""
+    if len(visit.inputs) > 1:
+        return trace.refuse(visit, f"{visit.path} takes statistics from the graph")
+    _slice_vectors(visit, trace, visit.operation.axis)
+    return trace.pointwise(visit)
+
+
+def _slice_vectors(visit, trace, axis: int) -> None:
+    """Let constant vectors lose the entries of the channels that go along an axis."""
+    axis = without_batch(axis, visit.input.rank)
+    if varies(visit.input.ids, axis):
+        channels = trace.along(visit.input, axis, visit.path)
+        slice_along(visit, trace, [(each, 0, channels) for each in constants_of(visit)])
 
 
 @register_rule(layers.GroupNormalization)

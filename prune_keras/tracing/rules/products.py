@@ -16,6 +16,7 @@ from keras.src.ops import numpy as raw
 
 from prune_keras.tracing.labels import Labels, varying_axes, vector
 from prune_keras.tracing.rules.axes import moves_the_batch
+from prune_keras.tracing.rules.constants import Constant, slice_along
 from prune_keras.tracing.rules.registry import register_rule
 
 
@@ -34,11 +35,17 @@ def contract(visit, trace, terms: list[list[str]], output: list[str]) -> np.ndar
     for name, ids in held:
         if name is not None:
             trace.unite(channels.setdefault(name, ids), ids)
+    cuts = []
     for (factor, term), (held_name, _) in zip(factors, held, strict=True):
-        for name, size in zip(term, _sizes(factor), strict=True):
-            if name in channels and name != held_name and size != 1:
+        for axis, (name, size) in enumerate(zip(term, factor.shape, strict=True)):
+            if name not in channels or name == held_name or size == 1:
+                continue
+            if isinstance(factor, Constant):
+                cuts.append((factor, axis, channels[name]))
+            else:
                 reason = f"{visit.path} multiplies them with what cannot lose any"
                 trace.fix(channels[name], reason)
+    slice_along(visit, trace, cuts)
     return _carried(visit, trace, channels, output)
 
 
@@ -71,20 +78,20 @@ def _held(factor: Any, term: list[str], output: list[str], trace) -> tuple:
 def factors_of(visit) -> list:
     """Return the factors in order: labels, or constant arrays."""
     flat: list = []
-    for value in (*visit.args, *visit.kwargs.values()):
-        flat += value if isinstance(value, list | tuple) else [value]
+    for place, value in (*enumerate(visit.args), *visit.kwargs.items()):
+        if isinstance(value, list | tuple) and any(isinstance(v, Labels) for v in value):
+            flat += value
+        else:
+            flat.append(value if isinstance(value, Labels) else Constant((place,), value))
     return flat
-
-
-def _sizes(factor: Any) -> tuple:
-    return factor.shape if isinstance(factor, Labels) else tuple(np.shape(factor))
 
 
 @register_rule(raw.Matmul)
 def matmul(visit, trace):
     first, second = factors_of(visit)
     ranks = [
-        factor.rank if isinstance(factor, Labels) else np.ndim(factor) for factor in (first, second)
+        factor.rank if isinstance(factor, Labels) else len(factor.shape)
+        for factor in (first, second)
     ]
     batch = [f"batch{number}" for number in range(max(ranks) - 2, 0, -1)]
     both = isinstance(first, Labels) and isinstance(second, Labels)
@@ -106,7 +113,7 @@ def einsum(visit, trace):
     if "->" not in subscripts:
         return trace.refuse(visit, f"{visit.path} does not name the axes of its output")
     left, right = subscripts.split("->")
-    ranks = [f.rank + 1 if isinstance(f, Labels) else np.ndim(f) for f in factors]
+    ranks = [f.rank + 1 if isinstance(f, Labels) else len(f.shape) for f in factors]
     terms = [_names(term, rank) for term, rank in zip(left.split(","), ranks, strict=True)]
     output = _names(right, len(visit.shape) + 1)
     if not output:

@@ -11,8 +11,10 @@ from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 
 from prune_keras.tracing.labels import Labels, count, product, vector
 from prune_keras.tracing.rules.elementwise import activation_mixes
+from prune_keras.tracing.rules.overriding import is_plain
 from prune_keras.tracing.rules.registry import register_rule
 from prune_keras.tracing.rules.wrappers import inside, remember
+from prune_keras.tracing.trying import Place
 
 GATES = {layers.SimpleRNNCell: 1, layers.GRUCell: 3, layers.LSTMCell: 4, ConvLSTMCell: 4}
 
@@ -21,9 +23,9 @@ GATES = {layers.SimpleRNNCell: 1, layers.GRUCell: 3, layers.LSTMCell: 4, ConvLST
 def recurrent(visit, trace):
     """Follow the channels from cell to cell; all states of a cell hold its units."""
     layer, x = visit.operation, visit.argument(0, "sequences")
-    stacked = isinstance(layer.cell, layers.StackedRNNCells)
+    stacked = type(layer.cell) is layers.StackedRNNCells and is_plain(layer.cell)
     cells = list(layer.cell.cells) if stacked else [layer.cell]
-    if not isinstance(x, Labels) or {type(cell) for cell in cells} - {*GATES}:
+    if not isinstance(x, Labels) or not all(type(c) in GATES and is_plain(c) for c in cells):
         return trace.refuse(visit, f"{visit.path} has a cell without a rule")
     ids, units = trace.along(x, -1, visit.path), []
     for cell in cells:
@@ -64,6 +66,8 @@ def _sizes_like(known: list, units: list[np.ndarray]) -> Callable:
 @register_rule(layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
 def recurrent_convolution(visit, trace):
     cell, x = visit.operation.cell, visit.argument(0, "sequences")
+    if type(cell) not in GATES or not is_plain(cell):
+        return trace.refuse(visit, f"{visit.path} has a cell without a rule")
     last = list(range(-1 - cell.rank, 0))
     axis = last[0] if cell.data_format == "channels_first" else -1
     channels = trace.along(x, axis, visit.path)
@@ -96,11 +100,19 @@ def _cell(visit, trace, cell, given: np.ndarray, steps: int | None, tap_axis) ->
     for name in ("units", "filters", "output_size"):
         if hasattr(cell, name):
             trace.setting(cell, name, units, count)
+    place = _place(cell, len(units))
     for activation in (cell.activation, getattr(cell, "recurrent_activation", None)):
-        reason = activation_mixes(activation)
+        reason = activation_mixes(activation, trace, place)
         if reason is not None:
             trace.fix(units, f"{visit.path}: {reason}")
     return units
+
+
+def _place(cell, size: int) -> Place:
+    """Return where the units lie in what a cell's activations are called on."""
+    spatial = getattr(cell, "rank", 0)
+    first = getattr(cell, "data_format", None) == "channels_first"
+    return Place(size, 0 if first else spatial, spatial + 1, cell.compute_dtype)
 
 
 def _fix_stateful(visit, trace, units: list[np.ndarray]) -> None:

@@ -21,7 +21,6 @@ KEPT = {
         raw, "Cross Dot Flipud Inner Kron Outer Ravel Tensordot Vdot Vsplit Vstack"
     ),
     "takes them for boxes": named(layers, "MaxNumBoundingBoxes"),
-    "scales them by arrays of its own": named(nn, "BatchNorm"),
     "works on matrices, of which they are rows or columns": (
         *named(raw, "Diagonal Trace Tril Triu"),
         *named(

@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from prune_keras.tracing.rules.overriding import overridden
+
 Rule = Callable[[Any, Any], Any]
 
 
@@ -60,22 +62,27 @@ def register_rule(*operations: type) -> Callable[[Rule], Rule]:
 def rule_for(operation: Any) -> Rule | None:
     """Return the rule of an operation, or None.
 
-    A subclass shares its parent's rule as long as it changes neither `call` nor `build`.
+    A subclass shares its parent's rule as long as it changes nothing that computes.
     """
-    for parent in type(operation).__mro__:
-        if parent in _RULES:
-            same = all(_method(operation, name) is getattr(parent, name, None) for name in _SHARED)
-            return _RULES[parent] if same else None
-    return None
+    parent = ruled_parent(operation)
+    return None if parent is None or overridden(operation, parent) else _RULES[parent]
+
+
+def ruled_parent(operation: Any) -> type | None:
+    """Return the class that an operation would share the rule of, or None."""
+    return next((parent for parent in type(operation).__mro__ if parent in _RULES), None)
+
+
+def why_unruled(visit: Any) -> str:
+    """Say that an operation has no rule, and what of its parent's it changes."""
+    parent, kind = ruled_parent(visit.operation), type(visit.operation).__name__
+    reason = f"no rule for the operation {visit.path} ({kind})"
+    if parent is None:
+        return reason
+    names = ", ".join(overridden(visit.operation, parent))
+    return f"{reason}, which overrides {names} of {parent.__name__}"
 
 
 def named(module: Any, names: str) -> tuple[type, ...]:
     """Return the classes of these names, separated by spaces; older Keras has fewer."""
     return tuple(getattr(module, name) for name in names.split() if hasattr(module, name))
-
-
-_SHARED = ("call", "build")
-
-
-def _method(operation: Any, name: str) -> Any:
-    return getattr(type(operation), name, None)

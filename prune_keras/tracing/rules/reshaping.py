@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from keras import layers
 from keras.src.ops import image, nn
 from keras.src.ops import numpy as raw
 
-from prune_keras.tracing.labels import kept_sizes, product, varies, vector
+from prune_keras.tracing.labels import Labels, kept_sizes, product, varies, vector
 from prune_keras.tracing.rules.axes import (
     BATCH,
     channel_axis,
@@ -43,13 +44,17 @@ def _order(operation, rank: int) -> Sequence[int]:
 
 @register_rule(raw.Reshape)
 def reshaped(visit, trace):
-    operation, ids, shape = visit.operation, visit.input.full(), visit.shape
+    operation, x, shape = visit.operation, visit.input, visit.shape
     new = operation.newshape
-    if ids is None or None in shape:
-        return trace.refuse(visit, f"{visit.path} reshapes an axis of unknown size")
-    if isinstance(new, int) or ids.size != product(shape):
+    known = None not in (*x.shape, *shape)
+    if isinstance(new, int) or (known and product(x.shape) != product(shape)):
         return moves_the_batch(visit, trace)
-    ids = trace.rectangle(ids.reshape(shape))
+    if not known and new[0] != visit.node.input_tensors[0].shape[0]:
+        return moves_the_batch(visit, trace)
+    ids = reshaped_ids(x, shape)
+    if ids is None:
+        return trace.refuse(visit, f"{visit.path} reshapes an axis of unknown size")
+    trace.rectangle(ids)
 
     def new_shape(mask: np.ndarray) -> tuple:
         sizes = zip(new[1:], kept_sizes(mask, shape), strict=True)
@@ -179,12 +184,65 @@ def flatten(visit, trace):
 
 @register_rule(layers.Reshape)
 def reshape(visit, trace):
-    ids = visit.input.full()
-    if ids is None or None in visit.shape:
+    ids, shape = reshaped_ids(visit.input, visit.shape), visit.shape
+    if ids is None:
         return reshapes_the_unknown(visit, trace)
-    ids = trace.rectangle(ids.reshape(visit.shape))
-    shape = visit.shape
+    trace.rectangle(ids)
     for name in ("target_shape", "_resolved_target_shape"):  # the second one in older Keras
         if hasattr(visit.operation, name):
-            trace.setting(visit.operation, name, ids, lambda mask: kept_sizes(mask, shape))
+            given = getattr(visit.operation, name)
+            trace.setting(visit.operation, name, ids, _new_target(given, shape))
     return ids
+
+
+def _new_target(given: tuple, shape: tuple) -> Callable[[np.ndarray], tuple]:
+    """Return a function of what is kept that returns a new target; what it leaves open stays so."""
+
+    def new_target(mask: np.ndarray) -> tuple:
+        sizes = zip(given, kept_sizes(mask, shape), strict=True)
+        return tuple(-1 if old in (-1, None) else size for old, size in sizes)
+
+    return new_target
+
+
+def reshaped_ids(x: Labels, shape: tuple) -> np.ndarray | None:
+    """Return ids in another shape, or None where open axes leave open how channels come to lie.
+
+    An open axis stands for any size: two are tried, and channels must not lie along it.
+    """
+    if None not in (*x.shape, *shape):
+        return np.broadcast_to(x.ids, x.shape).reshape(shape)  # type: ignore[arg-type]
+    if shape.count(None) > 1:
+        return None
+    first, second = (_with_open_axes(x, shape, size) for size in (2, 3))
+    same = first is not None and second is not None and np.array_equal(first, second)
+    return first if same else None
+
+
+def _with_open_axes(x: Labels, shape: tuple, least: int) -> np.ndarray | None:
+    """Return ids in another shape for sizes of open axes that fit, from a least one on."""
+    sizes = _fitting(x.shape, shape, least)
+    if sizes is None:
+        return None
+    filled = [-1 if size is None else size for size in shape]
+    ids = np.broadcast_to(x.ids, sizes).reshape(filled)
+    if None not in shape:
+        return ids
+    axis = filled.index(-1)
+    return None if varies(ids, axis) else ids.take([0], axis)
+
+
+def _fitting(shape: tuple, wanted: tuple, least: int) -> list[int] | None:
+    """Return a shape with sizes for its open axes, so that it can take the wanted one."""
+    places = [axis for axis, size in enumerate(shape) if size is None]
+    sizes = [size or 1 for size in shape]
+    known, needed = math.prod(sizes), math.prod(size for size in wanted if size is not None)
+    if None not in wanted:
+        if len(places) != 1 or needed % known:
+            return None
+        sizes[places[0]] = needed // known
+        return sizes
+    for more, place in enumerate(places):
+        sizes[place] = least + more
+    sizes[places[0]] *= needed // math.gcd(known, needed)
+    return sizes
