@@ -159,6 +159,22 @@ def renewed(held: Any, value: Any) -> Any:
     return made
 
 
+def retire(held: Any) -> None:
+    """Let functions fail that were compiled with what a Keras variable held, and hold it still.
+
+    TensorFlow's functions keep the variables that they were traced with. A user's own one would go
+    on reading, and training, values that the model has left; without any it is an error.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    for each in getattr(held, "values", (held,)):
+        if hasattr(each, "handle"):
+            empty = tf.zeros((0,), each.dtype)
+            tf.raw_ops.AssignVariableOp(resource=each.handle, value=empty)
+
+
 def eagerly() -> contextlib.AbstractContextManager:
     """Return a context in which operations run at once, even where a function is being traced."""
     if keras.backend.backend() == "tensorflow":
@@ -170,6 +186,19 @@ def eagerly() -> contextlib.AbstractContextManager:
 
         return jax.ensure_compile_time_eval()
     return contextlib.nullcontext()
+
+
+def optimizer_types() -> tuple[type, ...]:
+    """Return the types of optimizers that have state of their own for variables."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return keras.optimizers.Optimizer, torch.optim.Optimizer
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return keras.optimizers.Optimizer, tf.compat.v1.train.Optimizer
+    return (keras.optimizers.Optimizer,)
 
 
 def dispose(function: Any) -> None:

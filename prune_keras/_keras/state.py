@@ -23,10 +23,12 @@ def set_value(variable: keras.Variable, value: Any) -> None:
         variable.assign(value)
         return
     value = keras.ops.convert_to_tensor(value, dtype=variable.dtype)
-    held = _backend.renewed(variable.value, value)
+    before = variable.value
+    held = _backend.renewed(before, value)
     with _scope_of(variable):
         variable._initialize(held)
     variable._shape = variable._validate_shape(tuple(value.shape))
+    _backend.retire(before)
 
 
 def _scope_of(variable: keras.Variable) -> contextlib.ExitStack:
