@@ -54,6 +54,7 @@ def reached(names):
 KNOWN = {
     "accounting": set(),
     "plan": set(),
+    "rounding": set(),
     "validation": set(),
     "schedules": {"validation"},
     "debias": {"validation"},
@@ -61,7 +62,7 @@ KNOWN = {
     "samples": {"_keras", "_backend", "graph"},
     "criteria": {"samples", "_keras", "_backend", "graph", "validation"},
     "tracing": {"_keras", "accounting", "graph"},
-    "selection": {"accounting", "debias", "graph", "plan", "validation"},
+    "selection": {"accounting", "debias", "graph", "plan", "rounding", "validation"},
     "repair": {"samples", "_keras", "_backend", "graph"},
 }
 """What a room knows of at most; the others below are free but for what they never come to know."""

@@ -31,8 +31,11 @@ from prune_keras._keras.graphs import (
     tolerance,
     walk,
 )
+from prune_keras._keras.held import Held, other_optimizers
 from prune_keras._keras.optimizers import (
     Slot,
+    averages_follow,
+    averages_of,
     build_optimizer,
     finalize,
     learning_rates,
@@ -40,6 +43,8 @@ from prune_keras._keras.optimizers import (
     optimizer_variables,
     plain_optimizers,
     same_keys,
+    same_steps,
+    start_averages,
     strategy_scope,
     unknown_slots,
 )
@@ -52,13 +57,17 @@ from prune_keras._keras.state import (
     shape_attributes,
     with_argument,
 )
-from prune_keras._keras.training import direction, metrics_of, refresh, sync
+from prune_keras._keras.training import Logs, direction, logs_of, refresh, sync
 
 __all__ = [
     "Call",
     "Fit",
+    "Held",
+    "Logs",
     "Slot",
     "all_layers",
+    "averages_follow",
+    "averages_of",
     "build_optimizer",
     "check_model",
     "clone_structure",
@@ -71,14 +80,15 @@ __all__ = [
     "is_layer",
     "kernel_of",
     "learning_rates",
+    "logs_of",
     "mask_of",
-    "metrics_of",
     "models_in",
     "neighbours_of",
     "nodes_of",
     "operations_in",
     "optimizer_slots",
     "optimizer_variables",
+    "other_optimizers",
     "output_structure",
     "plain_optimizers",
     "quiet",
@@ -86,12 +96,14 @@ __all__ = [
     "run",
     "running_fit",
     "same_keys",
+    "same_steps",
     "sample_inputs",
     "set_attribute",
     "set_value",
     "set_value_on_exit",
     "settle",
     "shape_attributes",
+    "start_averages",
     "strategy_scope",
     "sync",
     "tolerance",

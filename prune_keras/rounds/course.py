@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from prune_keras import _keras
 from prune_keras.accounting import Cost
 from prune_keras.frontier import Point
 from prune_keras.graph import Graph
 from prune_keras.plan import Plan
 from prune_keras.report import Report
+from prune_keras.rounds.averages import Averages
 from prune_keras.rounds.cutter import Cutter
 from prune_keras.rounds.keeper import Keeper
 from prune_keras.rounds.pace import Pace
@@ -72,12 +74,18 @@ class Course:
     def go_on(self, model: Any, cutter: Cutter) -> None:
         """Take the model as it stands for good, with no round open, as another fit begins."""
         self._cutter = cutter
+        self.averages.forget()
         self._progress.mark(model, self._progress.metric)
         self.open, self.refused = [], False
 
     def is_of(self, model: Any, graph: Graph) -> bool:
         """Tell whether a model is this one, with the widths that it was left with."""
         return self._progress.is_of(model, graph)
+
+    @property
+    def averages(self) -> Averages:
+        """What shows the averages that the optimizer keeps, and hides them."""
+        return self._progress.averages
 
     @property
     def cost(self) -> Cost:
@@ -146,13 +154,17 @@ class Course:
         self.open.append(
             replace(
                 opened,
-                metric_cut=None if batch else measure(model),
+                metric_cut=None if batch else self._measured(model, measure),
                 batch=batch,
                 widths=progress.plan.new_widths,
                 latency_ms=self._cutter.measure(model),
             )
         )
         self._cut_at = time.perf_counter()
+
+    def _measured(self, model: Any, measure: Measure) -> float | None:
+        with self.averages.shown(model):
+            return measure(model)
 
     def _time_last(self) -> None:
         """Tell the last round that is open how long its fine-tuning took."""
@@ -192,6 +204,7 @@ class Course:
             self._progress.go_back(model)
 
     def abandon(self, model: Any) -> None:
-        """Go back to the last good state, and forget the rounds that are open."""
+        """Go back to the last good state as it was judged, and forget the rounds that are open."""
         self.open, self.refused, self._pace = [], False, self._kept_pace
         self._progress.go_back(model)
+        _keras.finalize(model)

@@ -9,6 +9,7 @@ from typing import Any
 from prune_keras.frontier import Point
 from prune_keras.graph import Graph
 from prune_keras.plan import Plan
+from prune_keras.rounds.averages import Averages
 from prune_keras.surgery import capture, restore, thinned
 from prune_keras.tracing import trace
 
@@ -27,10 +28,12 @@ class Progress:
         start: the first point of the frontier.
         plan: what is left, counted in the model at the start.
         metric: the monitored metric of the good state; None if it is not known.
+        averages: what shows the optimizer's averages in the model; a state is kept without them.
     """
 
     def __init__(self, model: Any, graph: Graph, metric: float | None = None) -> None:
         self._model = weakref.ref(model)
+        self.averages = Averages()
         self.graph = graph
         self.original = graph.cost
         self.plan = Plan.everything(graph.widths)
@@ -50,11 +53,13 @@ class Progress:
     def mark(self, model: Any, metric: float | None) -> None:
         """Take the present state as the good one."""
         self.metric = metric
-        self._good = capture(model, self.graph), self.plan
+        with self.averages.hidden(model):
+            self._good = capture(model, self.graph), self.plan
 
     def go_back(self, model: Any) -> None:
         """Bring back the good state: structure, weights, statistics, the optimizer's state."""
         state, plan = self._good
+        self.averages.forget()
         restore(model, state)
         self.graph = trace(model)
         self.plan = plan

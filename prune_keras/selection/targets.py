@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prune_keras.accounting import METRICS, Cost
+from prune_keras.rounding import at_most
 from prune_keras.validation import check_number, check_share
 
 NAMES = {"flops": "FLOPs", "activation_bytes": "activation memory"}
@@ -16,7 +17,7 @@ MEASURED = "latency_ms"
 
 def meets(cost: Cost, budget: Mapping[str, float]) -> bool:
     """Tell whether a cost is within a budget, metric by metric, but for rounding errors."""
-    return all(getattr(cost, metric) <= most * (1 + 1e-12) for metric, most in budget.items())
+    return all(at_most(getattr(cost, metric), most) for metric, most in budget.items())
 
 
 def budget_of(target: Mapping[str, float] | None, cost: Cost) -> dict[str, float]:
@@ -80,7 +81,7 @@ def missed(
 ) -> tuple[str, ...]:
     """Return a note that a target was not reached: what remains, what was asked for, and why."""
     left = after.share_of(before)
-    over = {m: share for m, share in (target or {}).items() if left[m] > share * (1 + 1e-12)}
+    over = {m: share for m, share in (target or {}).items() if not at_most(left[m], share)}
     if not over:
         return ()
     parts = [f"{left[m]:.2%} of the {m} remain, not {share:.2%}" for m, share in over.items()]
