@@ -95,6 +95,29 @@ def test_fit_ends_with_the_metric_of_the_last_good_epoch(last, data):
         np.testing.assert_array_equal(weight, average)
 
 
+def test_training_goes_on_with_the_weights_of_the_last_good_epoch():
+    model = dense_model(optimizer=MAKERS["Adam"]())
+    trained, begun = [], []
+
+    class States(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 0:
+                begun.append(numbers([*model.variables, *model.optimizer.variables]))
+
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 1:
+                trained.append(numbers([*model.variables, *model.optimizer.variables]))
+
+        def on_epoch_end(self, epoch, logs=None):
+            logs["val_loss"] = 99.0 if epoch == 2 else 0.5
+
+    pruning = callback(target=None, judge=Judge("val_loss", max_drop=1.0), min_fraction=0.2)
+    fit(model, States(), pruning, epochs=4)
+    assert [done.kept for done in pruning.rounds] == [True, False]
+    for found, expected in zip(begun[3], trained[1], strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_a_round_that_is_undone_at_once_leaves_the_weights_that_no_step_has_averaged():
     model = dense_model(optimizer=MAKERS["Adam"]())
     before, pruning = loss_of(model), by_loss(max_drop=0.0, start=-1.0)

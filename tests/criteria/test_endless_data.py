@@ -91,8 +91,8 @@ def test_data_that_say_they_have_no_end_are_refused_at_construction(name, criter
 @pytest.mark.parametrize("name", UNTOLD)
 def test_data_that_do_not_end_are_refused_before_the_first_batch(name, criterion):
     pruning = ProgressivePruning(
-        target={"params": 0.5}, data=UNTOLD[name](), criterion=criterion, verbose=0
-    )
+        max_drop=0.1, monitor="loss", data=UNTOLD[name](), criterion=criterion, verbose=0
+    )  # with a bound, nothing is cut or scored before the second epoch
     model = small_model()
     batch = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda *_: pytest.fail("a batch"))
     with pytest.raises(ValueError, match="must end, or tell its length. Received: more than 20"):
