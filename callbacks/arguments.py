@@ -2,28 +2,64 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
+from prune_keras.rounds.judge import Judge
 from prune_keras.selection.targets import check_request, split_target
 from prune_keras.validation import check_count, check_number, check_share
 
 FRACTION = 0.1
+_JUDGED = {
+    "monitor": "monitor",
+    "mode": "mode",
+    "floor": "floor",
+    "max_drop": "max_drop",
+    "baseline": "start",
+}
 
 
-def check_arguments(given: Any) -> None:
+def judge_of(given: Any) -> Judge:
+    """Return how a `ProgressivePruning` is to judge: its `judge`, or the arguments for most cases.
+
+    Raises:
+        ValueError: if both are given, or one is out of range.
+    """
+    defaults = {field.name: field.default for field in fields(given)}
+    alone = {name: getattr(given, name) for name in _JUDGED}
+    for name in ("max_drop", "floor", "baseline"):
+        check_number(name, alone[name])
+    if given.judge is None:
+        return Judge(**{_JUDGED[name]: value for name, value in alone.items()})
+    if not isinstance(given.judge, Judge):
+        raise ValueError(
+            "`judge` must be a prune_keras.callbacks.Judge. "
+            f"Received: judge={given.judge!r}. Write judge=Judge(max_drop=0.01)."
+        )
+    for name, value in alone.items():
+        if value != defaults[name]:
+            raise ValueError(
+                f"What `judge` says must not be said twice. Received: {name}={value!r} beside "
+                f"judge={given.judge!r}. Pass it to Judge, as {_JUDGED[name]}=."
+            )
+    for name in ("floor", "start", "best"):
+        check_number(name, getattr(given.judge, name))
+    return given.judge
+
+
+def check_arguments(given: Any, judge: Judge) -> None:
     """Raise a ValueError unless the arguments of a `ProgressivePruning` make sense."""
     shares, most = split_target(given.target)
     check_request(shares, given.fraction, given.of)
     check_share("fraction", given.fraction)
     check_share("min_fraction", given.min_fraction)
-    if shares is None and most is None and given.max_drop is None and given.floor is None:
+    if shares is None and most is None and not judge.judges:
         raise ValueError(
             "Pruning must know where to stop. Received: target=None, max_drop=None, "
             'floor=None. Give target={"flops": 0.5}, max_drop=0.01, or both.'
         )
     for name in ("epochs_per_round", "recalibration_steps", "latency_batch_size"):
         check_count(name, getattr(given, name))
-    _check_judgement(given)
     _check_schedule(given, shares)
     if given.max_epochs_per_round is not None:
         _check_most(given.max_epochs_per_round, given.epochs_per_round)
@@ -38,17 +74,6 @@ def check_batches(every: int | None, steps: int | None) -> None:
             "`batches_per_round` must fit into an epoch. Received: "
             f"batches_per_round={every}, while an epoch has {steps} batches. "
             "Use epochs_per_round, whose rounds are whole epochs."
-        )
-
-
-def _check_judgement(given: Any) -> None:
-    for name in ("max_drop", "floor", "baseline"):
-        check_number(name, getattr(given, name))
-    if given.max_drop is not None and given.max_drop < 0:
-        raise ValueError(f"`max_drop` must be at least 0. Received: max_drop={given.max_drop}.")
-    if given.mode not in ("auto", "min", "max"):
-        raise ValueError(
-            f"`mode` must be one of ('auto', 'min', 'max'). Received: mode={given.mode!r}."
         )
 
 

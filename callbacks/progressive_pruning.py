@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 from collections.abc import Mapping
@@ -13,11 +14,12 @@ import keras
 
 from prune_keras import _keras
 from prune_keras.accounting import SIZES, Cost
-from prune_keras.callbacks.arguments import FRACTION, check_arguments, check_batches
+from prune_keras.callbacks.arguments import FRACTION, check_arguments, check_batches, judge_of
 from prune_keras.callbacks.copying import Copied
 from prune_keras.callbacks.failing import cleanly
 from prune_keras.callbacks.monitoring import Monitoring
 from prune_keras.callbacks.other_callbacks import check_files, check_other_callbacks
+from prune_keras.callbacks.other_optimizers import check_other_optimizers
 from prune_keras.frontier import Point, pick
 from prune_keras.interrupts import deferred
 from prune_keras.report import Report
@@ -83,6 +85,9 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         floor: the worst value of the metric allowed. Defaults to None: not judged by this.
         baseline: the metric at the start. Defaults to None: measured in a first epoch without a
             cut, if there is a `max_drop` or `floor`.
+        judge: instead of `monitor`, `mode`, `max_drop`, `floor` and `baseline`, a
+            `prune_keras.callbacks.Judge`, which can also count from the best metric so far, and
+            let a model train before the first cut. Defaults to None.
         min_fraction: pruning ends when the fraction was halved below this. Defaults to 0.01.
         data: inputs, `(inputs, targets)` or a dataset of batches, to score and to fuse with and
             for batch normalization, whose statistics are left to training if it is None.
@@ -168,10 +173,12 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     log_dir: str | Path | None = None
     verbose: int = 1
     of: Cost | None = None
+    judge: Judge | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
-        check_arguments(self)
+        self._asked = judge_of(self)
+        check_arguments(self, self._asked)
         self._cutter = Cutter.of(self)
         self._cutter.check_needs()
         self._keeper = Keeper(self.log_dir, self.keep_rounds)
@@ -185,7 +192,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     @property
     def report(self) -> Report:
         """What is gone so far, counted in the model that pruning began with."""
-        report = self._course.report(self.model.name, self.frontier, self.monitor)
+        report = self._course.report(self.model.name, self.frontier, self._asked.monitor)
         return replace(report, notes=report.notes + self._file_notes)
 
     @property
@@ -213,7 +220,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         """
         mode = self._judge.mode
         if mode == "auto" and metric is not None:
-            mode = _keras.direction(self.model, self.monitor)
+            mode = _keras.direction(self.model, self._asked.monitor)
         return pick(self.frontier, number, metric, mode, by).load()
 
     @property
@@ -234,17 +241,23 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         _keras.build_optimizer(self.model)
         check_optimizer(self.model, graph)
         self._file_notes = check_files(self.model, graph, fit.callbacks, self.keep_rounds)
+        check_other_optimizers(self.model, graph)
         self._cutter.check_data(self.model)
         self._cutter = Cutter.of(self).settled(self.model)
-        self._monitoring = Monitoring(fit, self.monitor)
-        if self.max_drop is not None or self.floor is not None:
-            self._monitoring.check()
+        self._monitoring = Monitoring(fit, self._asked.monitor)
+        if self._asked.judges:
+            self._monitoring.check(self.model, self)
         check_batches(self.batches_per_round, self.params.get("steps"))
-        if self._begun is not None and self._begun.is_of(self.model, graph):
-            self._begun.go_on(self.model, self._cutter)
+        goes_on = self._begun is not None and self._begun.is_of(self.model, graph)
+        judge = self._judge if goes_on else self._new_judge()
+        judge = self._monitoring.directed(judge, self.model)
+        _keras.start_averages(self.model)
+        if goes_on:
+            self._course.go_on(self.model, self._cutter)
         else:
             self._start_over(graph)
-        self._metric = self._course.metric
+        self._judge = judge
+        self._metric, self._epoch = self._course.metric, -1
         self._keeper.write(self.rounds, self.frontier)
         if self.verbose:
             print(f"\nScores: {self._cutter.scoring}")
@@ -254,6 +267,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
 
     @cleanly
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._course.averages.hide(self.model)
         self._undo()
         self._epoch, self._cut_batch = epoch, 0
         if not self._course.open and self._may_cut(epoch):
@@ -262,6 +276,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     @cleanly
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         every, course = self.batches_per_round, self._course
+        course.averages.hide(self.model)  # if another callback had the model evaluated
         if every is None or not course.open or batch < self._cut_batch + every:
             return
         steps = self.params.get("steps")
@@ -270,6 +285,11 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             _keras.sync(self.model)
             self._begin_round(self._epoch, batch)
             self._cut_batch = batch
+
+    @cleanly
+    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        if self._runs:
+            self._course.averages.show(self.model)
 
     @cleanly
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -284,18 +304,21 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             course.count_epoch()
             if self._is_over(course.open[-1], measured):
                 self._end_rounds(self._metric, self._judge.accepts(self._metric))
-        elif measured and self._judge.waits:
+        elif measured and self._judge.waits and not self._warms_up(epoch + 1):
             self._judge = self._judge.started(self._metric)
             course.mark(self.model, self._metric)
             self._keeper.keep(self.model, 0)  # as it was measured
-        elif self._judge.accepts(self._metric):
+        elif self._holds(epoch):
             course.mark(self.model, self._metric)
+        if not self._warms_up(epoch + 1):
+            self._judge = self._judge.seen(course.metric)
 
     @cleanly
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._course.averages.forget()  # Keras has given them to the model for good
         if self._course.open:
             self._end_rounds(None, kept=not self._judge.judges)
-        elif not self._judge.accepts(self._metric):
+        elif not self._holds(self._epoch):
             self._course.refused = True
         if self._course.refused:
             self._undo()
@@ -304,20 +327,29 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
 
     def _start_over(self, graph: Any) -> None:
         pace = Pace(self.fraction, self.schedule)
-        begun = Course(
-            self.model, graph, self._cutter, self._keeper, pace, self.min_fraction, self.baseline
-        )
-        self._begun, self._judge = begun, self._new_judge()
+        start, least = self._asked.start, self.min_fraction
+        self._begun = Course(self.model, graph, self._cutter, self._keeper, pace, least, start)
 
     def _new_judge(self) -> Judge:
-        judge = Judge(self.monitor, self.mode, self.floor, self.max_drop, self.baseline)
-        return judge if self.mode == "auto" else judge.directed(self.mode)
+        mode = self._asked.mode
+        return self._asked if mode == "auto" else self._asked.directed(mode)
+
+    def _warms_up(self, epoch: int) -> bool:
+        """Tell whether the model is to train yet before anything of it is cut."""
+        has_begun = self._course.ended or self._course.open
+        return not has_begun and epoch < self._asked.start_from_epoch
+
+    def _holds(self, epoch: int) -> bool:
+        """Tell whether an epoch that was measured last leaves a good state."""
+        waits = self._judge.waits or self._warms_up(epoch + 1)
+        return waits or self._judge.accepts(self._metric)
 
     def _measure(self, logs: dict[str, Any]) -> float | None:
         metric = self._judge.read(logs)
         if self._judge.judges and self._judge.mode == "auto":
             # Keras makes a model's metrics with the first batch, not before.
-            self._judge = self._judge.directed(_keras.direction(self.model, self.monitor))
+            mode = _keras.direction(self.model, self._judge.monitor)
+            self._judge = self._judge.directed(mode)
         return metric
 
     def _may_cut(self, epoch: int) -> bool:
@@ -326,7 +358,8 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         ends = range(epoch + self.epochs_per_round - 1, epochs)
         judged = any(self._monitoring.ends(end) for end in ends)
         can_end = judged if self._judge.judges else len(ends) > 0
-        return can_end and not self._course.is_finished and not self._judge.waits
+        waits = self._judge.waits or self._warms_up(epoch)
+        return can_end and not self._course.is_finished and not waits
 
     def _is_over(self, opened: Round, measured: bool) -> bool:
         """Tell whether the round has come to its end."""
@@ -339,8 +372,12 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         opened = self._course.begin(self.model, epoch, batch)
         if opened is not None:
             self._tell("on_cut", opened)
-            metric = None if batch else self._monitoring.now(self.model)
+            metric = None if batch else self._measured_now()
             self._course.measured(self.model, metric)
+
+    def _measured_now(self) -> float | None:
+        with self._course.averages.shown(self.model):
+            return self._monitoring.now(self.model)
 
     def _end_rounds(self, metric: float | None, kept: bool) -> None:
         self._course.keep(self.model)
@@ -364,7 +401,11 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         )
 
     def _undo(self) -> None:
-        self._tell("on_rollback", self._course.undo())
+        """Go back to the last good state, if the present one is refused."""
+        goes_on = not self._asked.undo_steps
+        with _keras.same_steps(self.model) if goes_on else contextlib.nullcontext():
+            undone = self._course.undo()
+        self._tell("on_rollback", undone)
 
     def _abandon(self) -> None:
         """Go back to the last good state, unless fit came to its end."""

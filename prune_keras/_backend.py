@@ -158,6 +158,35 @@ def renewed(held: Any, value: Any) -> Any:
     return made
 
 
+def retire(held: Any) -> None:
+    """Let functions fail that were compiled with what a Keras variable held, and hold it still.
+
+    TensorFlow's functions keep the variables that they were traced with. A user's own one would go
+    on reading, and training, values that the model has left; without any it is an error.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    for each in getattr(held, "values", (held,)):
+        if hasattr(each, "handle"):
+            empty = tf.zeros((0,), each.dtype)
+            tf.raw_ops.AssignVariableOp(resource=each.handle, value=empty)
+
+
+def optimizer_types() -> tuple[type, ...]:
+    """Return the types of optimizers that have state of their own for variables."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return keras.optimizers.Optimizer, torch.optim.Optimizer
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return keras.optimizers.Optimizer, tf.compat.v1.train.Optimizer
+    return (keras.optimizers.Optimizer,)
+
+
 def dispose(function: Any) -> None:
     """Free what a compiled function of Keras holds; it must not be called any more.
 

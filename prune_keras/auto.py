@@ -46,6 +46,11 @@ class Scoring:
         if self.criterion != AUTO:
             check_samples(criteria.get(self.criterion), data)
 
+    def reads_all(self, data: Any) -> bool:
+        """Tell whether all samples are looked at, and not only some for batch normalization."""
+        chosen = self.criterion == AUTO or criteria.needs_data(criteria.get(self.criterion))
+        return data is not None and (chosen or self.fuse is not None)
+
     def settled(self, model: Any, data: Any) -> Scoring:
         """Return a criterion and a repair, with `"auto"` exchanged for what suits model and data.
 

@@ -12,6 +12,7 @@ import keras
 
 from prune_keras import atomic
 from prune_keras.accounting import METRICS, Cost
+from prune_keras.rounding import at_least, at_most
 
 FILE = "frontier.json"
 
@@ -112,7 +113,7 @@ def pick(
 def _holds(found: float | None, worst: float | None, mode: str) -> bool:
     if found is None or worst is None:
         return False
-    return found >= worst if mode == "max" else found <= worst
+    return at_least(found, worst) if mode == "max" else at_most(found, worst)
 
 
 def write(points: Sequence[Point], folder: Path) -> None:

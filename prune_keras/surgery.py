@@ -99,7 +99,9 @@ def thin_structure(model: Any, kept: np.ndarray) -> Any:
 def shrink_in_place(model: Any, plan: Plan, graph: Graph | None = None) -> None:
     """Make the model itself thinner, with its optimizer's state.
 
-    References to its layers, variables and optimizer stay true. Compiled functions are made anew.
+    References to its layers, variables and optimizer stay true. Compiled functions of the model are
+    made anew, so that `fit` and `train_on_batch` go on. A `tf.function` of your own that reads the
+    model fails after a cut, and has to be made anew; so has one of `jax.jit` or `torch.compile`.
 
     Args:
         model: a built functional or Sequential model.

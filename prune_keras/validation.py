@@ -60,3 +60,18 @@ def check_number(name: str, value: Any) -> None:
         raise ValueError(
             f"`{name}` must be a finite number. Received: {name}={value!r}. Leave it out for none."
         )
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raise a ValueError unless the value is one of several words."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"`{name}` must be one of {choices}. Received: {name}={value!r}.")
+
+
+def check_whole(name: str, value: Any) -> None:
+    """Raise a ValueError unless the value is a whole number of at least 0."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < 0:
+        raise ValueError(
+            f"`{name}` must be a whole number of at least 0. Received: {name}={value!r}."
+        )

@@ -55,6 +55,7 @@ KNOWN = {
     "accounting": set(),
     "atomic": set(),
     "plan": {"atomic"},
+    "rounding": set(),
     "validation": set(),
     "schedules": {"validation"},
     "debias": {"validation"},
@@ -62,7 +63,7 @@ KNOWN = {
     "samples": {"_keras", "_backend", "graph"},
     "criteria": {"samples", "_keras", "_backend", "graph", "validation"},
     "tracing": {"_keras", "accounting", "graph", "initial_values"},
-    "selection": {"accounting", "debias", "graph", "plan", "validation"},
+    "selection": {"accounting", "debias", "graph", "plan", "rounding", "validation"},
     "repair": {"samples", "_keras", "_backend", "graph"},
 }
 """What a room knows of at most; the others below are free but for what they never come to know."""

@@ -43,8 +43,11 @@ from prune_keras._keras.graphs import (
     walk,
     without_new_calls,
 )
+from prune_keras._keras.held import Held, other_optimizers
 from prune_keras._keras.optimizers import (
     Slot,
+    averages_follow,
+    averages_of,
     build_optimizer,
     finalize,
     learning_rates,
@@ -52,6 +55,8 @@ from prune_keras._keras.optimizers import (
     optimizer_variables,
     plain_optimizers,
     same_keys,
+    same_steps,
+    start_averages,
     strategy_scope,
     unknown_slots,
 )
@@ -67,13 +72,17 @@ from prune_keras._keras.state import (
     with_argument,
     with_arguments,
 )
-from prune_keras._keras.training import direction, metrics_of, refresh, sync
+from prune_keras._keras.training import Logs, direction, logs_of, refresh, sync
 
 __all__ = [
     "Call",
     "Fit",
+    "Held",
+    "Logs",
     "Slot",
     "all_layers",
+    "averages_follow",
+    "averages_of",
     "build_optimizer",
     "call_arguments",
     "check_model",
@@ -91,9 +100,9 @@ __all__ = [
     "is_node",
     "kernel_of",
     "learning_rates",
+    "logs_of",
     "lora_of",
     "mask_of",
-    "metrics_of",
     "models_in",
     "neighbours_of",
     "nodes_of",
@@ -101,6 +110,7 @@ __all__ = [
     "operations_in",
     "optimizer_slots",
     "optimizer_variables",
+    "other_optimizers",
     "output_structure",
     "own_classes",
     "plain",
@@ -112,6 +122,7 @@ __all__ = [
     "run",
     "running_fit",
     "same_keys",
+    "same_steps",
     "sample_inputs",
     "set_attribute",
     "set_value",
@@ -119,6 +130,7 @@ __all__ = [
     "settle",
     "shape_attributes",
     "shapes_made",
+    "start_averages",
     "strategy_scope",
     "sync",
     "tolerance",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from prune_keras._keras.graphs import models_in
 
@@ -145,7 +146,54 @@ def build_optimizer(model: Any) -> None:
             optimizer.build(model.trainable_variables)
 
 
+def averages_of(model: Any) -> list[tuple[keras.Variable, keras.Variable]]:
+    """Return each weight with the average of it that an optimizer keeps (`use_ema`)."""
+    pairs = [
+        pair
+        for optimizer in optimizers_of(model)
+        if getattr(optimizer, "use_ema", False) and optimizer.built
+        for pair in zip(
+            optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True
+        )
+    ]
+    return [(weight, average) for weight, average in pairs if average is not None]
+
+
+def start_averages(model: Any) -> None:
+    """Let averages begin with the weights, where Keras holds zeros until the first step."""
+    for optimizer in optimizers_of(model):
+        if getattr(optimizer, "use_ema", False) and not int(optimizer.iterations):
+            held = {id(weight) for weight in optimizer._trainable_variables}
+            for weight, average in averages_of(model):
+                if id(weight) in held:
+                    average.assign(_value(weight))
+
+
 def finalize(model: Any) -> None:
     """Give the weights their averages, as `fit` does when it ends, if the optimizer keeps them."""
-    if isinstance(optimizer_of(model), keras.optimizers.Optimizer):
-        optimizer_of(model).finalize_variable_values(model.trainable_weights)
+    for weight, average in averages_of(model):
+        weight.assign(_value(average))
+
+
+@contextlib.contextmanager
+def averages_follow(model: Any) -> Iterator[None]:
+    """Add to averages what is added to their weights within."""
+    before = [(w, average, _value(w)) for w, average in averages_of(model)]
+    yield
+    for weight, average, old in before:
+        average.assign_add(_value(weight) - old)
+
+
+@contextlib.contextmanager
+def same_steps(model: Any) -> Iterator[None]:
+    """Let optimizers count on from where they are, whatever is brought back within."""
+    counts = [optimizer._iterations for optimizer in optimizers_of(model)]
+    before = [_value(count) for count in counts]
+    yield
+    for count, value in zip(counts, before, strict=True):
+        count.assign(value)
+
+
+def _value(variable: keras.Variable) -> np.ndarray:
+    # Some backends hand out their own memory, which an assignment would share.
+    return np.array(keras.ops.convert_to_numpy(variable.value))

@@ -31,10 +31,11 @@ def set_value(variable: keras.Variable, value: Any) -> None:
         variable.assign(value)
         return
     value = keras.ops.convert_to_tensor(value, dtype=variable.dtype)
-    held = _backend.renewed(held, value)
+    made = _backend.renewed(held, value)
     with _scope_of(variable):
-        variable._initialize(held)
+        variable._initialize(made)
     variable._shape = variable._validate_shape(tuple(value.shape))
+    _backend.retire(held)
 
 
 def is_lost(variable: keras.Variable) -> bool:

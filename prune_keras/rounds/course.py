@@ -13,6 +13,7 @@ from prune_keras.graph import Graph
 from prune_keras.interrupts import deferred
 from prune_keras.plan import Plan
 from prune_keras.report import Report
+from prune_keras.rounds.averages import Averages
 from prune_keras.rounds.cutter import Cutter
 from prune_keras.rounds.keeper import Keeper
 from prune_keras.rounds.pace import Pace
@@ -75,11 +76,17 @@ class Course:
     def go_on(self, model: Any, cutter: Cutter) -> None:
         """Take the model as it stands for good, as another fit begins."""
         self._cutter, self._left = cutter, _NO_EPOCHS
+        self.averages.forget()
         self._progress.mark(model, self._progress.metric)
 
     def is_of(self, model: Any, graph: Graph) -> bool:
         """Tell whether a model is this one, with the widths that it was left with."""
         return self._progress.is_of(model, graph)
+
+    @property
+    def averages(self) -> Averages:
+        """What shows the averages that the optimizer keeps, and hides them."""
+        return self._progress.averages
 
     @property
     def cost(self) -> Cost:
@@ -217,13 +224,13 @@ class Course:
         return undone
 
     def abandon(self) -> Round | None:
-        """Go back to the last good state, and forget the rounds that are open.
+        """Go back to the last good state as it was judged, and forget the rounds that are open.
 
         Returns:
             The round that is undone, the first of several; None if there was none.
         """
         with deferred():
-            self._progress.go_back()
+            self._progress.go_back(as_judged=True)
             undone = self.open[0] if self.open else self._undone
             self.open, self._pace, self._left = [], self._kept_pace, _FAILED
             self._undone, self.refused = None, False

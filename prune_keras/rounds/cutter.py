@@ -15,7 +15,8 @@ from prune_keras.plan import Plan
 from prune_keras.repair import Repair
 from prune_keras.rounds.pace import Pace
 from prune_keras.rounds.progress import Progress
-from prune_keras.samples.batches import batches, check_data, check_targets
+from prune_keras.samples.batches import batches, check_data, check_ends, check_targets
+from prune_keras.samples.ending import check_end_is_told
 from prune_keras.scoring import score_graph
 from prune_keras.selection import choose
 from prune_keras.selection.feasibility import check_reachable
@@ -65,14 +66,18 @@ class Cutter:
     def check_needs(self) -> None:
         """Raise a ValueError if criterion or repair is unknown or misses its data."""
         self.scoring.check(self.data)
+        if self.scoring.reads_all(self.data):
+            check_end_is_told(self.data)
 
     def settled(self, model: Any) -> Cutter:
         """Return the cutter for a model, with what `"auto"` stands for there.
 
         Raises:
-            ValueError: if the data lack targets to score by.
+            ValueError: if the data have no end, or lack targets to score by.
         """
         scoring = self.scoring.settled(model, self.data)
+        if scoring.reads_all(self.data):
+            check_ends(self.data)
         if criteria.needs_targets(scoring.criterion):
             for _, targets, _ in batches(self.data, steps=1):
                 check_targets(targets, scoring.criterion.__name__)
@@ -188,4 +193,5 @@ class Cutter:
         steps = self.recalibration_steps
         repair = Repair.of(model, progress.graph, kept, self.data, fuse, steps)
         progress.cut(model, plan, views)
-        repair.apply(model)
+        with _keras.averages_follow(model):
+            repair.apply(model)

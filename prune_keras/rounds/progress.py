@@ -6,10 +6,12 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
+from prune_keras import _keras
 from prune_keras.frontier import Point
 from prune_keras.graph import Graph
 from prune_keras.interrupts import deferred
 from prune_keras.plan import Plan
+from prune_keras.rounds.averages import Averages
 from prune_keras.surgery import capture, restore, thinned
 from prune_keras.tracing import trace
 
@@ -28,10 +30,12 @@ class Progress:
         start: the first point of the frontier.
         plan: what is left, counted in the model at the start.
         metric: the monitored metric of the good state; None if it is not known.
+        averages: what shows the optimizer's averages in the model; a state is kept without them.
     """
 
     def __init__(self, model: Any, graph: Graph, metric: float | None = None) -> None:
         self._model = weakref.ref(model)
+        self.averages = Averages()
         self.graph = graph
         self.original = graph.cost
         self.plan = Plan.everything(graph.widths)
@@ -51,17 +55,25 @@ class Progress:
 
     def mark(self, model: Any, metric: float | None) -> None:
         """Take the present state as the good one."""
-        with deferred():
+        with deferred(), self.averages.hidden(model):
             self._good = capture(model, self.graph), self.plan
             self.metric = metric
 
-    def go_back(self) -> None:
-        """Bring back the good state: structure, weights, statistics, the optimizer's state."""
+    def go_back(self, as_judged: bool = False) -> None:
+        """Bring back the good state: structure, weights, statistics, the optimizer's state.
+
+        Args:
+            as_judged: whether weights become the averages that the optimizer keeps, if it keeps
+                any. Defaults to False: the weights that training goes on with.
+        """
         model = self._model()
         if model is None:
             return
         state, plan = self._good
         with deferred():
+            self.averages.forget()
             restore(model, state)
+            if as_judged:
+                _keras.finalize(model)
             self.graph = trace(model)
             self.plan = plan

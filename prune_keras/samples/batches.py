@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from keras import tree
 
+from prune_keras.samples.ending import check_end_is_told, number_of, read
+
 Batch = tuple[Any, Any, Any]
 
 
@@ -41,11 +43,8 @@ def batches(
     >>> [x.tolist() for x, y, w in batches(np.arange(5), batch_size=3)]
     [[0, 2, 4], [1, 3]]
     """
-    if not _is_arrays(data) and steps is None and _endless(data):
-        raise ValueError(
-            "`data` must end. Received: a dataset that repeats forever. "
-            "Pass data.take(number_of_batches)."
-        )
+    if not _is_arrays(data) and steps is None:
+        check_end_is_told(data)
     if _is_arrays(data):
         found = _array_batches(data, fixed_size or batch_size, fixed_size)
     else:
@@ -99,14 +98,8 @@ def _array_batches(data: Any, batch_size: int, fixed_size: int | None) -> Iterat
 
 
 def _dataset_batches(data: Any) -> Iterator[Batch]:
-    whole = isinstance(data, keras.utils.PyDataset)
-    for batch in (data[i] for i in range(data.num_batches or 0)) if whole else data:
+    for batch in read(data):
         yield _complete(batch if isinstance(batch, tuple | list) else (batch,))
-
-
-def _endless(data: Any) -> bool:
-    cardinality = getattr(data, "cardinality", None)
-    return cardinality is not None and int(cardinality()) == -1
 
 
 def _complete(parts: Any) -> Batch:
@@ -182,6 +175,16 @@ def _check_finite(tensor: Any, value: Any) -> None:
 def size_of(x: Any) -> int:
     """Return the number of samples in a batch."""
     return int(np.shape(tree.flatten(x)[0])[0])
+
+
+def check_ends(data: Any) -> None:
+    """Raise a ValueError for data without an end; where it is not told, they are read for it."""
+    if _is_arrays(data):
+        return
+    check_end_is_told(data)
+    if number_of(data) is None:
+        for _ in read(data):
+            pass
 
 
 def check_data(data: Any, model_inputs: list, steps: int) -> None:

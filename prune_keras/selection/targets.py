@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prune_keras.accounting import METRICS, Cost
+from prune_keras.rounding import at_most
 from prune_keras.validation import check_number, check_share, is_number
 
 NAMES = {"flops": "FLOPs", "activation_bytes": "activation memory"}
@@ -89,7 +90,7 @@ def target_of(asked: Mapping[str, float] | None, of: Cost | None, cost: Cost) ->
 
 def meets(cost: Cost, budget: Mapping[str, float]) -> bool:
     """Tell whether a cost is within a budget, metric by metric, but for rounding errors."""
-    return all(getattr(cost, metric) <= most * (1 + 1e-12) for metric, most in budget.items())
+    return all(at_most(getattr(cost, metric), most) for metric, most in budget.items())
 
 
 def check_unmet(target: Target, cost: Cost) -> None:
