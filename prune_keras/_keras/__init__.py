@@ -30,6 +30,7 @@ from prune_keras._keras.graphs import (
     sample_inputs,
     tolerance,
     walk,
+    with_mask_of,
 )
 from prune_keras._keras.optimizers import (
     Slot,
@@ -53,6 +54,7 @@ from prune_keras._keras.state import (
     with_argument,
 )
 from prune_keras._keras.training import direction, metrics_of, refresh, sync
+from prune_keras._keras.undisturbed import passing, undisturbed
 
 __all__ = [
     "Call",
@@ -80,6 +82,7 @@ __all__ = [
     "optimizer_slots",
     "optimizer_variables",
     "output_structure",
+    "passing",
     "plain_optimizers",
     "quiet",
     "refresh",
@@ -96,8 +99,10 @@ __all__ = [
     "sync",
     "tolerance",
     "uncompiled",
+    "undisturbed",
     "without_optimizer",
     "unknown_slots",
     "walk",
     "with_argument",
+    "with_mask_of",
 ]

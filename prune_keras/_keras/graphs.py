@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import tree
+from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 from keras.src.models.functional import Functional
 
 
@@ -92,6 +93,14 @@ def mask_of(call: Call, tensor: Any) -> Any:
     """Return the mask that a call is given, or else that one of its inputs carries, or None."""
     given = call.kwargs.get("mask")
     return getattr(tensor, "_keras_mask", None) if given is None else given
+
+
+def with_mask_of(source: Any, tensor: Any) -> Any:
+    """Let a tensor carry the mask that another one carries, if that has one."""
+    mask = get_keras_mask(source)
+    if mask is not None:
+        set_keras_mask(tensor, mask)
+    return tensor
 
 
 def first_input(visited: Call) -> Any:
