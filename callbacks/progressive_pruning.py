@@ -78,8 +78,13 @@ class ProgressivePruning(keras.callbacks.Callback):
             cut, if there is a `max_drop` or `floor`.
         min_fraction: pruning ends when the fraction was halved below this. Defaults to 0.01.
         data: inputs, `(inputs, targets)` or a dataset of batches, to score and to fuse with and
-            for batch normalization, whose statistics are left to training if it is None.
-        recalibration_steps: batches of `data` for batch normalization. Defaults to 10.
+            for batch normalization, whose statistics are left to training if it is None. Of
+            arrays, 4,096 samples are looked at. Losses are weighted by its sample weights, or else
+            by the `class_weight` of `fit`.
+        data_batch_size: samples a batch where `data` is arrays; memory grows with it. Defaults
+            to None: that of `fit`, or 32 where `fit` is given batches.
+        recalibration_steps: batches of `data` for batch normalization. Defaults to None: as many
+            as hold 1,280 samples.
         fuse: one of `{"auto", "weights", "bias", None}`: let the weights that read neurons that
             stay make up for those that go, or only the bias, for their mean; True stands for
             `"weights"`, False for None. Defaults to `"auto"`: `"weights"` where
@@ -145,7 +150,8 @@ class ProgressivePruning(keras.callbacks.Callback):
     baseline: float | None = None
     min_fraction: float = 0.01
     data: Any = None
-    recalibration_steps: int = 10
+    data_batch_size: int | None = None
+    recalibration_steps: int | None = None
     fuse: str | bool | None = "auto"
     min_units: int | Mapping[str, int] = 1
     max_layer_fraction: float | Mapping[str, float] = 1.0
@@ -216,7 +222,7 @@ class ProgressivePruning(keras.callbacks.Callback):
         _keras.build_optimizer(self.model)
         check_optimizer(self.model, graph)
         self._cutter.check_data(self.model)
-        self._cutter = Cutter.of(self).settled(self.model)
+        self._cutter = Cutter.of(self, fit).settled(self.model)
         self._monitoring = Monitoring(fit, self.monitor)
         if self.max_drop is not None or self.floor is not None:
             self._monitoring.check()
@@ -228,7 +234,7 @@ class ProgressivePruning(keras.callbacks.Callback):
         self._metric = self._course.metric
         self._keeper.write(self.rounds, self.frontier)
         if self.verbose:
-            print(f"\nScores: {self._cutter.scoring}")
+            print("\n" + "; ".join([f"Scores: {self._cutter.scoring}", *self._cutter.unseen]))
         self._interruption = Interruption(self.model, self._abandon)
         self._interruption.begin()
 

@@ -9,7 +9,8 @@ from prune_keras.auto import Scoring
 from prune_keras.repair.fusing import assign, fused
 from prune_keras.repair.recalibration import check_readable_again, recalibrate
 from prune_keras.report import Report
-from prune_keras.scoring import score_graph
+from prune_keras.samples.batches import Samples
+from prune_keras.scoring import indistinct, score_graph
 from prune_keras.selection import select
 from prune_keras.selection.targets import missed
 from prune_keras.surgery import kept_neurons, shrink
@@ -32,6 +33,7 @@ def prune(
     fuse: str | bool | None = "auto",
     input_shape: tuple[int | None, ...] | None = None,
     seed: int | None = None,
+    data_batch_size: int | None = None,
 ) -> tuple[Any, Report]:
     """Return a thinner copy of a model, and what was done.
 
@@ -48,8 +50,9 @@ def prune(
             `"mean"`.
         scope: one of `{"global", "layerwise", "uniform"}`. Defaults to `"global"`.
         data: samples to score and to fuse with, and to measure batch normalization's statistics
-            anew, whose first ten batches are used: inputs, `(inputs, targets)` or a dataset of
-            batches. Defaults to None.
+            anew, for which 1,280 samples are used: inputs, `(inputs, targets)`, with sample
+            weights too if the loss is to be weighted, or a dataset of batches. Of arrays, 4,096
+            samples are looked at. Defaults to None.
         min_units: units that a layer keeps at least; one number, or numbers by path, pattern or
             type of layer: `{"block1_*": 16, "Dense": 8}`. Defaults to 1.
         max_layer_fraction: share of its units that a layer loses at most; one number, or several
@@ -64,6 +67,8 @@ def prune(
             there is `data`, else None.
         input_shape: shape of one sample, for models that leave spatial sizes open.
         seed: seed of `criterion="random"`.
+        data_batch_size: samples a batch where `data` is arrays; memory grows with it. Defaults
+            to None: 32.
 
     Returns:
         `(thin, report)`: the thin model, compiled as the model is, and a `Report`, which tells
@@ -84,6 +89,7 @@ def prune(
     >>> report.scores
     'l2'
     """
+    data = Samples.of(data, data_batch_size)
     scoring = Scoring(criterion, fuse).settled(model, data)
     graph = trace(model, input_shape)
     check_readable_again(model, data)
@@ -108,7 +114,8 @@ def prune(
         recalibrate(thin, data)
     after = trace(thin, input_shape).cost
     notes = missed(target, graph.cost, after, f"fraction={fraction} was removed first")
-    notes += graph.notes
+    notes += indistinct(scores, scoring.criterion) + graph.notes
+    notes += () if data is None else data.note
     return thin, Report(
         model.name, plan, graph.cost, after, graph.fixed, notes, scores=str(scoring)
     )

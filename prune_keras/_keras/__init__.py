@@ -54,7 +54,7 @@ from prune_keras._keras.state import (
     with_argument,
 )
 from prune_keras._keras.training import direction, metrics_of, refresh, sync
-from prune_keras._keras.undisturbed import passing, undisturbed
+from prune_keras._keras.undisturbed import give_losses, losses_of, passing, undisturbed
 
 __all__ = [
     "Call",
@@ -67,12 +67,14 @@ __all__ = [
     "compile_like",
     "direction",
     "finalize",
+    "give_losses",
     "first_input",
     "function_of",
     "is_fitting",
     "is_layer",
     "kernel_of",
     "learning_rates",
+    "losses_of",
     "mask_of",
     "metrics_of",
     "models_in",

@@ -12,7 +12,7 @@ from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from keras.src.trainers.compile_utils import CompileLoss
 
 from prune_keras import _backend
-from prune_keras._keras.graphs import all_layers
+from prune_keras._keras.graphs import all_layers, is_layer
 
 
 @contextlib.contextmanager
@@ -23,7 +23,7 @@ def passing(step: Callable, model: Any) -> Iterator[Callable]:
         step: a function of tensors that reads the model's variables.
         model: the model.
     """
-    with undisturbed(model):
+    with undisturbed(model), _loss_apart(model):
         compiled = _backend.compiled(step, model)
         try:
             yield compiled
@@ -35,25 +35,53 @@ def passing(step: Callable, model: Any) -> Iterator[Callable]:
 def undisturbed(model: Any) -> Iterator[None]:
     """Keep what calls of layers and of the loss update as it is, whatever happens.
 
-    That is the state of layers, their metrics, losses and random seeds, and the metrics in which
-    the compiled loss counts the losses of several outputs. Weights are not kept.
+    That is the state of layers, their losses and random seeds, and all metrics. Weights are not
+    kept.
     """
     state = [(variable, keras.ops.copy(variable.value)) for variable in _state_of(model)]
     losses = [(layer, layer._losses[:], set(layer._loss_ids)) for layer in all_layers(model)]
-    compiled = getattr(model, "_compile_loss", None)
     try:
-        if compiled is not None:
-            model._compile_loss = _like(compiled)
         yield
     finally:
-        if compiled is not None:
-            model._compile_loss = compiled
         for layer, added, ids in losses:
             layer._losses[:] = added
             layer._loss_ids.clear()
             layer._loss_ids.update(ids)
         for variable, value in state:
             variable.assign(value)
+
+
+def losses_of(operation: Any) -> list:
+    """Return what the last call of an operation added to the loss."""
+    if not is_layer(operation):
+        return []
+    return [loss for layer in all_layers(operation) for loss in layer._get_own_losses()]
+
+
+def give_losses(operation: Any, losses: list) -> None:
+    """Let it be that the last call of an operation added these to the loss."""
+    if is_layer(operation):
+        operation._clear_losses()
+        for loss in losses:
+            operation.add_loss(loss)
+
+
+@contextlib.contextmanager
+def _loss_apart(model: Any) -> Iterator[None]:
+    """Let the model have the same loss, made anew, which knows nothing of outputs and targets yet.
+
+    A loss of several outputs makes metrics as it first meets them, in the structure that they have.
+    """
+    held: Any = getattr(model, "_compile_loss", None)
+    if type(held) is not CompileLoss:
+        yield
+        return
+    names = held.output_names
+    model._compile_loss = CompileLoss(held._user_loss, held._user_loss_weights, output_names=names)
+    try:
+        yield
+    finally:
+        model._compile_loss = held
 
 
 def _state_of(model: Any) -> list:
@@ -67,10 +95,3 @@ def _state_of(model: Any) -> list:
         metrics += layer._metrics
     found += [variable for metric in metrics for variable in metric.variables]
     return list({id(variable): variable for variable in found}.values())
-
-
-def _like(loss: Any) -> Any:
-    """Return the same loss with metrics of its own; made anew, for it knows no outputs yet."""
-    if type(loss) is not CompileLoss:
-        return loss
-    return CompileLoss(loss._user_loss, loss._user_loss_weights, output_names=loss.output_names)

@@ -74,7 +74,7 @@ def loss_changes(subject: Subject, neurons: list[list[int]]) -> dict[int, float]
 
 
 def _recorder(subject: Subject) -> Callable:
-    """Return a step that gives what every call returns, and the loss."""
+    """Return a step that gives what every call returns and adds to the loss, and the loss."""
 
     @_backend.without_gradients
     def step(x: list, y: Any, weights: Any) -> tuple[list, Any]:
@@ -82,7 +82,8 @@ def _recorder(subject: Subject) -> Callable:
 
         def call(visited: _keras.Call) -> Any:
             outputs = _keras.run(visited)
-            values.append(keras.tree.flatten(outputs))
+            losses = _keras.losses_of(visited.operation)
+            values.append((keras.tree.flatten(outputs), losses))
             return outputs
 
         return values, subject.loss(x, y, weights, call)
@@ -105,8 +106,11 @@ class _Tail:
             recorded = iter(zip(values, self.behind, strict=True))
 
             def call(visited: _keras.Call) -> Any:
-                value, behind = next(recorded)
-                return _keras.run(visited) if behind else value
+                (value, losses), behind = next(recorded)
+                if behind:
+                    return _keras.run(visited)
+                _keras.give_losses(visited.operation, losses)
+                return value
 
             return self.subject.loss(x, y, weights, call)
 

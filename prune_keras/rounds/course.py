@@ -118,9 +118,15 @@ class Course:
         notes = missed(self._cutter.target, done.original, graph.cost, why)
         if not self.ended and not self._cutter.target:
             notes += (f"nothing was cut: {why}",)
-        notes += self._cutter.timed(frontier, why) + graph.notes
+        notes += self._cutter.timed(frontier, why) + self._said + self._cutter.unseen + graph.notes
         fixed, points, scores = graph.fixed, tuple(frontier), str(self._cutter.scoring)
         return Report(name, done.plan, done.original, graph.cost, fixed, notes, points, scores)
+
+    @property
+    def _said(self) -> tuple[str, ...]:
+        """What is to be said of the scores of rounds that were kept, each note once."""
+        notes = [note for done in self.ended if done.kept for note in done.notes]
+        return tuple(dict.fromkeys(notes))
 
     def begin(self, model: Any, epoch: int, batch: int, measure: Measure) -> None:
         """Cut the model and open a round; where nothing is left to cut, finish.
@@ -133,7 +139,8 @@ class Course:
         self._time_last()
         begun, progress = time.perf_counter(), self._progress
         number = len(self.ended) + len(self.open) + 1
-        plan, pace = self._cutter.follow(model, progress, self._pace, number - 1)
+        scores = self._cutter.score(model, progress, number - 1)
+        plan, pace = self._cutter.follow(progress, scores, self._pace, number - 1)
         if plan.removed == 0 or plan == self._refused_plan:
             self.is_finished = True
             return
@@ -150,6 +157,7 @@ class Course:
                 batch=batch,
                 widths=progress.plan.new_widths,
                 latency_ms=self._cutter.measure(model),
+                notes=self._cutter.notes(scores),
             )
         )
         self._cut_at = time.perf_counter()

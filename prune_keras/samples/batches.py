@@ -36,20 +36,24 @@ class Samples:
     class_weight: Mapping[int, float] | None = None
 
     @classmethod
-    def of(cls, data: Any, batch_size: int | None = None) -> Any:
-        """Return data with a size of batches; None stays None.
+    def of(
+        cls,
+        data: Any,
+        batch_size: int | None = None,
+        class_weight: Mapping[int, float] | None = None,
+    ) -> Any:
+        """Return data and how they are read; None stays None.
 
         Raises:
-            ValueError: if the size is not a count.
+            ValueError: if the size of a batch is not a count.
         """
-        if batch_size is not None:
-            check_count("data_batch_size", batch_size)
-        return None if data is None else cls(data, batch_size or BATCH_SIZE)
+        check_batch_size(batch_size)
+        return None if data is None else cls(data, batch_size or BATCH_SIZE, class_weight)
 
     @property
     def note(self) -> tuple[str, ...]:
         """What is to be said of samples that are left out."""
-        if not _is_arrays(self.data):
+        if not is_arrays(self.data):
             return ()
         count = _length(_parts(self.data))
         step, starts = _strides(count, self.batch_size)
@@ -58,6 +62,12 @@ class Samples:
             return ()
         left = "spread over the arrays; to look at all, pass a dataset of batches"
         return (f"scores looked at {used:,} of {count:,} samples, {left}",)
+
+
+def check_batch_size(batch_size: Any) -> None:
+    """Raise a ValueError unless `data_batch_size` is a count or None."""
+    if batch_size is not None:
+        check_count("data_batch_size", batch_size)
 
 
 def batches(data: Any, batch_size: int | None = None, steps: int | None = None) -> Iterator[Batch]:
@@ -83,12 +93,12 @@ def batches(data: Any, batch_size: int | None = None, steps: int | None = None) 
     """
     samples = data if isinstance(data, Samples) else Samples(data, batch_size or BATCH_SIZE)
     data = samples.data
-    if not _is_arrays(data) and steps is None and _endless(data):
+    if not is_arrays(data) and steps is None and _endless(data):
         raise ValueError(
             "`data` must end. Received: a dataset that repeats forever. "
             "Pass data.take(number_of_batches)."
         )
-    arrays = _is_arrays(data)
+    arrays = is_arrays(data)
     found = _array_batches(data, samples.batch_size) if arrays else _dataset_batches(data)
     empty = True
     for batch in islice(found, steps):
@@ -101,7 +111,8 @@ def batches(data: Any, batch_size: int | None = None, steps: int | None = None) 
         )
 
 
-def _is_arrays(data: Any) -> bool:
+def is_arrays(data: Any) -> bool:
+    """Tell whether data are arrays, rather than batches."""
     if data is None or isinstance(data, str | os.PathLike):
         raise ValueError(
             f"`data` must be samples. Received: data={data!r}. "
