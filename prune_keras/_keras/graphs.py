@@ -142,6 +142,16 @@ def kernel_of(layer: Any) -> Any:
     return layer._kernel
 
 
+def padded(convolution: Any, x: Any) -> tuple[Any, str]:
+    """Return what a convolution pads itself, and the padding that is left to `keras.ops`."""
+    if convolution.padding != "causal":
+        return x, convolution.padding
+    before = [[0, 0]] * 3
+    place = 2 if convolution.data_format == "channels_first" else 1
+    before[place] = [convolution.dilation_rate[0] * (convolution.kernel_size[0] - 1), 0]
+    return keras.ops.pad(x, before), "valid"
+
+
 def output_structure(model: Any) -> Any:
     return function_of(model)._outputs_struct
 

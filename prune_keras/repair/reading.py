@@ -55,13 +55,13 @@ class Reader:
         bias = self.layer.bias
         return bias is not None and self.layer.trainable and bias.trainable
 
-    def responses(self, visited: _keras.Call, kernel: Any) -> tuple[Any, Any, Any]:
+    def responses(self, visited: _keras.Call, kernel: Any) -> tuple[Any, ...]:
         """Return the moments of what another kernel of this layer responds to what a call gets."""
         x = exact(_keras.first_input(visited))
         kernel = ops.cast(kernel, x.dtype)
         if isinstance(self.layer, layers.Dense):
             return moments_of(rows_of(ops.matmul(x, kernel), -1), self._seen(visited, x))
-        return moments_of(rows_of(self.layer.convolution_op(x, kernel), self.axis))
+        return moments_of(rows_of(convolved(self.layer, x, kernel), self.axis))
 
     def products(
         self, visited: _keras.Call, numbers: list[int]
@@ -85,6 +85,19 @@ class Reader:
 
     def _seen(self, visited: _keras.Call, x: Any) -> Any:
         return mask_rows(_keras.mask_of(visited, _keras.first_input(visited)), x, -1)
+
+
+def convolved(layer: Any, x: Any, kernel: Any) -> Any:
+    """Return what a convolution would give with another kernel, without a bias."""
+    x, padding = _keras.padded(layer, x)
+    return ops.conv(
+        x,
+        kernel,
+        strides=list(layer.strides),
+        padding=padding,
+        dilation_rate=layer.dilation_rate,
+        data_format=layer.data_format,
+    )
 
 
 def readers_in(model: Any, graph: Graph) -> list[Reader]:

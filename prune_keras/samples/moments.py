@@ -38,10 +38,11 @@ class Moments:
     scatter: np.ndarray
 
     @classmethod
-    def of(cls, count: Any, mean: Any, scatter: Any) -> Moments:
-        """Return moments for tensors."""
-        numbers = [np.asarray(ops.convert_to_numpy(x), np.float64) for x in (count, mean, scatter)]
-        return cls(float(numbers[0]), *numbers[1:])
+    def of(cls, count: Any, mean: Any, scatter: Any, left: Any = 0.0) -> Moments:
+        """Return moments for tensors; `left` is what the mean lacks."""
+        given = (count, mean, scatter, left)
+        numbers = [np.asarray(ops.convert_to_numpy(tensor), np.float64) for tensor in given]
+        return cls(float(numbers[0]), numbers[1] + numbers[3], numbers[2])
 
     def __add__(self, other: Moments) -> Moments:
         count = self.count + other.count
@@ -60,8 +61,8 @@ class Moments:
         return self.scatter / self.count
 
 
-def moments_of(rows: Any, weights: Any = None, products: bool = False) -> tuple[Any, Any, Any]:
-    """Return count, mean and scatter of rows, as tensors.
+def moments_of(rows: Any, weights: Any = None, products: bool = False) -> tuple[Any, ...]:
+    """Return count, mean and scatter of rows, and what rounding took from the mean, as tensors.
 
     Args:
         rows: `(rows, units)`, in float32 or float64.
@@ -84,12 +85,12 @@ def moments_of(rows: Any, weights: Any = None, products: bool = False) -> tuple[
     mean = ops.sum(weigh(rows), axis=0) / most
     apart = rows - mean
     weighed = weigh(apart)
-    left = ops.sum(weighed, axis=0) / most  # what rounding took from the mean
+    left = ops.sum(weighed, axis=0) / most
     if products:
         scatter = ops.matmul(ops.transpose(weighed), apart) - count * ops.outer(left, left)
     else:
         scatter = ops.sum(weighed * apart, axis=0) - count * ops.square(left)
-    return count, mean + left, scatter
+    return count, mean, scatter, left
 
 
 def merged(
@@ -98,7 +99,7 @@ def merged(
     """Merge the moments that a step finds in batches, and at calls of a shared layer.
 
     Args:
-        step: from flat inputs to a dict of lists of (count, mean, scatter).
+        step: from flat inputs to a dict of lists of arguments of `Moments.of`.
         model: the model whose variables the step reads.
         inputs: flat inputs of batches.
         *arguments: further arguments of the step.
