@@ -44,7 +44,7 @@ class Reconstruction(Criterion):
 
     def measure(self, subject: Subject) -> dict[str, np.ndarray]:
         """Score the units that Dense layers and convolutions read."""
-        prunable = np.concatenate([f.neurons for f in subject.graph.families])
+        prunable = np.concatenate([np.zeros(0, int), *(f.neurons for f in subject.graph.families)])
         readers = _readers(subject, prunable)
 
         @_backend.without_gradients
