@@ -58,8 +58,11 @@ def check_arguments(given: Any, judge: Judge) -> None:
             "Pruning must know where to stop. Received: target=None, max_drop=None, "
             'floor=None. Give target={"flops": 0.5}, max_drop=0.01, or both.'
         )
-    for name in ("epochs_per_round", "recalibration_steps", "latency_batch_size"):
+    for name in ("epochs_per_round", "latency_batch_size"):
         check_count(name, getattr(given, name))
+    for name in ("recalibration_steps", "data_batch_size"):
+        if getattr(given, name) is not None:
+            check_count(name, getattr(given, name))
     _check_schedule(given, shares)
     if given.max_epochs_per_round is not None:
         _check_most(given.max_epochs_per_round, given.epochs_per_round)

@@ -90,8 +90,13 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             let a model train before the first cut. Defaults to None.
         min_fraction: pruning ends when the fraction was halved below this. Defaults to 0.01.
         data: inputs, `(inputs, targets)` or a dataset of batches, to score and to fuse with and
-            for batch normalization, whose statistics are left to training if it is None.
-        recalibration_steps: batches of `data` for batch normalization. Defaults to 10.
+            for batch normalization, whose statistics are left to training if it is None. Of
+            arrays, 4,096 samples are looked at. Losses are weighted by its sample weights, or else
+            by the `class_weight` of `fit`.
+        data_batch_size: samples a batch where `data` is arrays; memory grows with it. Defaults
+            to None: that of `fit`, or 32 where `fit` is given batches.
+        recalibration_steps: batches of `data` for batch normalization. Defaults to None: as many
+            as hold 1,280 samples.
         fuse: one of `{"auto", "weights", "bias", None}`: let the weights that read neurons that
             stay make up for those that go, or only the bias, for their mean; True stands for
             `"weights"`, False for None. Defaults to `"auto"`: `"weights"` where
@@ -161,7 +166,8 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     baseline: float | None = None
     min_fraction: float = 0.01
     data: Any = None
-    recalibration_steps: int = 10
+    data_batch_size: int | None = None
+    recalibration_steps: int | None = None
     fuse: str | bool | None = "auto"
     min_units: int | Mapping[str, int] = 1
     max_layer_fraction: float | Mapping[str, float] = 1.0
@@ -243,7 +249,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         self._file_notes = check_files(self.model, graph, fit.callbacks, self.keep_rounds)
         check_other_optimizers(self.model, graph)
         self._cutter.check_data(self.model)
-        self._cutter = Cutter.of(self).settled(self.model)
+        self._cutter = Cutter.of(self, fit).settled(self.model)
         self._monitoring = Monitoring(fit, self._asked.monitor)
         if self._asked.judges:
             self._monitoring.check(self.model, self)
@@ -260,7 +266,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         self._metric, self._epoch = self._course.metric, -1
         self._keeper.write(self.rounds, self.frontier)
         if self.verbose:
-            print(f"\nScores: {self._cutter.scoring}")
+            print("\n" + "; ".join([f"Scores: {self._cutter.scoring}", *self._cutter.unseen]))
             print(*(f"Note: {note}\n" for note in self._file_notes), sep="", end="")
         self._runs = True
         self._is_watched = _keras.on_failure(self.model, self._abandon)

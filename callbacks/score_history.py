@@ -17,7 +17,7 @@ from prune_keras.callbacks.copying import Copied
 from prune_keras.callbacks.progressive_pruning import ProgressivePruning
 from prune_keras.graph import Graph
 from prune_keras.plan import Plan
-from prune_keras.samples.batches import check_data
+from prune_keras.samples.batches import Samples, check_batch_size, check_data
 from prune_keras.scoring import check_needs, score_graph
 from prune_keras.tracing import trace
 from prune_keras.validation import check_count
@@ -36,7 +36,10 @@ class ScoreHistory(Copied, keras.callbacks.Callback):
         criteria: names of criteria, or what else `prune_keras.criteria.get` takes; one, or several
             of different names. Defaults to `"l2"`.
         every: number of epochs from one record to the next. Defaults to 1.
-        data: samples for data-driven criteria; see `prune_keras.score`. Defaults to None.
+        data: samples for data-driven criteria; see `prune_keras.score`. Losses are weighted by its
+            sample weights, or else by the `class_weight` of `fit`. Defaults to None.
+        data_batch_size: samples a batch where `data` is arrays; memory grows with it. Defaults
+            to None: that of `fit`, or 32 where `fit` is given batches.
         seed: seed of what a criterion draws, the same in each record. Defaults to None: different
             each time.
         file: `.npz` or `.csv` to write as `fit` ends; see `save`. Defaults to None: no file.
@@ -71,6 +74,7 @@ class ScoreHistory(Copied, keras.callbacks.Callback):
     data: Any = None
     seed: int | None = None
     file: str | Path | None = None
+    data_batch_size: int | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -83,6 +87,7 @@ class ScoreHistory(Copied, keras.callbacks.Callback):
                 f"Received: criteria={self.criteria!r}."
             )
         check_count("every", self.every)
+        check_batch_size(self.data_batch_size)
         if self.file is not None:
             _check_suffix(self.file)
         self.epochs: list[int] = []
@@ -107,8 +112,10 @@ class ScoreHistory(Copied, keras.callbacks.Callback):
             check_needs(self.model, criterion, self.data)
         if self.data is not None:
             check_data(self.data, _keras.function_of(self.model).inputs, 1)
-        callbacks = _keras.running_fit(self.model).callbacks
-        found = [each for each in callbacks if isinstance(each, ProgressivePruning)]
+        fit = _keras.running_fit(self.model)
+        size = self.data_batch_size or fit.batch_size
+        self._samples = Samples.of(self.data, size, fit.class_weight)
+        found = [each for each in fit.callbacks if isinstance(each, ProgressivePruning)]
         self._pruning = found[0] if found else None
         if self._fitted() is not self.model:
             graph = trace(self.model)
@@ -159,7 +166,7 @@ class ScoreHistory(Copied, keras.callbacks.Callback):
         self._records.append(
             {
                 name: self._placed(
-                    score_graph(self.model, graph, criterion, self.data, self.seed), plan
+                    score_graph(self.model, graph, criterion, self._samples, self.seed), plan
                 )
                 for name, criterion in self._criteria.items()
             }

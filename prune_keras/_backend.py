@@ -36,7 +36,7 @@ def _jitted(function: Callable, variables: Sequence[Any]) -> Callable:
 
     @jax.jit
     def stateless(values: list, *arguments: Any) -> Any:
-        with keras.StatelessScope(zip(variables, values, strict=True)):
+        with keras.StatelessScope(zip(variables, values, strict=True), collect_losses=True):
             return function(*arguments)
 
     return lambda *arguments: stateless([v.value for v in variables], *arguments)
@@ -107,7 +107,8 @@ def variable_gradients(
         held = [(v, v.value) for v in others]
 
         def of_values(values: list) -> Any:
-            with keras.StatelessScope([*held, *zip(variables, values, strict=True)]):
+            pairs = [*held, *zip(variables, values, strict=True)]
+            with keras.StatelessScope(pairs, collect_losses=True):
                 return function()
 
         return jax.grad(of_values)([v.value for v in variables])

@@ -10,6 +10,7 @@ from prune_keras import criteria
 from prune_keras.criteria.oracle import loss_changes
 from prune_keras.debias import Affine
 from prune_keras.debias.affine import fit
+from prune_keras.samples.batches import Samples
 from prune_keras.samples.subject import Subject
 from prune_keras.scoring import check_needs, score_graph
 from prune_keras.selection.scores import combine_members
@@ -24,6 +25,7 @@ def fit_affine(
     combine: str = "mean",
     per_family: int = 16,
     seed: int | None = None,
+    data_batch_size: int | None = None,
 ) -> Affine:
     """Fit a scale and a shift for each family, so that scores foretell what losing a neuron costs.
 
@@ -39,6 +41,8 @@ def fit_affine(
         per_family: how many neurons of a family to silence at most, spread evenly over the order of
             its scores; with 1, only a shift is fitted. Defaults to 16.
         seed: seed of what the criterion draws.
+        data_batch_size: samples a batch where `data` is arrays; memory grows with it. Defaults
+            to None: 32.
 
     Returns:
         An `Affine` debias for this model, and for the thinner ones that it becomes.
@@ -59,6 +63,7 @@ def fit_affine(
     >>> thin, report = prune_keras.prune(model, fraction=0.5, debias=debias)
     """
     check_count("per_family", per_family)
+    data = Samples.of(data, data_batch_size)
     graph = trace(model)
     subject = Subject(model, graph, data, seed)
     scores = score_graph(model, graph, criteria.get(criterion), data, seed)

@@ -12,7 +12,7 @@ from typing import Any
 
 from prune_keras import criteria
 from prune_keras.repair import check_fuse
-from prune_keras.samples.batches import batches
+from prune_keras.samples.batches import batches, is_read_once
 from prune_keras.scoring import check_samples
 
 AUTO = "auto"
@@ -78,7 +78,7 @@ class Scoring:
         fuse = self.fuse
         if fuse == AUTO:
             fuse = None if data is None else "weights"
-        if hasattr(data, "__next__") and (self.criterion == AUTO or fuse is not None):
+        if is_read_once(data) and (self.criterion == AUTO or fuse is not None):
             raise ValueError(
                 "`data` must be readable more than once to choose a criterion, or to fuse. "
                 f"Received: an iterator, with criterion={self.criterion!r}, fuse={self.fuse!r}. "

@@ -13,11 +13,14 @@ import numpy as np
 from prune_keras.criteria.activations import pooled
 from prune_keras.graph import Family, Graph
 from prune_keras.plan import Plan
+from prune_keras.samples.batches import Samples
 from prune_keras.samples.subject import Subject
 from prune_keras.tracing import trace
 
 
-def diversify(model: Any, plan: Plan, data: Any, seed: int | None = None) -> Plan:
+def diversify(
+    model: Any, plan: Plan, data: Any, seed: int | None = None, data_batch_size: int | None = None
+) -> Plan:
     r"""Return a plan of the same widths that keeps neurons which differ.
 
     Of a family of which the plan keeps `k` neurons, a set `S` of `k` is drawn with a probability
@@ -30,6 +33,8 @@ def diversify(model: Any, plan: Plan, data: Any, seed: int | None = None) -> Pla
         plan: how many neurons of each family to keep.
         data: inputs, `(inputs, targets)` or a dataset of batches.
         seed: seed of the draw. Defaults to None: different at each call.
+        data_batch_size: samples a batch where `data` is arrays; memory grows with it. Defaults
+            to None: 32.
 
     Returns:
         A `Plan`.
@@ -57,7 +62,8 @@ def diversify(model: Any, plan: Plan, data: Any, seed: int | None = None) -> Pla
     graph = trace(model)
     plan.check_fits(graph.widths)
     rng = np.random.default_rng(seed)
-    features, _ = pooled(Subject(model, graph, data), "diversify", targets=False)
+    samples = Samples.of(data, data_batch_size)
+    features, _ = pooled(Subject(model, graph, samples), "diversify", targets=False)
     gone = [_gone(graph, family, plan, features, rng) for family in graph.families]
     neurons = np.concatenate(gone)
     kept = {

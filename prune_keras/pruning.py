@@ -10,7 +10,8 @@ from prune_keras.auto import Scoring
 from prune_keras.copies import rehearsed
 from prune_keras.repair import Repair, check_readable_again
 from prune_keras.report import Report
-from prune_keras.scoring import score_graph
+from prune_keras.samples.batches import Samples
+from prune_keras.scoring import indistinct, score_graph
 from prune_keras.selection import select
 from prune_keras.selection.targets import check_request, missed, target_of
 from prune_keras.surgery import kept_neurons, shrink
@@ -34,6 +35,7 @@ def prune(
     input_shape: tuple[int | None, ...] | None = None,
     seed: int | None = None,
     of: Cost | None = None,
+    data_batch_size: int | None = None,
 ) -> tuple[Any, Report]:
     """Return a thinner copy of a model, and what was done.
 
@@ -51,8 +53,9 @@ def prune(
             `"mean"`.
         scope: one of `{"global", "layerwise", "uniform"}`. Defaults to `"global"`.
         data: samples to score and to fuse with, and to measure batch normalization's statistics
-            anew, whose first ten batches are used: inputs, `(inputs, targets)` or a dataset of
-            batches. Defaults to None.
+            anew, for which 1,280 samples are used: inputs, `(inputs, targets)`, with sample
+            weights too if the loss is to be weighted, or a dataset of batches. Of arrays, 4,096
+            samples are looked at. Defaults to None.
         min_units: units that a layer keeps at least; one number, or numbers by path, pattern or
             type of layer: `{"block1_*": 16, "Dense": 8}`. Defaults to 1.
         max_layer_fraction: share of its units that a layer loses at most; one number, or several
@@ -69,6 +72,8 @@ def prune(
         seed: seed of `criterion="random"`.
         of: what shares are of, for a model that was pruned before: `prune_keras.cost(original)`,
             or `report.before`. Defaults to None: the model's own cost.
+        data_batch_size: samples a batch where `data` is arrays; memory grows with it. Defaults
+            to None: 32.
 
     Returns:
         `(thin, report)`: the thin model, of the same class and compiled as the model is, and a
@@ -92,6 +97,7 @@ def prune(
     'l2'
     """
     check_request(target, fraction, of)
+    data = Samples.of(data, data_batch_size)
     scoring = Scoring(criterion, fuse).settled(model, data)
     graph = trace(model, input_shape)
     check_readable_again(model, data)
@@ -115,6 +121,8 @@ def prune(
     Repair.of(model, graph, kept_neurons(graph, plan), data, scoring.fuse).apply(thin)
     after = trace(thin, input_shape).cost
     goal = target_of(target, of, graph.cost)
-    notes = missed(goal, after, f"fraction={fraction} was removed first") + copied + graph.notes
+    notes = missed(goal, after, f"fraction={fraction} was removed first")
+    notes += indistinct(scores, scoring.criterion) + copied + graph.notes
+    notes += () if data is None else data.note
     fixed, scored = graph.fixed, str(scoring)
     return thin, Report(model.name, plan, graph.cost, after, fixed, notes, scores=scored, of=of)

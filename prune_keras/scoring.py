@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from prune_keras import criteria
 from prune_keras.graph import Graph
+from prune_keras.samples.batches import Samples
 from prune_keras.samples.subject import Subject
 from prune_keras.tracing import trace
 
 
 def score(
-    model: Any, criterion: Any = "l2", data: Any = None, seed: int | None = None
+    model: Any,
+    criterion: Any = "l2",
+    data: Any = None,
+    seed: int | None = None,
+    data_batch_size: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Score the units of every prunable layer.
 
@@ -26,8 +32,11 @@ def score(
         criterion: name of a criterion, or what else `prune_keras.criteria.get` takes. Defaults
             to `"l2"`.
         data: samples for a data-driven criterion: inputs, `(inputs, targets)` or a dataset of
-            batches; with targets where it looks at the loss, or at classes. Defaults to None.
+            batches; with targets where it looks at the loss, or at classes, and sample weights
+            if the loss is to be weighted. Of arrays, 4,096 samples are looked at. Defaults to None.
         seed: seed of what a criterion draws. Defaults to None: different at each call.
+        data_batch_size: samples a batch where `data` is arrays; memory grows with it. Defaults
+            to None: 32.
 
     Returns:
         Path of the layer -> `(units,)` float64 scores, higher = keep.
@@ -46,6 +55,7 @@ def score(
     >>> {path: scores.shape for path, scores in prune_keras.score(model, "l1").items()}
     {'a': (3,)}
     """
+    data = Samples.of(data, data_batch_size)
     return score_graph(model, trace(model), criteria.get(criterion), data, seed)
 
 
@@ -64,6 +74,24 @@ def score_graph(
     for path, values in scores.items():
         _check_finite(path, values, criterion)
     return scores
+
+
+def indistinct(scores: Mapping[str, np.ndarray], criterion: Any) -> tuple[str, ...]:
+    """Return a note on layers of whose units all have the same score, if there are any.
+
+    Args:
+        scores: path of the layer -> `(units,)` scores.
+        criterion: what they are scores of.
+
+    Example:
+
+    >>> indistinct({"a": np.zeros(3), "b": np.arange(3.0)}, criteria.taylor)
+    ("scores of 'taylor' tell no units apart in: a; there, units go by position",)
+    """
+    equal = [path for path, each in scores.items() if len(each) > 1 and np.ptp(each) == 0]
+    name = getattr(criterion, "__name__", repr(criterion))
+    why = f"scores of {name!r} tell no units apart in: {', '.join(equal)}"
+    return (f"{why}; there, units go by position",) if equal else ()
 
 
 def check_needs(model: Any, criterion: Any, data: Any) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from prune_keras.criteria.oracle import readers_of, silenced
 from prune_keras.debias import Curve, Sensitivity
 from prune_keras.graph import Family, Graph
 from prune_keras.plan import Plan
-from prune_keras.samples.batches import check_data
+from prune_keras.samples.batches import Samples, check_batch_size, check_data, is_arrays
 from prune_keras.scoring import score_graph
 from prune_keras.selection.scores import combine_members
 from prune_keras.surgery import shrink
@@ -28,6 +29,7 @@ def sensitivity(
     monitor: str = "accuracy",
     combine: str = "mean",
     seed: int | None = None,
+    data_batch_size: int | None = None,
 ) -> Sensitivity:
     """Measure how the metric falls with the share that is cut of one family at a time.
 
@@ -47,6 +49,8 @@ def sensitivity(
         monitor: name of what `evaluate` returns. Defaults to `"accuracy"`.
         combine: one of `{"mean", "sum", "max", "min"}`. Defaults to `"mean"`.
         seed: seed of what the criterion draws.
+        data_batch_size: samples a batch where `data` is arrays; memory grows with it. Defaults
+            to None: 32.
 
     Returns:
         A `prune_keras.debias.Sensitivity` for this model, and for the thinner ones it becomes.
@@ -70,19 +74,23 @@ def sensitivity(
     """
     _check(model, shares)
     check_data(data, _keras.function_of(model).inputs, 1)
+    check_batch_size(data_batch_size)
     widths = trace(model).widths
     twin = shrink(model, Plan.everything(widths))
     _check_compiled(twin, model)
     graph = trace(twin)
-    scores = score_graph(twin, graph, criteria.get(criterion), data, seed)
-    start = _measure(twin, data, monitor)
+    scores = score_graph(
+        twin, graph, criteria.get(criterion), Samples.of(data, data_batch_size), seed
+    )
+    measure = partial(_measure, twin, data, data_batch_size, monitor)
+    start = measure()
     mode = _keras.direction(twin, monitor)
     sign = 1 if mode == "max" else -1
     curves = {}
     for family, values in zip(graph.families, combine_members(graph, scores, combine), strict=True):
         order = family.neurons[np.argsort(values, kind="stable")]
         counts = sorted({*(_count(share, family) for share in shares), family.size})
-        found = [_without(twin, graph, order[:count], data, monitor) for count in counts]
+        found = [_without(graph, order[:count], measure) for count in counts]
         curves[family.name] = Curve(
             family.size,
             tuple(count / family.size for count in counts),
@@ -116,16 +124,17 @@ def _count(share: float, family: Family) -> int:
     return max(1, min(round(share * family.size), family.size - 1))
 
 
-def _without(twin: Any, graph: Graph, neurons: Any, data: Any, monitor: str) -> float:
+def _without(graph: Graph, neurons: Any, measure: Callable[[], float]) -> float:
     """Return the metric with some neurons silenced; the weights are as before afterwards."""
     with silenced(readers_of(graph, neurons), neurons):
-        return _measure(twin, data, monitor)
+        return measure()
 
 
-def _measure(twin: Any, data: Any, monitor: str) -> float:
+def _measure(twin: Any, data: Any, batch_size: int | None, monitor: str) -> float:
     parts = data if isinstance(data, tuple) else (data,)
     x, y, weights = (*parts, None, None)[:3]
-    logs = twin.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True)
+    size = batch_size if is_arrays(data) else None
+    logs = twin.evaluate(x, y, size, sample_weight=weights, verbose=0, return_dict=True)
     if monitor not in logs:
         raise ValueError(
             f"`monitor` must be a metric of the model. Received: monitor={monitor!r}, while it has "

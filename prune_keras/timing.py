@@ -41,11 +41,9 @@ def latency(model: Any, batch_size: int = 1, repeats: int = 20) -> float:
     samples = tree.map_structure(
         lambda sample: ops.repeat(sample, batch_size, axis=0), _keras.sample_inputs(model)
     )
-    function = _backend.compiled(
-        _backend.without_gradients(lambda x: model(x, training=False)), model
-    )
-    times = [_time(function, samples) for _ in range(3 + repeats)]
-    _backend.dispose(function)
+    step = _backend.without_gradients(lambda x: model(x, training=False))
+    with _keras.passing(step, model) as function:
+        times = [_time(function, samples) for _ in range(3 + repeats)]
     return 1000 * statistics.median(times[3:])
 
 

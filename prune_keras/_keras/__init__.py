@@ -35,12 +35,14 @@ from prune_keras._keras.graphs import (
     nodes_of,
     operations_in,
     output_structure,
+    padded,
     rebuilt,
     run,
     sample_inputs,
     shapes_made,
     tolerance,
     walk,
+    with_mask_of,
     without_new_calls,
 )
 from prune_keras._keras.held import Held, other_optimizers
@@ -73,6 +75,7 @@ from prune_keras._keras.state import (
     with_arguments,
 )
 from prune_keras._keras.training import Logs, direction, logs_of, refresh, sync
+from prune_keras._keras.undisturbed import give_losses, losses_of, passing, undisturbed
 
 __all__ = [
     "Call",
@@ -93,6 +96,7 @@ __all__ = [
     "finalize",
     "first_input",
     "function_of",
+    "give_losses",
     "has_lora",
     "held_in",
     "is_layer",
@@ -102,6 +106,7 @@ __all__ = [
     "learning_rates",
     "logs_of",
     "lora_of",
+    "losses_of",
     "mask_of",
     "models_in",
     "neighbours_of",
@@ -113,6 +118,8 @@ __all__ = [
     "other_optimizers",
     "output_structure",
     "own_classes",
+    "padded",
+    "passing",
     "plain",
     "plain_optimizers",
     "quiet",
@@ -136,12 +143,14 @@ __all__ = [
     "tolerance",
     "uncompilable",
     "uncompiled",
+    "undisturbed",
     "unknown_slots",
     "unreadable",
     "walk",
     "watch_fits",
     "with_argument",
     "with_arguments",
+    "with_mask_of",
     "without_new_calls",
     "without_optimizer",
 ]

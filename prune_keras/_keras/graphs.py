@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import tree
 from keras.src import backend
+from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 from keras.src.models.functional import Functional
 from keras.src.ops.node import Node
 
@@ -149,6 +150,14 @@ def mask_of(call: Call, tensor: Any) -> Any:
     return getattr(tensor, "_keras_mask", None) if given is None else given
 
 
+def with_mask_of(source: Any, tensor: Any) -> Any:
+    """Let a tensor carry the mask that another one carries, if that has one."""
+    mask = get_keras_mask(source)
+    if mask is not None:
+        set_keras_mask(tensor, mask)
+    return tensor
+
+
 def first_input(visited: Call) -> Any:
     """Return the first tensor that a call is given, by position or by name."""
     return tree.flatten((visited.args, visited.kwargs))[0]
@@ -211,6 +220,16 @@ def has_lora(model: Any) -> bool:
 def shapes_made(function: Callable, specs: Any) -> Any:
     """Return symbolic tensors like what a function of tensors makes of symbolic ones, unrun."""
     return backend.compute_output_spec(function, specs)
+
+
+def padded(convolution: Any, x: Any) -> tuple[Any, str]:
+    """Return what a convolution pads itself, and the padding that is left to `keras.ops`."""
+    if convolution.padding != "causal":
+        return x, convolution.padding
+    before = [[0, 0]] * 3
+    place = 2 if convolution.data_format == "channels_first" else 1
+    before[place] = [convolution.dilation_rate[0] * (convolution.kernel_size[0] - 1), 0]
+    return keras.ops.pad(x, before), "valid"
 
 
 def output_structure(model: Any) -> Any:

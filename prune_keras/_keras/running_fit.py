@@ -10,6 +10,8 @@ from typing import Any
 
 import keras
 
+from prune_keras._keras.undisturbed import undisturbed
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -21,11 +23,15 @@ class Fit:
         validation: arguments of `evaluate` for its validation data; None if there are none.
         validation_freq: number of epochs from one validation to the next, or the numbers of the
             epochs with one, the first epoch being 1.
+        batch_size: samples a batch; None if the data come in batches.
+        class_weight: class -> weight of its samples; None for none.
     """
 
     callbacks: tuple[Any, ...] = ()
     validation: dict[str, Any] | None = None
     validation_freq: Any = 1
+    batch_size: int | None = None
+    class_weight: dict[int, float] | None = None
 
     @property
     def runs(self) -> bool:
@@ -42,8 +48,9 @@ class Fit:
         """Evaluate on the validation data now; nothing if it cannot be read a second time."""
         if self.validation is None or hasattr(self.validation["x"], "__next__"):
             return {}
-        logs = model.evaluate(**self.validation, verbose=0, return_dict=True)
-        model.reset_metrics()
+        with undisturbed(model):
+            logs = model.evaluate(**self.validation, verbose=0, return_dict=True)
+            model.reset_metrics()
         return logs
 
 
@@ -57,8 +64,15 @@ def running_fit(model: Any) -> Fit:
                 tuple(_flat(given["callbacks"])),
                 _validation(given) if validation else None,
                 given["validation_freq"],
+                _batch_size(given),
+                given["class_weight"],
             )
     return Fit()
+
+
+def _batch_size(given: dict[str, Any]) -> int | None:
+    """Return what the data adapter settled on: for arrays, where `fit` was told nothing, too."""
+    return given["epoch_iterator"].data_adapter.batch_size
 
 
 def _flat(callbacks: Any) -> Iterator[Any]:

@@ -16,11 +16,8 @@ from keras import ops
 from prune_keras import _backend, _keras
 from prune_keras._backend import mean_over_positions
 from prune_keras.criteria.criterion import Criterion
+from prune_keras.samples.moments import exact, merged, moments_of
 from prune_keras.samples.subject import Subject, taps
-
-
-def _as_it_is(mean: np.ndarray) -> np.ndarray:
-    return mean
 
 
 @dataclass(frozen=True)
@@ -28,11 +25,8 @@ class Activations(Criterion):
     """A criterion from forward passes: the mean of a statistic over samples.
 
     Args:
-        statistic: from activations `(batch, positions, units)` to `(batch, units)`, or to
-            `(batch, units, moments)`.
+        statistic: from activations `(batch, positions, units)` to `(batch, units)`.
         __name__: name of the criterion.
-        finish: from the mean over samples, an array `(units,)` or `(units, moments)`, to scores
-            `(units,)`. Defaults to the mean as it is.
 
     Example:
 
@@ -44,7 +38,6 @@ class Activations(Criterion):
 
     statistic: Callable[[Any], Any]
     __name__: str
-    finish: Callable[[np.ndarray], np.ndarray] = _as_it_is
 
     needs_samples = True
 
@@ -58,7 +51,26 @@ class Activations(Criterion):
             return _over_copies(ops.sum(self(activations), axis=0), units)
 
         sums, samples, _ = subject.summed(_step(subject, statistic), self.__name__)
-        return {path: self.finish(total / samples) for path, total in sums.items()}
+        return {path: total / samples for path, total in sums.items()}
+
+
+@dataclass(frozen=True)
+class Deviation(Criterion):
+    """Standard deviation of the activation over samples and positions; see `activation_std`."""
+
+    __name__ = "activation_std"
+    needs_samples = True
+
+    def measure(self, subject: Subject) -> dict[str, np.ndarray]:
+        """Merge the moments of all batches, and of all calls of a shared layer."""
+
+        def statistic(activations: Any, units: int) -> Any:
+            # Both directions of a layer that shows its units twice are two values of each.
+            return moments_of(ops.reshape(exact(activations), (-1, units)))
+
+        step = _backend.without_gradients(_calls(subject, statistic))
+        found = merged(step, subject.model, subject.flat())
+        return {path: np.sqrt(moments.variance.clip(0)) for path, moments in found.items()}
 
 
 def pooled(
@@ -67,7 +79,7 @@ def pooled(
     """Return each layer's activations averaged over positions, `(samples, units)`, and targets."""
 
     def statistic(activations: Any, units: int) -> Any:
-        values = mean_over_positions(activations)
+        values = ops.mean(exact(activations), axis=1)  # differences of averages matter
         return ops.mean(ops.reshape(values, (ops.shape(values)[0], -1, units)), axis=1)
 
     return subject.collected(_step(subject, statistic), name, targets)
@@ -81,18 +93,28 @@ def _step(subject: Subject, statistic: Callable[[Any, int], Any]) -> Callable[[l
         statistic: function of activations `(batch, positions, units)` and the number of units that
             are not copies of one another.
     """
-    tapped = taps(subject.shown)
-    units = {p.path: len(p.neurons) for p in subject.shown}
+    calls = _calls(subject, statistic)
 
     @_backend.without_gradients
     def step(x: list) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        return {path: sum(values[1:], values[0]) for path, values in calls(x).items()}
+
+    return step
+
+
+def _calls(subject: Subject, statistic: Callable[[Any, int], Any]) -> Callable[[list], dict]:
+    """Return a forward pass that gives a statistic of each call of each layer, in lists."""
+    tapped = taps(subject.shown)
+    units = {p.path: len(p.neurons) for p in subject.shown}
+
+    def step(x: list) -> dict[str, list]:
+        found: dict[str, list] = {}
 
         def call(visited: _keras.Call) -> Any:
             outputs = _keras.run(visited)
             for path, axis in tapped.get(id(visited.node), ()):
                 values = statistic(_by_units(_first(outputs), axis), units[path])
-                found[path] = found[path] + values if path in found else values
+                found.setdefault(path, []).append(values)
             return outputs
 
         _keras.walk(subject.model, x, call)
@@ -125,18 +147,6 @@ def _mean_magnitude(activations: Any) -> Any:
     return mean_over_positions(ops.abs(activations))
 
 
-def _moments(activations: Any) -> Any:
-    values = ops.cast(activations, "float32")
-    squares = ops.mean(ops.square(values), axis=1)
-    mean = ops.mean(values, axis=1)
-    return ops.stack([ops.ones_like(mean), mean, squares], axis=-1)
-
-
-def _deviation(moments: np.ndarray) -> np.ndarray:
-    calls, mean, square = np.moveaxis(moments, -1, 0)
-    return np.sqrt(np.maximum(square / calls - np.square(mean / calls), 0))
-
-
 apoz = Activations(_share_of_nonzeros, "apoz")
 """One minus the average percentage of zeros: `s_j = mean(a_j > 0)` over samples and positions.
 
@@ -158,7 +168,7 @@ Reference:
 """
 
 
-activation_std = Activations(_moments, "activation_std", _deviation)
+activation_std = Deviation()
 """Standard deviation of the activation: `s_j = std(a_j)` over samples and positions.
 
 A unit that always says the same can be replaced by a bias.

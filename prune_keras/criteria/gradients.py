@@ -13,6 +13,7 @@ from keras import ops
 
 from prune_keras import _backend, _keras
 from prune_keras.criteria.criterion import Criterion
+from prune_keras.samples.moments import exact
 from prune_keras.samples.subject import Subject, by_units, taps
 
 
@@ -43,7 +44,7 @@ class Gradients(Criterion):
         tapped = taps(subject.shown)
         units = {p.path: len(p.neurons) for p in subject.shown}
 
-        def step(x: list, y: Any, weights: Any) -> dict[str, Any]:
+        def step(x: list, y: Any, weights: Any, scale: Any) -> dict[str, Any]:
             positions: dict[str, Any] = {}
 
             def loss(gates: dict[str, Any]) -> Any:
@@ -52,19 +53,24 @@ class Gradients(Criterion):
                     for path, axis in tapped.get(id(visited.node), ()):
                         first, *others = keras.tree.flatten(outputs)
                         positions[path] = math.prod(ops.shape(first)[1:]) // units[path]
-                        first = first * _spread(gates[path], axis, first)
-                        outputs = keras.tree.pack_sequence_as(outputs, [first, *others])
+                        gated = first * _spread(gates[path], axis, first)
+                        gated = _keras.with_mask_of(first, gated)
+                        outputs = keras.tree.pack_sequence_as(outputs, [gated, *others])
                     return outputs
 
-                return subject.loss(x, y, weights, call)
+                return _scaled(subject.loss(x, y, weights, call), scale)
 
             gates = {path: ops.ones((ops.shape(x[0])[0], count)) for path, count in units.items()}
             found = _backend.gradients(loss, gates)
-            means = {p: g / ops.cast(positions[p], g.dtype) for p, g in found.items()}
+            means = {p: g / scale / ops.cast(positions[p], g.dtype) for p, g in found.items()}
             return {path: ops.sum(self(mean), axis=0) for path, mean in means.items()}
 
-        sums, samples, _ = subject.summed(step, self.__name__, targets=True)
+        sums, samples, _ = subject.summed(step, self.__name__, targets=True, scaled=True)
         return {path: total / samples for path, total in sums.items()}
+
+
+def _scaled(loss: Any, scale: Any) -> Any:
+    return loss * ops.cast(scale, loss.dtype)
 
 
 def _spread(gate: Any, axis: int, outputs: Any) -> Any:
@@ -110,16 +116,16 @@ class WeightGradients(Criterion):
         Each output has a pass of its own, so that no more is held than for one.
         """
 
-        def by_loss(x: list, y: Any, weights: Any) -> dict[str, Any]:
-            return _statistics(self, subject, lambda: _mean_loss(subject, x, y, weights))
+        def by_loss(x: list, y: Any, weights: Any, scale: Any) -> dict[str, Any]:
+            return _statistics(self, subject, scale, lambda: _mean_loss(subject, x, y, weights))
 
-        def by_output(x: list, column: Any) -> dict[str, Any]:
-            return _statistics(self, subject, lambda: _mean_output(subject, x, column))
+        def by_output(x: list, column: Any, scale: Any) -> dict[str, Any]:
+            return _statistics(self, subject, scale, lambda: _mean_output(subject, x, column))
 
         targets, name = self.of == "loss", self.__name__
         turns = [()] if targets else [(column,) for column in _columns(self, subject)]
         step = by_loss if targets else by_output
-        sums, _, count = subject.summed(step, name, targets=targets, turns=turns)
+        sums, _, count = subject.summed(step, name, targets, turns, scaled=True)
         return {path: total / (count * len(turns)) for path, total in sums.items()}
 
 
@@ -156,11 +162,14 @@ def _known(tensor: keras.KerasTensor) -> list[int]:
 
 
 def _statistics(
-    criterion: WeightGradients, subject: Subject, function: Callable[[], Any]
+    criterion: WeightGradients, subject: Subject, scale: Any, function: Callable[[], Any]
 ) -> dict[str, Any]:
     """Return the criterion's statistic of the gradients of a scalar by all kernels."""
     kernels = [producer.kernel for producer in subject.producers]
-    found = _backend.variable_gradients(function, kernels, subject.model.variables)
+    found = _backend.variable_gradients(
+        lambda: _scaled(function(), scale), kernels, subject.model.variables
+    )
+    found = [exact(gradient) / ops.cast(scale, exact(gradient).dtype) for gradient in found]
     return {
         p.path: criterion(
             by_units(p.kernel.value, p.axis, len(p.neurons)), by_units(g, p.axis, len(p.neurons))

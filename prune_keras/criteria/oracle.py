@@ -57,24 +57,24 @@ def loss_changes(subject: Subject, neurons: list[list[int]]) -> dict[int, float]
         subject: the model and samples.
         neurons: numbers of neurons of each family.
     """
-    tails = [_Tail(subject, family) for family in subject.graph.families]
     changes = {neuron: 0.0 for chosen in neurons for neuron in chosen}
-    whole = _backend.compiled(_recorder(subject), subject.model)
     samples = 0
-    for x, y, weights in subject.batches_with_targets("oracle"):
-        x, y, weights = flat_inputs(subject.inputs, x), as_tensors(y), as_tensors(weights)
-        values, base = whole(x, y, weights)
-        for tail, chosen in zip(tails, neurons, strict=True):
-            for neuron in chosen:
-                changes[neuron] += tail.loss_without(neuron, values, x, y, weights) - float(base)
-        samples += size_of(x)
-    for function in (whole, *(tail.function for tail in tails)):
-        _backend.dispose(function)
+    with contextlib.ExitStack() as passes:
+        whole = passes.enter_context(_keras.passing(_recorder(subject), subject.model))
+        tails = [_Tail(subject, family, passes) for family in subject.graph.families]
+        for x, y, weights in subject.batches_with_targets("oracle"):
+            x, y, weights = flat_inputs(subject.inputs, x), as_tensors(y), as_tensors(weights)
+            values, base = whole(x, y, weights)
+            for tail, chosen in zip(tails, neurons, strict=True):
+                for neuron in chosen:
+                    lost = tail.loss_without(neuron, values, x, y, weights)
+                    changes[neuron] += lost - float(base)
+            samples += size_of(x)
     return {neuron: change / samples for neuron, change in changes.items()}
 
 
 def _recorder(subject: Subject) -> Callable:
-    """Return a step that gives what every call returns, and the loss."""
+    """Return a step that gives what every call returns and adds to the loss, and the loss."""
 
     @_backend.without_gradients
     def step(x: list, y: Any, weights: Any) -> tuple[list, Any]:
@@ -82,7 +82,8 @@ def _recorder(subject: Subject) -> Callable:
 
         def call(visited: _keras.Call) -> Any:
             outputs = _keras.run(visited)
-            values.append(keras.tree.flatten(outputs))
+            losses = _keras.losses_of(visited.operation)
+            values.append((keras.tree.flatten(outputs), losses))
             return outputs
 
         return values, subject.loss(x, y, weights, call)
@@ -93,11 +94,11 @@ def _recorder(subject: Subject) -> Callable:
 class _Tail:
     """The part of a model from the first layer that reads a family on."""
 
-    def __init__(self, subject: Subject, family: Family):
+    def __init__(self, subject: Subject, family: Family, passes: contextlib.ExitStack):
         self.subject = subject
         self.readers = readers_of(subject.graph, family.neurons)
         self.behind = _behind(subject, self.readers)
-        self.function = _backend.compiled(self._step(), subject.model)
+        self.function = passes.enter_context(_keras.passing(self._step(), subject.model))
 
     def _step(self) -> Callable:
         @_backend.without_gradients
@@ -105,8 +106,11 @@ class _Tail:
             recorded = iter(zip(values, self.behind, strict=True))
 
             def call(visited: _keras.Call) -> Any:
-                value, behind = next(recorded)
-                return _keras.run(visited) if behind else value
+                (value, losses), behind = next(recorded)
+                if behind:
+                    return _keras.run(visited)
+                _keras.give_losses(visited.operation, losses)
+                return value
 
             return self.subject.loss(x, y, weights, call)
 

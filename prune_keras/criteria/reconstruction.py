@@ -44,7 +44,7 @@ class Reconstruction(Criterion):
 
     def measure(self, subject: Subject) -> dict[str, np.ndarray]:
         """Score the units that Dense layers and convolutions read."""
-        prunable = np.concatenate([f.neurons for f in subject.graph.families])
+        prunable = np.concatenate([np.zeros(0, int), *(f.neurons for f in subject.graph.families)])
         readers = _readers(subject, prunable)
 
         @_backend.without_gradients
@@ -136,10 +136,7 @@ class _Reader:
         layer = self.layer
         if isinstance(layer, layers.Dense):
             return x * kernel
-        padding, before = layer.padding, None
-        if padding == "causal":
-            before = layer._compute_causal_padding(x)
-            x, padding = ops.pad(x, before), "valid"
+        x, padding = _keras.padded(layer, x)
         options = {"strides": layer.strides, "padding": padding, "data_format": layer.data_format}
         options |= {"dilation_rate": layer.dilation_rate}
         if len(set(layer.strides)) > 1:  # TensorFlow's depthwise kernels want equal ones

@@ -21,12 +21,12 @@ class Repair:
     Args:
         values: (position in `model.variables`, value) pairs, what weights that read neurons become.
         data: samples that batch normalization is measured anew on; None leaves its statistics.
-        steps: number of batches of them, at most.
+        steps: number of batches of them, at most; None for as many as hold 1,280 samples.
     """
 
     values: tuple[tuple[int, np.ndarray], ...]
     data: Any
-    steps: int
+    steps: int | None
 
     @classmethod
     def of(
@@ -36,7 +36,7 @@ class Repair:
         kept: np.ndarray,
         data: Any,
         fuse: str | None,
-        steps: int = 10,
+        steps: int | None = None,
     ) -> Repair:
         """Look at a model before it is cut; it is not changed.
 
@@ -46,7 +46,8 @@ class Repair:
             kept: `(neurons,)` booleans, which neurons stay.
             data: inputs, `(inputs, targets)`, a dataset of batches, or None for no repair.
             fuse: one of `{"weights", "bias", None}`; see `fusing.fused`.
-            steps: batches of `data` for batch normalization, at most. Defaults to 10.
+            steps: batches of `data` for batch normalization, at most. Defaults to None: as many as
+                hold 1,280 samples.
         """
         values = [] if fuse is None else fused(model, graph, kept, data, fuse)
         return cls(tuple(values), data, steps)

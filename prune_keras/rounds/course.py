@@ -127,10 +127,16 @@ class Course:
         notes = missed(self._cutter.goal(done.original), graph.cost, why)
         if not self.ended and not self._cutter.target:
             notes += (f"nothing was cut: {why}",)
-        notes += self._cutter.timed(frontier, why) + graph.notes
+        notes += self._cutter.timed(frontier, why) + self._said + self._cutter.unseen + graph.notes
         costs, points, scores = (done.original, graph.cost), tuple(frontier), self._cutter.scoring
         of = self._cutter.shares_of
         return Report(name, done.plan, *costs, graph.fixed, notes, points, str(scores), of)
+
+    @property
+    def _said(self) -> tuple[str, ...]:
+        """What is to be said of the scores of rounds that were kept, each note once."""
+        notes = [note for done in self.ended if done.kept for note in done.notes]
+        return tuple(dict.fromkeys(notes))
 
     def begin(self, model: Any, epoch: int, batch: int) -> Round | None:
         """Cut the model and open a round; where nothing is left to cut, finish.
@@ -145,7 +151,8 @@ class Course:
         self._time_last()
         begun, progress = time.perf_counter(), self._progress
         number = len(self.ended) + len(self.open) + 1
-        plan, pace = self._cutter.follow(model, progress, self._pace, number - 1)
+        scores = self._cutter.score(model, progress, number - 1)
+        plan, pace = self._cutter.follow(progress, scores, self._pace, number - 1)
         if plan.removed == 0 or plan == self._refused_plan:
             self.is_finished = True
             return None
@@ -154,7 +161,8 @@ class Course:
         after, seconds = progress.graph.cost, time.perf_counter() - begun
         fraction = pace.step if pace.schedule is None else 1 - after.neurons / before.neurons
         opened = Round(number, epoch, fraction, plan, before, after, metric, seconds)
-        opened = replace(opened, batch=batch, widths=progress.plan.new_widths)
+        notes, widths = self._cutter.notes(scores), progress.plan.new_widths
+        opened = replace(opened, batch=batch, widths=widths, notes=notes)
         self.open.append(opened)
         self._pace, self._cut_at = pace, time.perf_counter()
         return opened

@@ -15,9 +15,9 @@ from prune_keras.plan import Plan
 from prune_keras.repair import Repair
 from prune_keras.rounds.pace import Pace
 from prune_keras.rounds.progress import Progress
-from prune_keras.samples.batches import batches, check_data, check_ends, check_targets
+from prune_keras.samples.batches import Samples, batches, check_data, check_ends, check_targets
 from prune_keras.samples.ending import check_end_is_told
-from prune_keras.scoring import score_graph
+from prune_keras.scoring import indistinct, score_graph
 from prune_keras.selection import choose
 from prune_keras.selection.feasibility import check_reachable
 from prune_keras.selection.limits import Limits
@@ -40,22 +40,23 @@ class Cutter:
     ranking: Ranking
     limits: Limits
     data: Any
-    recalibration_steps: int
+    recalibration_steps: int | None
     seed: int | None
     latency_ms: float | None = None
     latency_batch_size: int = 1
     shares_of: Cost | None = None
 
     @classmethod
-    def of(cls, given: Any) -> Cutter:
-        """Return the cutter for the arguments of a `ProgressivePruning`."""
+    def of(cls, given: Any, fit: Any = None) -> Cutter:
+        """Return the cutter for the arguments of a `ProgressivePruning`, in a `fit` if one runs."""
+        fit = fit or _keras.Fit()
         counted, most = split_target(given.target)
         return cls(
             dict(counted) if counted else None,
             Scoring(given.criterion, given.fuse),
             Ranking(given.scope, given.debias, given.combine),
             Limits(given.min_units, given.max_layer_fraction, given.exclude, given.round_to),
-            given.data,
+            Samples.of(given.data, given.data_batch_size or fit.batch_size, fit.class_weight),
             given.recalibration_steps,
             given.seed,
             most,
@@ -67,7 +68,7 @@ class Cutter:
         """Raise a ValueError if criterion or repair is unknown or misses its data."""
         self.scoring.check(self.data)
         if self.scoring.reads_all(self.data):
-            check_end_is_told(self.data)
+            check_end_is_told(self.data.data)
 
     def settled(self, model: Any) -> Cutter:
         """Return the cutter for a model, with what `"auto"` stands for there.
@@ -138,7 +139,11 @@ class Cutter:
 
     def choose(self, model: Any, progress: Progress, fraction: float, turn: int) -> Plan:
         """Choose what to cut: the fraction, or the least that can go where that is more."""
-        scores = self._score(model, progress, turn)
+        return self._least(progress, self.score(model, progress, turn), fraction, turn)
+
+    def _least(
+        self, progress: Progress, scores: Mapping[str, Any], fraction: float, turn: int
+    ) -> Plan:
         # Only where a latency is still to be met does a round begin with the other ones met.
         budget = {} if self._is_small(progress) else self.goal(progress.original).budget
         plan = self._chosen(progress, scores, budget, fraction, turn)
@@ -147,19 +152,31 @@ class Cutter:
             plan = self._chosen(progress, scores, budget, fraction, turn)
         return plan
 
-    def follow(self, model: Any, progress: Progress, pace: Pace, turn: int) -> tuple[Plan, Pace]:
+    def follow(
+        self, progress: Progress, scores: Mapping[str, Any], pace: Pace, turn: int
+    ) -> tuple[Plan, Pace]:
         """Choose what the next round cuts; also return the pace that it goes at."""
         if pace.schedule is None or self._is_small(progress):
-            return self.choose(model, progress, pace.step, turn), pace
+            return self._least(progress, scores, pace.step, turn), pace
         goal = self.goal(progress.original)
         remains = progress.graph.cost.share_of(goal.whole)
         ends = {metric: share for metric, share in goal.shares.items() if share < remains[metric]}
         pace = pace.next(remains, ends)
         shares = pace.shares(remains, ends)
         budget = {metric: share * getattr(goal.whole, metric) for metric, share in shares.items()}
-        return self._chosen(progress, self._score(model, progress, turn), budget), pace
+        return self._chosen(progress, scores, budget), pace
 
-    def _score(self, model: Any, progress: Progress, turn: int) -> Mapping[str, Any]:
+    def notes(self, scores: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return what is to be said of scores."""
+        return indistinct(scores, self.scoring.criterion)
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """What is to be said of samples that scores do not look at."""
+        return () if self.data is None else self.data.note
+
+    def score(self, model: Any, progress: Progress, turn: int) -> Mapping[str, Any]:
+        """Score the units of every prunable layer, in a round counted from 0."""
         seed = None if self.seed is None else self.seed + turn
         return score_graph(model, progress.graph, self.scoring.criterion, self.data, seed, turn)
 

@@ -38,6 +38,7 @@ class Round:
         widths: path of the layer -> number of units after the cut.
         latency_ms: measured latency after the cut; None without a target on it.
         file: where the model at the end of the round is kept; None if it is not.
+        notes: what is to be said of the scores that it went by.
     """
 
     number: int
@@ -57,10 +58,11 @@ class Round:
     widths: dict[str, int] = field(default_factory=dict)
     latency_ms: float | None = None
     file: str | None = None
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the round as lists and numbers."""
-        stored = {**vars(self), "plan": self.plan.to_dict()}
+        stored = {**vars(self), "plan": self.plan.to_dict(), "notes": list(self.notes)}
         return {**stored, "before": vars(self.before), "after": vars(self.after)}
 
 
@@ -93,4 +95,5 @@ def line(done: Round, original: Cost, judge: Judge) -> str:
     if judge.bound is not None:
         metric += f", bound {judge.bound:.4f}: {'kept' if done.kept else 'rolled back'}"
     neurons = f"{done.before.neurons} -> {done.after.neurons} neurons"
-    return printable(f"Round {done.number}: {neurons}; {shares}{metric}")
+    told = [f"Round {done.number}: {neurons}", f"{shares}{metric}", *done.notes]
+    return printable("; ".join(told))

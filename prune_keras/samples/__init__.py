@@ -1,6 +1,6 @@
 """Samples: batches of what a user holds, and one pass of them over a model."""
 
-from prune_keras.samples.batches import batches, check_data
+from prune_keras.samples.batches import Samples, batches, check_data
 from prune_keras.samples.subject import Subject
 
-__all__ = ["Subject", "batches", "check_data"]
+__all__ = ["Samples", "Subject", "batches", "check_data"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -12,12 +14,69 @@ import numpy as np
 from keras import tree
 
 from prune_keras.samples.ending import check_end_is_told, number_of, read
+from prune_keras.validation import check_count
 
 Batch = tuple[Any, Any, Any]
+BATCH_SIZE = 32  # as in Keras' fit and evaluate
+MOST = 4096  # samples of arrays; scores hardly change with more
+ENOUGH = 1280  # samples for statistics
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Data, and how they are read.
+
+    Args:
+        data: what `batches` takes.
+        batch_size: samples a batch, for arrays.
+        class_weight: class -> weight of a sample of that class, for targets without weights of
+            their own. None for none.
+    """
+
+    data: Any
+    batch_size: int = BATCH_SIZE
+    class_weight: Mapping[int, float] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        data: Any,
+        batch_size: int | None = None,
+        class_weight: Mapping[int, float] | None = None,
+    ) -> Any:
+        """Return data and how they are read; None stays None.
+
+        Raises:
+            ValueError: if the size of a batch is not a count.
+        """
+        check_batch_size(batch_size)
+        return None if data is None else cls(data, batch_size or BATCH_SIZE, class_weight)
+
+    @property
+    def note(self) -> tuple[str, ...]:
+        """What is to be said of samples that are left out."""
+        if not is_arrays(self.data):
+            return ()
+        count = _length(_parts(self.data))
+        step, starts = _strides(count, self.batch_size)
+        used = sum(-(-(count - start) // step) for start in starts)
+        if used == count:
+            return ()
+        left = "spread over the arrays; to look at all, pass a dataset of batches"
+        return (f"scores looked at {used:,} of {count:,} samples, {left}",)
+
+
+def check_batch_size(batch_size: Any) -> None:
+    """Raise a ValueError unless `data_batch_size` is a count or None."""
+    if batch_size is not None:
+        check_count("data_batch_size", batch_size)
 
 
 def batches(
-    data: Any, batch_size: int = 128, steps: int | None = None, fixed_size: int | None = None
+    data: Any,
+    batch_size: int | None = None,
+    steps: int | None = None,
+    fixed_size: int | None = None,
 ) -> Iterator[Batch]:
     """Yield `(inputs, targets, sample_weights)`; what is not there is None.
 
@@ -25,9 +84,10 @@ def batches(
         data: an array or SciPy matrix of inputs, a tuple `(inputs, targets)` or `(inputs, targets,
             sample_weights)`, where inputs and targets may be lists or dicts of arrays; or a
             `keras.utils.PyDataset`, a `tf.data.Dataset`, a list of tuples, or another iterable that
-            yields batches.
+            yields batches; or `Samples`, which say how they are read.
         batch_size: samples a batch, for arrays. Each batch is spread over the whole array, so that
-            the first ones do not hold one class only. Defaults to 128.
+            the first ones do not hold one class only. Of more than 4,096 samples, about as many
+            are taken. Defaults to None: 32, or what `Samples` say.
         steps: number of batches, at most. Defaults to None: all.
         fixed_size: samples that each batch must hold, where a model has it built in. Of arrays,
             the last samples are left out that fill no batch. Defaults to None: any.
@@ -43,17 +103,19 @@ def batches(
     >>> [x.tolist() for x, y, w in batches(np.arange(5), batch_size=3)]
     [[0, 2, 4], [1, 3]]
     """
-    if not _is_arrays(data) and steps is None:
-        check_end_is_told(data)
-    if _is_arrays(data):
-        found = _array_batches(data, fixed_size or batch_size, fixed_size)
+    samples = data if isinstance(data, Samples) else Samples(data, batch_size or BATCH_SIZE)
+    data = samples.data
+    if is_arrays(data):
+        found = _array_batches(data, fixed_size or samples.batch_size, fixed_size)
     else:
+        if steps is None:
+            check_end_is_told(data)
         found = _dataset_batches(data)
     empty = True
     for batch in islice(found, steps):
         empty = False
         _check_size(batch, fixed_size)
-        yield batch
+        yield _weighted(batch, samples.class_weight)
     if empty:
         raise ValueError(
             "`data` must hold at least one sample. Received: data without any. "
@@ -61,7 +123,8 @@ def batches(
         )
 
 
-def _is_arrays(data: Any) -> bool:
+def is_arrays(data: Any) -> bool:
+    """Tell whether data are arrays, rather than batches."""
     if data is None or isinstance(data, str | os.PathLike):
         raise ValueError(
             f"`data` must be samples. Received: data={data!r}. "
@@ -81,20 +144,52 @@ def _is_matrix(array: Any) -> bool:
     return hasattr(array, "tocsr")
 
 
+def _parts(data: Any) -> tuple:
+    return data if isinstance(data, tuple) else (data,)
+
+
 def _array_batches(data: Any, batch_size: int, fixed_size: int | None) -> Iterator[Batch]:
-    parts = data if isinstance(data, tuple) else (data,)
     # Only rows stored one after another can be picked.
-    parts = tree.map_structure(lambda a: a.tocsr() if _is_matrix(a) else a, parts)
+    parts = tree.map_structure(lambda a: a.tocsr() if _is_matrix(a) else a, _parts(data))
+    length = _length(parts)
+    whole = length if fixed_size is None else max(length // fixed_size, 1) * fixed_size
+    step, starts = _strides(whole, batch_size)
+    for start in starts:
+        yield _complete(tree.map_structure(lambda a: a[start::step][:fixed_size], parts))  # noqa: B023
+
+
+def _strides(length: int, batch_size: int) -> tuple[int, list[int]]:
+    """Return how far apart the samples of a batch lie, and where each batch starts."""
+    count = -(-length // batch_size)
+    used = max(1, MOST // batch_size)
+    if count <= used:
+        return count, list(range(count))
+    # Neighbours are alike, and classes may take turns: steps of no common divisor meet all of them.
+    step = next(step for step in range(round(0.618 * count), count) if math.gcd(step, count) == 1)
+    return count, [place * step % count for place in range(used)]
+
+
+def _length(parts: tuple) -> int:
     lengths = {int(array.shape[0]) for array in tree.flatten(parts)}
     if len(lengths) > 1:
         raise ValueError(
             "All arrays of `data` must hold the same number of samples. "
             f"Received: {sorted(lengths)} samples."
         )
-    whole = max(lengths, default=0)
-    count = -(-whole // batch_size) if fixed_size is None else max(whole // fixed_size, 1)
-    for first in range(count):
-        yield _complete(tree.map_structure(lambda a: a[first::count][:fixed_size], parts))  # noqa: B023
+    return max(lengths, default=0)
+
+
+def _weighted(batch: Batch, class_weight: Mapping[int, float] | None) -> Batch:
+    """Return the batch with weights by class, as Keras takes them, if it has no other ones."""
+    x, y, weights = batch
+    if class_weight is None or y is None or weights is not None:
+        return batch
+    classes = np.asarray(keras.ops.convert_to_numpy(y))
+    if classes.ndim > 1:
+        classes = classes.argmax(-1) if classes.shape[-1] > 1 else classes[..., 0]
+    known, places = np.unique(np.round(classes), return_inverse=True)
+    of_known = np.array([class_weight.get(int(k), 1.0) for k in known], keras.config.floatx())
+    return x, y, of_known[places].reshape(classes.shape)
 
 
 def _dataset_batches(data: Any) -> Iterator[Batch]:
@@ -172,14 +267,51 @@ def _check_finite(tensor: Any, value: Any) -> None:
         )
 
 
+def joined(found: Iterable[list], least: int, steps: int | None) -> Iterator[list]:
+    """Join flat inputs of batches until each holds `least` samples; what is left over too.
+
+    Args:
+        found: flat inputs of batches.
+        least: the fewest samples.
+        steps: number of joined batches at most; None for as many as hold 1,280 samples.
+    """
+    held: list = []
+    rest: list = []
+    count = samples = 0
+    for x in found:
+        rest = _concatenated(rest, x) if rest else x
+        if size_of(rest) < least:
+            continue
+        if held:
+            yield held
+        held, rest = rest, []
+        count, samples = count + 1, samples + size_of(held)
+        if count == steps or (steps is None and samples >= ENOUGH):
+            break
+    if held and rest:
+        held, rest = _concatenated(held, rest), []
+    if held or rest:
+        yield held or rest
+
+
+def _concatenated(one: list, other: list) -> list:
+    return [keras.ops.concatenate(pair, axis=0) for pair in zip(one, other, strict=True)]
+
+
 def size_of(x: Any) -> int:
     """Return the number of samples in a batch."""
     return int(np.shape(tree.flatten(x)[0])[0])
 
 
+def is_read_once(data: Any) -> bool:
+    """Tell whether data are an iterator, which ends after it was read once."""
+    return hasattr(data.data if isinstance(data, Samples) else data, "__next__")
+
+
 def check_ends(data: Any) -> None:
     """Raise a ValueError for data without an end; where it is not told, they are read for it."""
-    if _is_arrays(data):
+    data = data.data if isinstance(data, Samples) else data
+    if is_arrays(data):
         return
     check_end_is_told(data)
     if number_of(data) is None:
@@ -187,21 +319,23 @@ def check_ends(data: Any) -> None:
             pass
 
 
-def check_data(data: Any, model_inputs: list, steps: int) -> None:
+def check_data(data: Any, model_inputs: list, steps: int | None) -> None:
     """Raise a ValueError unless data can be read again and again, fits the model, and is finite.
 
     Args:
         data: what `batches` takes.
         model_inputs: the model's symbolic input tensors.
-        steps: number of batches to look at.
+        steps: number of batches to look at; None for as many as hold 1,280 samples.
     """
-    if hasattr(data, "__next__"):
+    if is_read_once(data):
         raise ValueError(
             "`data` must be readable once a round. Received: an iterator, which ends after the "
             "first. Pass arrays, a PyDataset, or a tf.data.Dataset."
         )
-    for x, _, _ in batches(data, steps=steps, fixed_size=fixed_size(model_inputs)):
-        flat_inputs(model_inputs, x)
+    read = batches(data, fixed_size=fixed_size(model_inputs))
+    flat = (flat_inputs(model_inputs, x) for x, _, _ in read)
+    for _ in joined(flat, 1, steps):
+        pass
 
 
 def check_targets(targets: Any, name: str) -> None:

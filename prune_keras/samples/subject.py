@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from prune_keras import _backend, _keras
+from prune_keras import _keras
 from prune_keras.graph import Graph, Producer
 from prune_keras.samples.batches import (
     Batch,
@@ -21,6 +21,7 @@ from prune_keras.samples.batches import (
     flat_inputs,
     size_of,
 )
+from prune_keras.samples.scale import Scaled
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,18 @@ class Subject:
             check_targets(y, name)
             yield x, y, weights
 
+    def flat(self) -> Iterator[list]:
+        """Yield the flat inputs of all batches."""
+        for x, _, _ in batches(self.data):
+            yield flat_inputs(self.inputs, x)
+
     def summed(
-        self, step: Callable, name: str, targets: bool = False, turns: Sequence[tuple] = ((),)
+        self,
+        step: Callable,
+        name: str,
+        targets: bool = False,
+        turns: Sequence[tuple] = ((),),
+        scaled: bool = False,
     ) -> tuple[dict, int, int]:
         """Sum what a step returns over all batches.
 
@@ -75,35 +86,35 @@ class Subject:
             name: name of the criterion.
             targets: whether the step takes targets and weights.
             turns: further arguments of the step, which each batch takes once with each of them.
+            scaled: whether the step's last argument is a scale of the loss; see `Scaled`.
 
         Returns:
             The dict of sums as float64 arrays, the number of samples, and that of batches.
         """
-        compiled = _backend.compiled(step, self.model)
         totals: dict[str, Any] | None = None
         samples = count = 0
-        for x, y, weights in self.batches_with_targets(name) if targets else self.batches():
-            x = flat_inputs(self.inputs, x)
-            given = (x, as_tensors(y), as_tensors(weights)) if targets else (x,)
-            for turn in turns:
-                sums = compiled(*given, *turn)
-                totals = sums if totals is None else {p: totals[p] + sums[p] for p in sums}
-            samples, count = samples + size_of(x), count + 1
-        _backend.dispose(compiled)
+        with _keras.passing(step, self.model) as compiled:
+            call = Scaled(compiled, self.model) if scaled else compiled
+            for x, y, weights in self.batches_with_targets(name) if targets else self.batches():
+                x = flat_inputs(self.inputs, x)
+                given = (x, as_tensors(y), as_tensors(weights)) if targets else (x,)
+                for turn in turns:
+                    sums = call(*given, *turn)
+                    totals = sums if totals is None else {p: totals[p] + sums[p] for p in sums}
+                samples, count = samples + size_of(x), count + 1
         return {key: as_numpy(total) for key, total in (totals or {}).items()}, samples, count
 
     def collected(
         self, step: Callable, name: str, targets: bool = True
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Return what a step gives for each sample, `(samples, ...)` arrays, and the targets."""
-        compiled = _backend.compiled(step, self.model)
         found: list[dict[str, np.ndarray]] = []
         wanted: list[np.ndarray] = [np.zeros(0)]
-        for x, y, _ in self.batches_with_targets(name) if targets else self.batches():
-            given = compiled(flat_inputs(self.inputs, x))
-            found.append({key: as_numpy(value) for key, value in given.items()})
-            wanted += [as_numpy(_only(y, name))] if targets else []
-        _backend.dispose(compiled)
+        with _keras.passing(step, self.model) as compiled:
+            for x, y, _ in self.batches_with_targets(name) if targets else self.batches():
+                given = compiled(flat_inputs(self.inputs, x))
+                found.append({key: as_numpy(value) for key, value in given.items()})
+                wanted += [as_numpy(_only(y, name))] if targets else []
         joined = {key: np.concatenate([each[key] for each in found]) for key in found[0]}
         return joined, np.concatenate(wanted[1:] or wanted)
 

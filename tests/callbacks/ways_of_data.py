@@ -71,7 +71,7 @@ def sample_weights():
     return Training(model, weighted, evaluate={"sample_weight": WEIGHTS})
 
 
-@way("`class_weight`", "as in any `fit`")
+@way("`class_weight`", "as in any `fit`; scores that look at the loss are weighted by it, too")
 def class_weights():
     return Training(small_model(), {"class_weight": {0: 1.0, 1: 2.0, 2: 0.5}})
 
