@@ -115,7 +115,8 @@ def _share_dense(first, folder, overwrite):
 def _copy(made, folder):
     folder.mkdir(parents=True, exist_ok=True)
     for name in DENSE:
-        atomic.write_bytes(folder / name, (made / name).read_bytes())
+        if (made / name).exists():  # without epochs of the head it has no log
+            atomic.write_bytes(folder / name, (made / name).read_bytes())
 
 
 def _kept(folder):
