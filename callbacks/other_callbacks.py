@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from prune_keras.copies import is_readable, unreadable_when_thin
+from prune_keras.copies import is_readable, unreadable_notes
 from prune_keras.graph import Graph
 
 _RELOADED = (
@@ -62,19 +62,16 @@ def check_files(
     Raises:
         ValueError: if such files would be written, and only the cut makes them unreadable.
     """
-    reason = unreadable_when_thin(model, graph)
-    if reason is None:
-        return ()
-    writers = [
-        type(c).__name__ for c in callbacks if isinstance(c, keras.callbacks.ModelCheckpoint)
-    ]
+    notes = unreadable_notes(model, graph)
+    checkpoints = [c for c in callbacks if isinstance(c, keras.callbacks.ModelCheckpoint)]
+    writers = [type(checkpoint).__name__ for checkpoint in checkpoints]
     writers += [] if folder is None else [f"keep_rounds={str(folder)!r}"]
-    if writers and is_readable(model):
+    if notes and writers and is_readable(model):
         raise ValueError(
             f"Files of the model must be readable once it is cut. Received: {', '.join(writers)}, "
-            f"and a file of {model.name!r} that, once it is thinner, cannot be read: {reason}"
+            f"while of {model.name!r} {notes[0]}"
         )
-    return (f"a file of the thin model cannot be read: {reason}",)
+    return notes
 
 
 def _refused(other: Any, pruning: type) -> str | None:

@@ -24,21 +24,23 @@ def rehearsed(model: Any, graph: Graph) -> tuple[str, ...]:
     with _keras.discarded():
         twin = _keras.clone_structure(model)
     reason = _keras.uncompilable(twin, model)
-    notes = (
-        ()
-        if reason is None
-        else (
-            f"the copy is not compiled, since what {model.name!r} is compiled with cannot be made "
-            f"again: {reason} Call compile on the copy.",
-        )
+    notes = unreadable_notes(model, graph)
+    if reason is None:
+        return notes
+    return (
+        f"the copy is not compiled, as what {model.name!r} is compiled with cannot be made again: "
+        f"{reason} Call compile on the copy.",
+        *notes,
     )
-    return notes + unreadable_notes(model, graph)
 
 
 def unreadable_notes(model: Any, graph: Graph) -> tuple[str, ...]:
     """Return a note if Keras could not read a file of the thinner model back."""
     reason = unreadable_when_thin(model, graph)
-    return () if reason is None else (f"a file of the thin model cannot be read: {reason}",)
+    if reason is None:
+        return ()
+    as_ever = "" if is_readable(model) else ", as one of the model before the cut cannot"
+    return (f"a file of the thin model cannot be read{as_ever}: {reason}",)
 
 
 def unreadable_when_thin(model: Any, graph: Graph) -> str | None:
@@ -47,8 +49,10 @@ def unreadable_when_thin(model: Any, graph: Graph) -> str | None:
     Only where a class is not of Keras is that in doubt, and looked at.
     """
     classes = _keras.own_classes(model)
+    if not classes:
+        return None
     kept = kept_neurons(graph, _half(graph))
-    if not classes or kept.all():
+    if kept.all():
         return None
     try:
         reason = _unreadable(model, graph, kept)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import textwrap
 from collections.abc import Iterable, Iterator
 from types import FunctionType
 from typing import Any
@@ -210,8 +211,8 @@ def unreadable(model: Any) -> str | None:
 
 def reason_of(error: Exception) -> str:
     """Return in a line what an error says; Keras wraps the cause behind a config."""
-    told = " ".join(str(error).rpartition("Exception encountered: ")[2].split())
-    return (told[:300] or type(error).__name__).rstrip(".") + "."
+    told = str(error).rpartition("Exception encountered: ")[2]
+    return textwrap.shorten(told, 240, placeholder=" ...").rstrip(".") + "."
 
 
 def is_optimizer(value: Any) -> bool:

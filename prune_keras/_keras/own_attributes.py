@@ -19,6 +19,7 @@ _OF_TRAINING = {
     "_eval_epoch_iterator",
     "_jax_state",
     "_jax_state_synced",
+    "_torch_params",
     "history",
     "optimizer",
     "stop_evaluating",
@@ -51,12 +52,17 @@ def take_over(new: Any, old: Any, twins: dict[int, Any], beside: Beside) -> None
 
 
 def _set_all(new: Any, old: Any, twins: dict[int, Any], beside: Beside) -> None:
-    known, locked = vars(new).keys() | _OF_TRAINING, new._tracker.locked
+    known, locked = _held(new).keys() | _OF_TRAINING, new._tracker.locked
     new._tracker.unlock()
-    for name, value in list(vars(old).items()):
+    for name, value in _held(old).items():
         if name not in known and not name.startswith("_self_"):
             setattr(new, name, copied(value, twins, beside))
     new._tracker.locked = locked
+
+
+def _held(model: Any) -> dict[str, Any]:
+    """Return a model's attributes by name; PyTorch keeps those that are modules apart."""
+    return {**vars(model), **vars(model).get("_modules", {})}
 
 
 def _track_alike(new: Any, old: Any, twins: dict[int, Any], beside: Beside) -> None:
@@ -126,7 +132,7 @@ def _variable(variable: Any) -> Any:
     made = keras.Variable(
         initial, variable.shape, variable.dtype, variable.trainable, name=variable.name
     )
-    made._path = variable.path
+    made._path = variable.path  # that of the scope it was made in
     return made
 
 

@@ -92,6 +92,27 @@ def test_what_a_class_keeps_is_the_copys_own():
     assert [v.path for v in twin.variables] == [v.path for v in model.variables]
 
 
+class Early(keras.Model):
+    """Keeps layers before it has a graph, the last one of which is tracked first."""
+
+    def __init__(self, inputs, outputs):
+        self.last = outputs._keras_history.operation
+        self.side = layers.Dense(2, name="side")
+        self.side.build((None, 2))
+        super().__init__(inputs, outputs)
+
+
+def test_weights_follow_one_another_as_in_the_model():
+    model = Early(*graph())
+    twin = nothing_cut(model)
+    names = [layer.name for layer in model._flatten_layers()]
+    assert names.index("out") < names.index("a")
+    assert [layer.name for layer in twin._flatten_layers()] == names
+    assert twin.last is twin.get_layer("out") and twin.side is not model.side
+    for old, new in zip(model.get_weights(), twin.get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
 def test_a_cut_of_a_class_keeps_what_it_keeps():
     model = distilled()
     thin, report = prune_keras.prune(model, fraction=0.5)

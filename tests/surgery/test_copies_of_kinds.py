@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 import prune_keras
-from prune_keras import Plan
+from prune_keras import Plan, _keras
 
 
 class Twice(layers.Layer):
@@ -233,6 +233,15 @@ def test_a_copy_that_cuts_nothing_equals_the_model(kind):
         np.testing.assert_array_equal(new, old)
     for old, new in zip(outputs(model), outputs(twin), strict=True):
         np.testing.assert_array_equal(new, old)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_walk_computes_what_the_model_does(kind):
+    """Whatever scores and repairs with data goes from call to call."""
+    model = built(kind)
+    found = _keras.walk(model, keras.tree.flatten(samples(model)), _keras.run)
+    for old, new in zip(outputs(model), found, strict=True):
+        np.testing.assert_allclose(ops.convert_to_numpy(new), old, atol=1e-6 * np.abs(old).max())
 
 
 @pytest.mark.parametrize("kind", KINDS)
