@@ -17,6 +17,7 @@ from prune_keras.accounting import SIZES, Cost
 from prune_keras.callbacks.arguments import FRACTION, check_arguments, check_batches, judge_of
 from prune_keras.callbacks.copying import Copied
 from prune_keras.callbacks.failing import cleanly
+from prune_keras.callbacks.following import Followers
 from prune_keras.callbacks.monitoring import Monitoring
 from prune_keras.callbacks.other_callbacks import check_files, check_other_callbacks
 from prune_keras.callbacks.other_optimizers import check_other_optimizers
@@ -191,6 +192,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         self._judge: Judge = self._new_judge()
         self._begun: Course | None = None
         self._monitoring = Monitoring(_keras.Fit(), self.monitor)
+        self._followers = Followers()
         self._metric: float | None = None
         self._epoch = self._cut_batch = 0
         self._runs = self._is_watched = False
@@ -268,6 +270,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         if self.verbose:
             print("\n" + "; ".join([f"Scores: {self._cutter.scoring}", *self._cutter.unseen]))
             print(*(f"Note: {note}\n" for note in self._file_notes), sep="", end="")
+        self._followers = Followers(fit.callbacks)
         self._runs = True
         self._is_watched = _keras.on_failure(self.model, self._abandon)
 
@@ -377,7 +380,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     def _begin_round(self, epoch: int, batch: int) -> None:
         opened = self._course.begin(self.model, epoch, batch)
         if opened is not None:
-            self._tell("on_cut", opened)
+            self._followers.cut(opened, self._sizes)
             metric = None if batch else self._measured_now()
             self._course.measured(self.model, metric)
 
@@ -409,9 +412,11 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     def _undo(self) -> None:
         """Go back to the last good state, if the present one is refused."""
         goes_on = not self._asked.undo_steps
-        with _keras.same_steps(self.model) if goes_on else contextlib.nullcontext():
-            undone = self._course.undo()
-        self._tell("on_rollback", undone)
+        stays = _keras.same_steps(self.model) if goes_on else contextlib.nullcontext()
+        with deferred():  # until those that follow have done so
+            with stays:
+                undone = self._course.undo()
+            self._followers.rolled_back(undone, self._sizes)
 
     def _abandon(self) -> None:
         """Go back to the last good state, unless fit came to its end."""
@@ -420,21 +425,15 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         with deferred():
             undone = self._course.abandon()
             self._runs = False
-        cost = self._course.cost
-        left = f"{cost.neurons} neurons, {cost.params} parameters"
-        print(f"\nInterrupted: the model is back at its last good state, {left}.")
-        self._tell("on_rollback", undone)
+            cost = self._course.cost
+            left = f"{cost.neurons} neurons, {cost.params} parameters"
+            print(f"\nInterrupted: the model is back at its last good state, {left}.")
+            self._followers.rolled_back(undone, self._sizes)
 
     @property
     def _sizes(self) -> dict[str, int]:
         cost = vars(self._course.cost)
         return {name: cost[name] for name in SIZES if cost[name] is not None}
-
-    def _tell(self, hook: str, told: Round | None) -> None:
-        """Call a method of all callbacks that have it, if there is a round to tell of."""
-        for callback in self._monitoring.fit.callbacks if told is not None else ():
-            if hasattr(callback, hook):
-                getattr(callback, hook)(told, self._sizes)
 
 
 # At import: `model.fit(..., callbacks=[ProgressivePruning()])` looks up `fit` before it makes one.

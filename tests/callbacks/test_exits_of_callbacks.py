@@ -33,7 +33,7 @@ def test_an_error_in_a_hook_leaves_the_last_good_state(hook, place, tmp_path):
     if (hook, place) == ("on_train_begin", "before"):
         assert not pruning.rounds
         return
-    assert len(pruning.rounds) >= (0 if hook == "on_train_begin" else 2)
+    assert pruning.rounds or hook == "on_train_begin"
     assert_good(model, pruning, good.state, tmp_path)
 
 

@@ -3,10 +3,12 @@
 import signal
 
 import keras
+import numpy as np
 import pytest
 from exits import Clock, Full, Good, assert_good, fit, pruning_of, ready
 from fits import SAMPLES, compiled
 
+import prune_keras
 from prune_keras import _keras, surgery
 from prune_keras.repair import recalibration
 from prune_keras.rounds import course, cutter, keeper, progress
@@ -90,3 +92,43 @@ def test_the_last_good_state_is_left(place, strike, tmp_path, monkeypatch, defau
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     last = measured if len(pruning.rounds) == 3 else good  # it was judged, and recorded, already
     assert_good(model, pruning, last.state, tmp_path if strike is interrupt else None)
+
+
+@pytest.mark.parametrize("name", ["set_value", "set_attribute", "refresh"])
+def test_ctrl_c_while_an_error_is_undone(name, monkeypatch, default_handler):
+    model, clock, pruning = normalized(), Clock(), pruning_of("epochs")
+    good, real = Good(model), getattr(_keras, name)
+
+    def interrupted(*arguments, **options):
+        monkeypatch.undo()
+        signal.raise_signal(signal.SIGINT)
+        return real(*arguments, **options)
+
+    class Failing(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if clock.epoch == 2:
+                monkeypatch.setattr(_keras, name, interrupted)
+                fail()
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, clock, pruning, good, Failing())
+    assert_good(model, pruning, good.state)
+
+
+@pytest.mark.parametrize("name", ["_cut", "_assign_attributes"])
+def test_ctrl_c_waits_until_a_cut_in_place_is_whole(name, monkeypatch, default_handler):
+    model = normalized()
+    graph = prune_keras.trace(model)
+    plan = prune_keras.select(graph, prune_keras.score(model, "l2"), fraction=0.4)
+    real = getattr(surgery, name)
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        real(*arguments)
+
+    monkeypatch.setattr(surgery, name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prune_keras.shrink_in_place(model, plan)
+    monkeypatch.undo()
+    assert prune_keras.trace(model).widths == plan.new_widths
+    assert np.isfinite(fit(model, epochs=1).history["loss"]).all()

@@ -1,5 +1,7 @@
 """`on_cut` and `on_rollback`: other callbacks are told of cuts and of rounds that are undone."""
 
+import signal
+
 import keras
 import numpy as np
 import pytest
@@ -63,7 +65,21 @@ def test_a_hook_that_fails_undoes_the_cut():
     def fail(round, logs):
         raise Full("on purpose")
 
-    model = model_of()
+    model, first, last = model_of(), Table(), Table()
+    failing = keras.callbacks.LambdaCallback(on_cut=fail)
     with pytest.raises(Full, match="on purpose"):
-        fit(model, callback(), keras.callbacks.LambdaCallback(on_cut=fail))
+        fit(model, callback(), first, failing, last)
     assert neurons(model) == 11
+    assert first.told == [("cut", 1), ("rollback", 1)]
+    assert last.told == []  # it was not told of the cut
+
+
+def test_an_interrupt_in_a_roll_back_waits_for_those_that_follow(default_handler):
+    class Interrupting(keras.callbacks.Callback):
+        def on_rollback(self, round, logs=None):
+            signal.raise_signal(signal.SIGINT)
+
+    model, table = model_of(), Table()
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, Clock(), Interrupting(), pruning_of("epochs"), table)
+    assert table.told == [("cut", 1), ("cut", 2), ("rollback", 2)]
