@@ -142,6 +142,7 @@ def test_a_pass_that_fails_changes_nothing_either():
 def test_a_model_that_was_scored_before_its_first_fit_logs_what_others_log(targets):
     scored, plain = network(), network()
     prune_keras.score(scored, "taylor", (100 * X, targets))
+    assert [m.name for m in scored.metrics] == [m.name for m in plain.metrics]
     logs = [m.fit(X, Y, batch_size=48, verbose=0).history for m in (scored, plain)]
     assert logs[0] == logs[1]
 
