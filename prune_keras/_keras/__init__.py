@@ -9,7 +9,6 @@ from prune_keras._keras.clones import (
     clone_structure,
     compile_like,
     quiet,
-    settle,
     uncompiled,
     without_optimizer,
 )
@@ -19,6 +18,7 @@ from prune_keras._keras.graphs import (
     check_model,
     first_input,
     function_of,
+    input_structure,
     is_layer,
     kernel_of,
     mask_of,
@@ -27,10 +27,11 @@ from prune_keras._keras.graphs import (
     operations_in,
     output_structure,
     run,
-    sample_inputs,
     tolerance,
+    unmoved,
     walk,
 )
+from prune_keras._keras.kernels import Missing, check_runs, missing_kernel
 from prune_keras._keras.optimizers import (
     Slot,
     build_optimizer,
@@ -43,6 +44,8 @@ from prune_keras._keras.optimizers import (
     strategy_scope,
     unknown_slots,
 )
+from prune_keras._keras.own_state import copy_own_state
+from prune_keras._keras.reading import unreadable_layer
 from prune_keras._keras.running_fit import Fit, is_fitting, running_fit
 from prune_keras._keras.sharing import neighbours_of
 from prune_keras._keras.state import (
@@ -57,22 +60,27 @@ from prune_keras._keras.training import direction, metrics_of, refresh, sync
 __all__ = [
     "Call",
     "Fit",
+    "Missing",
     "Slot",
     "all_layers",
     "build_optimizer",
     "check_model",
+    "check_runs",
     "clone_structure",
     "compile_like",
+    "copy_own_state",
     "direction",
     "finalize",
     "first_input",
     "function_of",
+    "input_structure",
     "is_fitting",
     "is_layer",
     "kernel_of",
     "learning_rates",
     "mask_of",
     "metrics_of",
+    "missing_kernel",
     "models_in",
     "neighbours_of",
     "nodes_of",
@@ -86,16 +94,16 @@ __all__ = [
     "run",
     "running_fit",
     "same_keys",
-    "sample_inputs",
     "set_attribute",
     "set_value",
     "set_value_on_exit",
-    "settle",
     "shape_attributes",
     "strategy_scope",
     "sync",
     "tolerance",
     "uncompiled",
+    "unmoved",
+    "unreadable_layer",
     "without_optimizer",
     "unknown_slots",
     "walk",

@@ -55,13 +55,6 @@ def _clone_operation(operation: Any) -> Any:
     return operation.__class__.from_config(operation.get_config())
 
 
-def settle(model: Any) -> None:
-    """Let layers make anew the constants that they hold beside the weights these come from."""
-    for layer in all_layers(model):
-        if isinstance(layer, keras.layers.Normalization):
-            layer.finalize_state()
-
-
 def compile_like(twin: Any, model: Any) -> None:
     """Compile `twin` as `model` was, with an optimizer and metrics of its own."""
     if getattr(model, "compiled", False):

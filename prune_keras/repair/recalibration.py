@@ -30,6 +30,7 @@ def recalibrate(model: Any, data: Any, steps: int = 10) -> int:
     layers = [layer for layer in _keras.all_layers(model) if _is_measured(layer)]
     if not layers:
         return 0
+    _keras.check_runs(model)
     step = _backend.compiled(_step(model), model)
     totals: dict[str, tuple] = {}
     count = 0
