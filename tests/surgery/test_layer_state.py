@@ -214,6 +214,24 @@ def test_a_layer_that_is_cut_keeps_its_own_state_and_its_slices():
         np.testing.assert_array_equal(found, whole[..., [1, 3]])
 
 
+@keras.saving.register_keras_serializable("test_layer_state")
+class Resets(AmongVariables):
+    """Starts its variable anew whenever it is loaded."""
+
+    def load_own_variables(self, store):
+        super().load_own_variables(store)
+        self.shift.assign([0, 0, 0])
+
+
+def test_variables_of_a_copy_are_slices_whatever_loading_does_to_them():
+    layer, inputs = Resets(), keras.Input((3,))
+    model = headed(inputs, layer(inputs))
+    filled(layer)
+    twin = prune_keras.shrink(model, Plan.everything(prune_keras.trace(model).widths)).layers[1]
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(twin.shift), [1, 2, 3])
+    np.testing.assert_array_equal(twin.table, [2, 4, 6])
+
+
 def test_copies_do_not_share_what_they_hold():
     layer, inputs = InAFile(), keras.Input((3,))
     model = headed(inputs, layer(inputs))
