@@ -84,7 +84,7 @@ def shrink(model: Any, plan: Plan) -> Any:
         for old, new in zip(model.variables, twin.variables, strict=True):
             if old is not new:
                 _keras.set_value_on_exit(new, slices.get(id(old), old.value))
-    _keras.settle(twin)
+    _keras.copy_own_state(model, twin)
     _keras.compile_like(twin, model)
     return twin
 

@@ -15,6 +15,7 @@ import numpy as np
 from keras import ops, tree
 
 from prune_keras import _keras
+from prune_keras.proof import case_of
 from prune_keras.tracing import rule_for
 
 
@@ -61,7 +62,7 @@ def unfold(model: Any, inputs: Any = None) -> Any:
         _check_shared(unfolded, twin)
         for old, new in zip(unfolded.variables, twin.variables, strict=True):
             new.assign(old)
-        _keras.settle(twin)
+        _keras.copy_own_state(unfolded, twin)
     _compare(model, twin)
     return twin
 
@@ -258,9 +259,9 @@ def _array(tensor: Any) -> np.ndarray:
 
 def _compare(model: Any, twin: Any) -> None:
     """Raise a ValueError unless both give the same outputs for a random sample."""
-    inputs, close = _keras.sample_inputs(twin), _keras.tolerance(twin)
-    pairs = zip(*(tree.flatten(m(inputs, training=False)) for m in (model, twin)), strict=True)
-    for old, new in pairs:
+    case, close = case_of(twin), _keras.tolerance(twin)
+    given = tree.flatten(model(case.inputs, training=False))
+    for old, new in zip(given, case.outputs, strict=True):
         old, new = (_array(each).astype(np.float64) for each in (old, new))
         if not np.allclose(old, new, rtol=0, atol=close * np.abs(old).max(), equal_nan=True):
             raise ValueError(

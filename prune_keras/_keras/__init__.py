@@ -11,7 +11,6 @@ from prune_keras._keras.clones import (
     discarded,
     plain,
     quiet,
-    settle,
     uncompilable,
     uncompiled,
     without_optimizer,
@@ -26,6 +25,7 @@ from prune_keras._keras.graphs import (
     first_input,
     function_of,
     has_lora,
+    input_structure,
     is_layer,
     is_node,
     kernel_of,
@@ -38,14 +38,15 @@ from prune_keras._keras.graphs import (
     padded,
     rebuilt,
     run,
-    sample_inputs,
     shapes_made,
     tolerance,
+    unmoved,
     walk,
     with_mask_of,
     without_new_calls,
 )
 from prune_keras._keras.held import Held, other_optimizers
+from prune_keras._keras.kernels import Missing, check_runs, missing_kernel
 from prune_keras._keras.optimizers import (
     Slot,
     averages_follow,
@@ -62,6 +63,8 @@ from prune_keras._keras.optimizers import (
     strategy_scope,
     unknown_slots,
 )
+from prune_keras._keras.own_state import copy_own_state
+from prune_keras._keras.reading import unreadable_layer
 from prune_keras._keras.running_fit import Fit, running_fit
 from prune_keras._keras.sharing import neighbours_of
 from prune_keras._keras.state import (
@@ -82,6 +85,7 @@ __all__ = [
     "Fit",
     "Held",
     "Logs",
+    "Missing",
     "Slot",
     "all_layers",
     "averages_follow",
@@ -89,8 +93,10 @@ __all__ = [
     "build_optimizer",
     "call_arguments",
     "check_model",
+    "check_runs",
     "clone_structure",
     "compile_like",
+    "copy_own_state",
     "direction",
     "discarded",
     "finalize",
@@ -99,6 +105,7 @@ __all__ = [
     "give_losses",
     "has_lora",
     "held_in",
+    "input_structure",
     "is_layer",
     "is_lost",
     "is_node",
@@ -108,6 +115,7 @@ __all__ = [
     "lora_of",
     "losses_of",
     "mask_of",
+    "missing_kernel",
     "models_in",
     "neighbours_of",
     "nodes_of",
@@ -130,11 +138,9 @@ __all__ = [
     "running_fit",
     "same_keys",
     "same_steps",
-    "sample_inputs",
     "set_attribute",
     "set_value",
     "set_value_on_exit",
-    "settle",
     "shape_attributes",
     "shapes_made",
     "start_averages",
@@ -145,7 +151,9 @@ __all__ = [
     "uncompiled",
     "undisturbed",
     "unknown_slots",
+    "unmoved",
     "unreadable",
+    "unreadable_layer",
     "walk",
     "watch_fits",
     "with_argument",

@@ -21,6 +21,7 @@ from prune_keras._keras.configs import (
 )
 from prune_keras._keras.graphs import all_layers, function_of, is_layer, models_in, operations_in
 from prune_keras._keras.own_attributes import copied
+from prune_keras._keras.own_state import copy_own_state
 from prune_keras._keras.state import set_value_on_exit
 
 
@@ -96,7 +97,8 @@ def plain(model: Any) -> Any:
             for mine, other in pairs:
                 other.trainable = mine.trainable
                 set_value_on_exit(other, mine.value)
-    settle(twin)
+    for old in filter(is_layer, _leaves(model)):
+        copy_own_state(old, cloning.of(old))
     return twin
 
 
@@ -136,13 +138,6 @@ def _share_activations(old: Any, new: Any) -> None:
     for name in ("activation", "recurrent_activation"):
         if inspect.isfunction(getattr(old, name, None)):
             setattr(new, name, getattr(old, name))
-
-
-def settle(model: Any) -> None:
-    """Let layers make anew the constants that they hold beside the weights these come from."""
-    for layer in all_layers(model):
-        if isinstance(layer, keras.layers.Normalization):
-            layer.finalize_state()
 
 
 def compile_like(twin: Any, model: Any) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 from keras import tree
 from keras.src import backend
 from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
@@ -236,16 +236,29 @@ def output_structure(model: Any) -> Any:
     return function_of(model)._outputs_struct
 
 
-def sample_inputs(model: Any) -> Any:
-    """Return one random sample, in the structure that the model takes; open sizes become 96."""
-    rng = np.random.default_rng(0)
+def input_structure(model: Any) -> Any:
+    return function_of(model)._inputs_struct
 
-    def sample(tensor: Any) -> Any:
-        shape = (1, *(96 if size is None else size for size in tensor.shape[1:]))
-        drawn = rng.uniform(size=shape) if "float" in tensor.dtype else np.zeros(shape)
-        return keras.ops.convert_to_tensor(drawn, dtype=tensor.dtype)
 
-    return tree.map_structure(sample, function_of(model)._inputs_struct)
+@contextlib.contextmanager
+def unmoved(model: Any) -> Iterator[None]:
+    """Let the model be run within, from no states on, and give what runs move its value again.
+
+    Of inputs in a dict Keras may warn that they are none, if its own was tracked.
+    """
+    layers = all_layers(model)
+    states = [v for layer in layers for v in tree.flatten(getattr(layer, "states", None) or [])]
+    moved = [*states, *(v for layer in layers for v in layer._non_trainable_variables)]
+    held = [(variable, keras.ops.copy(variable.value)) for variable in moved]
+    try:
+        for state in states:
+            state.assign(keras.ops.zeros_like(state))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The structure of `inputs` doesn't match")
+            yield
+    finally:
+        for variable, value in held:
+            variable.assign(value)
 
 
 def tolerance(model: Any) -> float:

@@ -121,15 +121,15 @@ def _follow_keys(known: list[tuple[Any, Any, Any]]) -> None:
 
 
 def _rename_keys(optimizer: Any, names: dict) -> None:
-    for held in list(vars(optimizer).values()):
+    """Give the optimizer new collections: TensorFlow does not save one that others change."""
+    for attribute, held in list(vars(optimizer).items()):
         if not isinstance(held, dict | set) or names.keys().isdisjoint(held):
             continue
         if isinstance(held, dict):
             renamed: Any = {names.get(key, key): value for key, value in held.items()}
         else:
             renamed = {names.get(key, key) for key in held}
-        held.clear()
-        held.update(renamed)
+        setattr(optimizer, attribute, renamed)
 
 
 def strategy_scope(model: Any) -> contextlib.AbstractContextManager:

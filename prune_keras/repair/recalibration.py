@@ -42,6 +42,7 @@ def recalibrate(model: Any, data: Any, steps: int | None = None) -> int:
     layers = {_name(layer): layer for layer in _keras.all_layers(model) if _is_measured(layer)}
     if not layers:
         return 0
+    _keras.check_runs(model)
     inputs = _keras.function_of(model).inputs
     read = batches(data, fixed_size=fixed_size(inputs))
     flat = (flat_inputs(inputs, x) for x, _, _ in read)

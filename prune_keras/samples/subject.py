@@ -40,6 +40,10 @@ class Subject:
     data: Any = None
     seed: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.data is not None:
+            _keras.check_runs(self.model)
+
     @cached_property
     def producers(self) -> list[Producer]:
         """Layers with prunable units."""

@@ -161,13 +161,14 @@ def _input_labels(model: Any, input_shape: Any, tracer: Tracer) -> list[Labels]:
     inputs = _keras.function_of(model).inputs
     shapes = [tuple(tensor.shape[1:]) for tensor in inputs]
     if input_shape is not None:
-        shapes = _given_shapes(shapes, input_shape)
+        shapes = given_shapes(shapes, input_shape)
         tracer.record.recompute_shapes = True
     reason = "they are joined with an input of the model"
     return [Labels(tracer.nothing(len(shape), reason), shape) for shape in shapes]
 
 
-def _given_shapes(shapes: list[tuple], input_shape: Any) -> list[tuple]:
+def given_shapes(shapes: list[tuple], input_shape: Any) -> list[tuple]:
+    """Return one shape an input; raise a ValueError unless they fit those of the model."""
     several = bool(input_shape) and isinstance(input_shape[0], tuple | list)
     given = [tuple(s) for s in (input_shape if several else [input_shape])]
     fits = len(given) == len(shapes) and all(

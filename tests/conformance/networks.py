@@ -16,7 +16,7 @@ from parts import Part
 from steps import STEPS
 from steps_structural import STRUCTURAL
 
-from prune_keras import _keras
+from prune_keras import _backend, _keras
 
 SPATIAL = {0: (), 1: (6,), 2: (5, 4), 3: (4, 3, 3)}
 
@@ -77,6 +77,12 @@ class Recipe:
         return model
 
 
+def runs_channels_first(rank: int, dtype: str | None = None) -> bool:
+    """Tell whether this machine convolves with channels in front of space."""
+    key = (rank, "channels_first", dtype or keras.config.floatx(), False, False)
+    return all(_backend.has_kernel(name, *key) for name in ("conv", "conv_transpose"))
+
+
 def recipes(floatx=("float32",), noise=True):
     """Return a strategy for recipes."""
     numbers = st.lists(st.integers(0, 2**16), min_size=90, max_size=100).map(tuple)
@@ -86,8 +92,7 @@ def recipes(floatx=("float32",), noise=True):
 def functional(choices: Choices, noise: bool):
     """Return a functional model: steps on tensors of a pool, then heads."""
     rank = choices.of((2, 0, 1, 2, 3))
-    # TensorFlow has no kernel for channels_first in float64 on the CPU.
-    first = rank > 0 and choices.yes(4) and keras.config.floatx() == "float32"
+    first = rank > 0 and choices.yes(4) and runs_channels_first(rank)
     part = Part(choices, rank, "channels_first" if first else "channels_last", noise)
     inputs = [keras.Input(_shape(rank, choices.number(1, 3), first))]
     part.pool.append(inputs[0])
@@ -153,8 +158,7 @@ def head(part: Part, x):
 def sequential(choices: Choices, noise: bool):
     """Return a Sequential model to which layers were added one by one."""
     rank = choices.of((2, 0, 1, 2, 3))
-    # TensorFlow has no kernel for channels_first in float64 on the CPU.
-    first = rank > 0 and choices.yes(4) and keras.config.floatx() == "float32"
+    first = rank > 0 and choices.yes(4) and runs_channels_first(rank)
     part = Part(choices, rank, "channels_first" if first else "channels_last", noise)
     part.single = True
     shape = _shape(rank, choices.number(1, 3), first)

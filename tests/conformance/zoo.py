@@ -31,6 +31,7 @@ class Network:
         over_channels: whether it reduces over channels, which are those that are left.
         still: ends of the paths of weights that no training step moves, since what reads them
             cancels them.
+        channels_first: whether it convolves with channels in front of space.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Network:
     noise: bool = False
     over_channels: bool = False
     still: tuple[str, ...] = ()
+    channels_first: bool = False
 
     def __str__(self):
         return self.name

@@ -189,7 +189,7 @@ def a_layer_of_a_nested_model_outside_of_it():
     return keras.Model(inputs, layers.Dense(3, name="scores")(y))
 
 
-@network("scores")
+@network("scores", channels_first=True)
 def channels_first():
     """He et al., Deep residual learning, 2016, with channels in front of space."""
     options = {"padding": "same", "use_bias": False, "data_format": "channels_first"}
@@ -206,7 +206,7 @@ def channels_first():
     return keras.Model(images, layers.Dense(3, name="scores")(x))
 
 
-@network("scores")
+@network("scores", channels_first=True)
 def channels_first_and_flat():
     """What reads space by its place, behind channels in front of it.
 
