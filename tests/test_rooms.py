@@ -60,7 +60,7 @@ KNOWN = {
     "schedules": {"validation"},
     "debias": {"validation"},
     "_keras": {"_backend"},
-    "samples": {"_keras", "_backend", "graph"},
+    "samples": {"_keras", "_backend", "graph", "validation"},
     "criteria": {"samples", "_keras", "_backend", "graph", "validation"},
     "tracing": {"_keras", "accounting", "graph", "initial_values"},
     "selection": {"accounting", "debias", "graph", "plan", "rounding", "validation"},
