@@ -297,7 +297,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
 
     @cleanly
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        if self._runs:
+        if self._runs and self._is_watched:
             self._course.averages.show(self.model)
 
     @cleanly
