@@ -193,6 +193,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         self._begun: Course | None = None
         self._monitoring = Monitoring(_keras.Fit(), self.monitor)
         self._followers = Followers()
+        self._file_notes: tuple[str, ...] = ()
         self._metric: float | None = None
         self._epoch = self._cut_batch = 0
         self._runs = self._is_watched = False

@@ -91,6 +91,7 @@ class ScoreHistory(Copied, keras.callbacks.Callback):
         if self.file is not None:
             _check_suffix(self.file)
         self.epochs: list[int] = []
+        self._samples: Any = None
         self._records: list[dict[str, dict[str, np.ndarray]]] = []
         self._trained = 0
         self._fitted: Callable[[], Any] = lambda: None

@@ -44,7 +44,7 @@ def recalibrate(model: Any, data: Any, steps: int | None = None) -> int:
         return 0
     _keras.check_runs(model)
     inputs = _keras.function_of(model).inputs
-    read = batches(data, fixed_size=fixed_size(inputs))
+    read = batches(data, fixed_size=fixed_size(inputs), whole=False)
     flat = (flat_inputs(inputs, x) for x, _, _ in read)
     found = merged(_step(model), model, joined(flat, _least(model), steps))
     seen = {name: moments for name, moments in found.items() if moments.count}

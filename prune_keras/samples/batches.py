@@ -77,6 +77,7 @@ def batches(
     batch_size: int | None = None,
     steps: int | None = None,
     fixed_size: int | None = None,
+    whole: bool = True,
 ) -> Iterator[Batch]:
     """Yield `(inputs, targets, sample_weights)`; what is not there is None.
 
@@ -91,6 +92,7 @@ def batches(
         steps: number of batches, at most. Defaults to None: all.
         fixed_size: samples that each batch must hold, where a model has it built in. Of arrays,
             the last samples are left out that fill no batch. Defaults to None: any.
+        whole: whether they are read to their end, which is then to be there. Defaults to True.
 
     Sparse arrays and tensors are made dense, a batch at a time.
 
@@ -108,7 +110,7 @@ def batches(
     if is_arrays(data):
         found = _array_batches(data, fixed_size or samples.batch_size, fixed_size)
     else:
-        if steps is None:
+        if whole and steps is None:
             check_end_is_told(data)
         found = _dataset_batches(data)
     empty = True
@@ -332,7 +334,7 @@ def check_data(data: Any, model_inputs: list, steps: int | None) -> None:
             "`data` must be readable once a round. Received: an iterator, which ends after the "
             "first. Pass arrays, a PyDataset, or a tf.data.Dataset."
         )
-    read = batches(data, fixed_size=fixed_size(model_inputs))
+    read = batches(data, fixed_size=fixed_size(model_inputs), whole=False)
     flat = (flat_inputs(model_inputs, x) for x, _, _ in read)
     for _ in joined(flat, 1, steps):
         pass

@@ -90,7 +90,9 @@ def target_of(asked: Mapping[str, float] | None, of: Cost | None, cost: Cost) ->
 
 def meets(cost: Cost, budget: Mapping[str, float]) -> bool:
     """Tell whether a cost is within a budget, metric by metric, but for rounding errors."""
-    return all(at_most(getattr(cost, metric), most) for metric, most in budget.items())
+    # An amount is exact, however large: what is counted in whole numbers is never one over it.
+    left = {metric: getattr(cost, metric) for metric in budget}
+    return all(at_most(left[m], most) and left[m] < most + 0.5 for m, most in budget.items())
 
 
 def check_unmet(target: Target, cost: Cost) -> None:

@@ -8,7 +8,7 @@ from fits import LABELS, SAMPLES, begin, callback, dense_model, drive, fit, neur
 from prune_keras import frontier
 from prune_keras.accounting import Cost
 from prune_keras.callbacks import Judge
-from prune_keras.selection.targets import meets, missed
+from prune_keras.selection.targets import Target, meets, missed
 
 
 @pytest.mark.parametrize("mode", ["max", "min"])
@@ -53,7 +53,13 @@ def test_a_target_in_float32_is_met_by_just_as_much():
     cost, share = Cost(7, 7, 7), float(np.float32(0.7))
     assert share * 10 < 7
     assert meets(cost, {"neurons": share * 10}) and not meets(cost, {"neurons": 6.9999})
-    assert missed({"neurons": share}, Cost(10, 10, 10), cost, "why") == ()
+    assert missed(Target({"neurons": share}, Cost(10, 10, 10)), cost, "why") == ()
+
+
+def test_an_amount_is_exact_however_large():
+    most = 50_000_000
+    assert meets(Cost(most, 1, 1), {"params": most})
+    assert not meets(Cost(most + 1, 1, 1), {"params": most})
 
 
 def judging(**arguments):
