@@ -17,7 +17,8 @@ from prune_keras.callbacks.copying import Copied
 from prune_keras.callbacks.progressive_pruning import ProgressivePruning
 from prune_keras.graph import Graph
 from prune_keras.plan import Plan
-from prune_keras.samples.batches import Samples, check_batch_size, check_data
+from prune_keras.samples.batches import Samples, check_batch_size
+from prune_keras.samples.inputs import check_data
 from prune_keras.scoring import check_needs, score_graph
 from prune_keras.tracing import trace
 from prune_keras.validation import check_count

@@ -13,7 +13,8 @@ from prune_keras.criteria.oracle import readers_of, silenced
 from prune_keras.debias import Curve, Sensitivity
 from prune_keras.graph import Family, Graph
 from prune_keras.plan import Plan
-from prune_keras.samples.batches import Samples, check_batch_size, check_data, is_arrays
+from prune_keras.samples.batches import Samples, check_batch_size, is_arrays
+from prune_keras.samples.inputs import check_data
 from prune_keras.scoring import score_graph
 from prune_keras.selection.scores import combine_members
 from prune_keras.surgery import shrink

@@ -18,7 +18,8 @@ from keras import ops
 from prune_keras import _backend, _keras
 from prune_keras.criteria.criterion import Criterion
 from prune_keras.graph import Family, Graph, Weight
-from prune_keras.samples.batches import flat_inputs, size_of
+from prune_keras.samples.batches import size_of
+from prune_keras.samples.inputs import flat_inputs
 from prune_keras.samples.subject import Subject, as_tensors
 
 

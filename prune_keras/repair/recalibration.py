@@ -9,13 +9,8 @@ from typing import Any
 import keras
 
 from prune_keras import _backend, _keras
-from prune_keras.samples.batches import (
-    batches,
-    fixed_size,
-    flat_inputs,
-    is_read_once,
-    joined,
-)
+from prune_keras.samples.batches import batches, is_read_once
+from prune_keras.samples.inputs import fixed_size, flat_inputs, joined
 from prune_keras.samples.moments import exact, mask_rows, merged, moments_of, rows_of
 
 LEAST = 32  # values for a mean and a variance to normalize by

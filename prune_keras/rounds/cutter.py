@@ -15,8 +15,9 @@ from prune_keras.plan import Plan
 from prune_keras.repair import Repair
 from prune_keras.rounds.pace import Pace
 from prune_keras.rounds.progress import Progress
-from prune_keras.samples.batches import Samples, batches, check_data, check_ends, check_targets
+from prune_keras.samples.batches import Samples, batches, check_ends, check_targets
 from prune_keras.samples.ending import check_end_is_told
+from prune_keras.samples.inputs import check_data
 from prune_keras.scoring import indistinct, score_graph
 from prune_keras.selection import choose
 from prune_keras.selection.feasibility import check_reachable

@@ -13,14 +13,8 @@ from keras import ops
 
 from prune_keras import _keras
 from prune_keras.graph import Graph, Producer
-from prune_keras.samples.batches import (
-    Batch,
-    batches,
-    check_targets,
-    fixed_size,
-    flat_inputs,
-    size_of,
-)
+from prune_keras.samples.batches import Batch, batches, check_targets, size_of
+from prune_keras.samples.inputs import fixed_size, flat_inputs
 from prune_keras.samples.scale import Scaled
 
 

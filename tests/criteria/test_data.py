@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import prune_keras
-from prune_keras.samples.batches import batches, check_data
+from prune_keras.samples.batches import batches
+from prune_keras.samples.inputs import check_data
 
 X, Y = np.arange(10.0).reshape(5, 2), np.arange(5)
 

@@ -7,7 +7,8 @@ from keras import layers, ops
 
 import prune_keras
 from prune_keras.callbacks import ProgressivePruning, ScoreHistory
-from prune_keras.samples.batches import MOST, Samples, batches, joined, size_of
+from prune_keras.samples.batches import MOST, Samples, batches, size_of
+from prune_keras.samples.inputs import joined
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(21, 4)).astype("float32")
