@@ -44,9 +44,13 @@ def recalibrate(model: Any, data: Any, steps: int | None = None) -> int:
     found = merged(_step(model), model, joined(flat, _least(model), steps))
     seen = {name: moments for name, moments in found.items() if moments.count}
     for name, moments in seen.items():
-        layers[name].moving_mean.assign(moments.mean)
-        layers[name].moving_variance.assign(moments.variance.clip(0))
+        _assign(layers[name], moments)
     return len(seen)
+
+
+def _assign(layer: Any, moments: Any) -> None:
+    layer.moving_mean.assign(moments.mean)
+    layer.moving_variance.assign(moments.variance.clip(0))
 
 
 def check_readable_again(model: Any, data: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 from exits import Clock, Failing, Full, Good, assert_good, fit, model_of, pruning_of
 from fits import LABELS, SAMPLES, assert_same, begin, nudge, state_of
 
-from prune_keras.rounds import cutter
+from prune_keras import repair
 
 
 def ending(batches):
@@ -163,7 +163,7 @@ def test_a_hook_that_fails_in_a_loop_of_another_make(monkeypatch):
     model, pruning = model_of(), pruning_of("epochs")
     begin(pruning, model, 4)
     before = state_of(model)
-    monkeypatch.setattr(cutter, "assign", fail)
+    monkeypatch.setattr(repair, "assign", fail)
     with pytest.raises(Full):
         pruning.on_epoch_begin(0)
     monkeypatch.undo()
