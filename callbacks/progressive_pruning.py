@@ -22,6 +22,7 @@ from prune_keras.callbacks.monitoring import Monitoring
 from prune_keras.callbacks.other_callbacks import check_files, check_other_callbacks
 from prune_keras.callbacks.other_optimizers import check_other_optimizers
 from prune_keras.frontier import Point, pick
+from prune_keras.graph import Graph
 from prune_keras.interrupts import deferred
 from prune_keras.report import Report
 from prune_keras.rounds.course import Course
@@ -245,18 +246,11 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         self._abandon()  # a loop of another make that never came to its end
         graph = trace(self.model)
         fit = _keras.running_fit(self.model)
-        check_other_callbacks(self, fit.callbacks)
-        check_alone(self.model)
-        _keras.build_optimizer(self.model)
-        check_optimizer(self.model, graph)
-        self._file_notes = check_files(self.model, graph, fit.callbacks, self.keep_rounds)
-        check_other_optimizers(self.model, graph)
-        self._cutter.check_data(self.model)
+        self._check(graph, fit)
         self._cutter = Cutter.of(self, fit).settled(self.model)
         self._monitoring = Monitoring(fit, self._asked.monitor)
         if self._asked.judges:
             self._monitoring.check(self.model, self)
-        check_batches(self.batches_per_round, self.params.get("steps"))
         goes_on = self._begun is not None and self._begun.is_of(self.model, graph)
         judge = self._judge if goes_on else self._new_judge()
         judge = self._monitoring.directed(judge, self.model)
@@ -335,7 +329,18 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             _keras.finalize(self.model)
         self._runs = False
 
-    def _start_over(self, graph: Any) -> None:
+    def _check(self, graph: Graph, fit: _keras.Fit) -> None:
+        """Raise a ValueError, before the first batch, for what a cut would break."""
+        check_other_callbacks(self, fit.callbacks)
+        check_alone(self.model)
+        _keras.build_optimizer(self.model)
+        check_optimizer(self.model, graph)
+        check_other_optimizers(self.model, graph)
+        check_batches(self.batches_per_round, self.params.get("steps"))
+        self._cutter.check_data(self.model)
+        self._file_notes = check_files(self.model, graph, fit.callbacks, self.keep_rounds)
+
+    def _start_over(self, graph: Graph) -> None:
         pace = Pace(self.fraction, self.schedule)
         start, least = self._asked.start, self.min_fraction
         self._begun = Course(self.model, graph, self._cutter, self._keeper, pace, least, start)

@@ -91,6 +91,12 @@ def test_a_room_of_numbers_knows_no_keras(room):
     assert not [name for name in inside(room) if "import keras" in MODULES[name].read_text("utf-8")]
 
 
+def test_the_picture_of_the_house_shows_every_room():
+    page = (ROOT / "docs" / "how-it-works.md").read_text("utf-8").split("## Trace")[0]
+    shown = {*re.findall(r"`(\w+)/?`", page)}
+    assert {name.split(".")[1] for name in MODULES if "." in name} <= shown
+
+
 def test_nothing_goes_round_in_circles():
     known = {name: imported(name) - {name} for name in MODULES if name != "prune_keras"}
     assert [*graphlib.TopologicalSorter(known).static_order()]
