@@ -55,10 +55,15 @@ def settle(model, seed: int = 3) -> None:
     for layer in filter(_is_weighted, _keras.all_layers(model)):
         kernel = layer.weights[-1 - layer.use_bias]
         kernel.assign(kernel * rng.uniform(0.4, 1.6, kernel.shape[-1]))
+    finalize(model)
+    adjust(model, rng, kernels=True)
+
+
+def finalize(model) -> None:
+    """Let layers make anew the constants that they hold beside the weights these come from."""
     for layer in _keras.all_layers(model):
         if isinstance(layer, layers.Normalization):
             layer.finalize_state()
-    adjust(model, rng, kernels=True)
 
 
 def adjust(model, rng, kernels: bool) -> None:

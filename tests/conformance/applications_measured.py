@@ -12,7 +12,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from applications import PIXELS, SAMPLES, adjust, build, images, settle
+from applications import PIXELS, SAMPLES, adjust, build, finalize, images, settle
 from keras import ops
 from networks import floats, outputs_of
 from silenced import Silenced
@@ -100,7 +100,7 @@ def exactness(model, narrow, plans) -> tuple[dict, tuple]:
         with floats("float32"):
             for old, new in zip(model.variables, narrow.variables, strict=True):
                 new.assign(ops.cast(old.value, new.dtype))
-            _keras.settle(narrow)
+            finalize(narrow)
             thin_narrow = prune_keras.shrink(narrow, plan)
             row[f"float32 {cut}"], rounded = compared(thin_narrow, Silenced(narrow, plan), x)
         row[f"rounding {cut}"] = difference(rounded, expected)
