@@ -66,7 +66,7 @@ class Subject:
 
     def flat(self) -> Iterator[list]:
         """Yield the flat inputs of all batches."""
-        for x, _, _ in batches(self.data):
+        for x, _, _ in self.batches():
             yield flat_inputs(self.inputs, x)
 
     def summed(
