@@ -92,5 +92,5 @@ class Monitoring:
 def _may_log(callback: Any) -> bool:
     """Tell whether a callback may put a metric of its own into the logs of an epoch."""
     own = "on_epoch_end" in vars(callback)  # as LambdaCallback has it
-    module = type(callback).on_epoch_end.__module__
+    module = _keras.module_of(type(callback).on_epoch_end)
     return own or not module.startswith(("keras.", "prune_keras."))

@@ -32,7 +32,7 @@ def thin_initializers(model: Any, cuts: Cuts) -> Iterator[tuple[Any, str, Any]]:
 
 def fits_every_size(function: Any) -> bool:
     """Tell whether an initializer, constraint or regularizer is Keras' own, without an array."""
-    own = type(function).__module__.startswith("keras.src.")
+    own = _keras.module_of(type(function)).startswith("keras.src.")
     return own and not _holds_array(function)
 
 

@@ -160,7 +160,7 @@ def _may_be_opened(operation: Any) -> bool:
         _keras.is_layer(operation)
         and not isinstance(operation, keras.layers.InputLayer)
         and rule_for(operation) is None
-        and not type(operation).__module__.startswith("keras.")
+        and not _keras.module_of(type(operation)).startswith("keras.")
     )
 
 

@@ -29,6 +29,21 @@ gc.collect()
 gc.freeze()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Leave to the slow tests what repeats: of `repeats(n)`, all but n cases, spread evenly."""
+    cases = {}
+    for item in items:
+        if item.get_closest_marker("repeats") is not None:
+            cases.setdefault((item.path, item.originalname), []).append(item)
+    for found in cases.values():
+        quick = found[0].get_closest_marker("repeats").args[0]
+        kept = {round((place + 0.5) * len(found) / quick - 0.5) for place in range(quick)}
+        for place, item in enumerate(found):
+            if place not in kept and len(found) > quick:
+                item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def free():
     """Free the models of a test, which are cycles: each cut looks at all models that live."""

@@ -14,7 +14,7 @@ import keras
 from keras.src.backend.common import global_state
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 
-from prune_keras._keras.graphs import all_layers, is_layer, models_in, operations_in
+from prune_keras._keras.graphs import all_layers, is_layer, models_in, module_of, operations_in
 
 _NEEDS = "A copy needs objects that can be made again from their config."
 _WAYS_OUT = (
@@ -25,7 +25,7 @@ _WAYS_OUT = (
 
 def is_own(kind: Any) -> bool:
     """Tell whether a class or function is of the user, not of Keras."""
-    return getattr(kind, "__module__", "").partition(".")[0] not in ("keras", "builtins")
+    return module_of(kind).partition(".")[0] not in ("keras", "builtins")
 
 
 def from_config(layer: Any) -> Any:

@@ -232,6 +232,11 @@ def padded(convolution: Any, x: Any) -> tuple[Any, str]:
     return keras.ops.pad(x, before), "valid"
 
 
+def module_of(thing: Any) -> str:
+    """Return the name of the module that a class or function is of; executed text has none."""
+    return getattr(thing, "__module__", None) or ""
+
+
 def output_structure(model: Any) -> Any:
     return function_of(model)._outputs_struct
 

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from prune_keras import _backend
-from prune_keras._keras.graphs import all_layers
+from prune_keras._keras.graphs import all_layers, module_of
 from prune_keras._keras.optimizers import optimizers_of
 
 
@@ -69,12 +69,12 @@ def _is_private(attribute: tuple[str, Any]) -> bool:
 
 def _around_methods(layer: Any) -> Iterator[tuple[str, Any]]:
     """Yield what methods that Keras does not define read from modules and functions around them."""
-    kinds = [kind for kind in type(layer).__mro__ if not kind.__module__.startswith("keras.")]
+    kinds = [kind for kind in type(layer).__mro__ if not module_of(kind).startswith("keras.")]
     held = [*vars(layer).values(), *(value for kind in kinds for value in vars(kind).values())]
     for method in held:
         function = getattr(method, "__func__", method)
         function = inspect.unwrap(function) if callable(function) else function
-        if isinstance(function, FunctionType) and not function.__module__.startswith("keras."):
+        if isinstance(function, FunctionType) and not module_of(function).startswith("keras."):
             for name, value in _around(function):
                 yield f"{function.__name__}: {name}", value
 
@@ -117,7 +117,7 @@ def _inside(value: Any) -> list[tuple[str, Any]]:
 def _is_looked_into(value: Any) -> bool:
     """Tell whether a value is an object of a user's own class that is no layer."""
     return not isinstance(value, keras.layers.Layer | type) and not (
-        f"{type(value).__module__}.".startswith(_FOREIGN)
+        f"{module_of(type(value))}.".startswith(_FOREIGN)
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from keras.src.trainers.compile_utils import CompileLoss, CompileMetrics
 
 from prune_keras import _backend
-from prune_keras._keras.graphs import all_layers, models_in, output_structure
+from prune_keras._keras.graphs import all_layers, models_in, module_of, output_structure
 from prune_keras._keras.sharing import neighbours_of
 
 
@@ -90,13 +90,13 @@ def _is_own(model: Any, name: str) -> bool:
     """Tell whether a model does something in another way than Keras."""
     found = (vars(kind)[name] for kind in type(model).__mro__ if name in vars(kind))
     defined = next(found, None)
-    module = getattr(getattr(defined, "fget", defined), "__module__", None) or ""
+    module = module_of(getattr(defined, "fget", defined))
     return name in vars(model) or not module.startswith("keras.")
 
 
 def _is_scalar(metric: Any) -> bool:
     """Tell whether a metric is sure to log one entry, under its name."""
-    if type(metric).__module__.startswith("keras."):
+    if module_of(type(metric)).startswith("keras."):
         return True
     try:
         return not isinstance(metric.result(), dict)

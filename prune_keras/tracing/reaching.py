@@ -63,7 +63,7 @@ def of_library(thing: Any) -> bool:
     named = thing if isinstance(thing, FunctionType | type) else type(thing)
     if isinstance(thing, functools.partial | MethodType):
         return False
-    return (named.__module__ or "").partition(".")[0] in LIBRARIES
+    return _keras.module_of(named).partition(".")[0] in LIBRARIES
 
 
 def _led_to(thing: Any) -> Iterable[Any]:
@@ -121,7 +121,7 @@ def _names(code: CodeType) -> tuple[set[str], set[str]]:
 
 
 def _of_object(thing: Any) -> Iterable[Any]:
-    root = (type(thing).__module__ or "").partition(".")[0]
+    root = _keras.module_of(type(thing)).partition(".")[0]
     if root in LIBRARIES - {"keras", "keras_hub"}:
         # Of a `tf.function`, and of what a decorator made.
         return [getattr(thing, name, None) for name in ("python_function", "__wrapped__")]

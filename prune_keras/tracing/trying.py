@@ -110,7 +110,7 @@ def _is_list(value: Any) -> bool:
 def _makes_masks(operation: Any) -> bool:
     """Tell whether an operation has a way of its own to make masks, which no trial shows."""
     method = getattr(operation, "compute_mask", None)
-    return method is not None and not method.__module__.startswith("keras.src.")
+    return method is not None and not _keras.module_of(method).startswith("keras.src.")
 
 
 def _is_stateful(operation: Any) -> bool:

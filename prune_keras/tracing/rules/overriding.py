@@ -14,6 +14,8 @@ from typing import Any
 
 import keras
 
+from prune_keras import _keras
+
 HARMLESS = frozenset(
     "build_from_config compute_output_shape compute_output_spec count_params from_config "
     "get_build_config get_config load_assets load_own_variables save_assets save_own_variables "
@@ -38,7 +40,7 @@ def overridden(operation: Any, parent: type) -> list[str]:
 def is_plain(operation: Any) -> bool:
     """Tell whether an operation is what a class of Keras makes it, with nothing overridden."""
     kind = type(operation)
-    return kind.__module__.startswith("keras.src.") and not overridden(operation, kind)
+    return _keras.module_of(kind).startswith("keras.src.") and not overridden(operation, kind)
 
 
 @functools.lru_cache(maxsize=1024)
