@@ -1,6 +1,7 @@
 """What every test starts from: a fixed seed, no window, and real data only where it was given."""
 
 import gc
+import itertools
 import os
 import signal
 from pathlib import Path
@@ -45,10 +46,11 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True)
-def free():
-    """Free the models of a test, which are cycles: each cut looks at all models that live."""
+def free(finished=itertools.count(1)):  # noqa: B008, one for all tests
+    """Free the models of tests, which are cycles: each cut looks at all models that live."""
     yield
-    gc.collect()
+    if next(finished) % 16 == 0:
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 def modules():
-    """Return the dotted names of all modules in the packages that setup.cfg lists."""
+    """Return the dotted names of modules with examples in the packages that setup.cfg lists."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     names = []
@@ -26,7 +26,11 @@ def modules():
         if not folder.is_dir():
             folder = ROOT / package.removeprefix("prune_keras.")
         files = sorted(folder.glob("*.py"))
-        names += [package if f.stem == "__init__" else f"{package}.{f.stem}" for f in files]
+        names += [
+            package if f.stem == "__init__" else f"{package}.{f.stem}"
+            for f in files
+            if ">>>" in f.read_text(encoding="utf-8")
+        ]
     return names
 
 

@@ -62,6 +62,7 @@ def by_loss(**arguments):
     return callback(target=None, min_fraction=0.02, judge=Judge("val_loss", **arguments))
 
 
+@pytest.mark.repeats(4)
 @pytest.mark.parametrize("place", ["before", "after"])
 @pytest.mark.parametrize("name", MAKERS)
 def test_epochs_are_measured_on_what_stays(name, place):

@@ -18,6 +18,7 @@ HOOKS = (
 )
 
 
+@pytest.mark.repeats(10)
 @pytest.mark.parametrize("place", ["before", "behind"])
 @pytest.mark.parametrize("hook", HOOKS)
 def test_an_error_in_a_hook_leaves_the_last_good_state(hook, place, tmp_path):

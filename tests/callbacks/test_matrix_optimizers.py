@@ -107,6 +107,7 @@ def twins(case):
     return pair
 
 
+@pytest.mark.repeats(8)
 @pytest.mark.parametrize("case", MAKERS, ids=str)
 def test_what_it_remembers_is_cut_with_the_weights(case):
     model, original = twins(case)
@@ -126,6 +127,7 @@ def test_what_it_remembers_is_cut_with_the_weights(case):
     assert all(np.isfinite(value).all() for value in everything(model))
 
 
+@pytest.mark.repeats(8)
 @pytest.mark.parametrize("case", [c for c in MAKERS if c.name != "`use_ema`"], ids=str)
 def test_it_trains_on_over_cuts_and_comes_back_with_a_round(case):
     model, seen = dense_model(optimizer=made(case)), Scores(0.1, 0.9, 0.1)
@@ -144,6 +146,7 @@ def thinner(optimizer):
     return model
 
 
+@pytest.mark.repeats(8)
 @pytest.mark.parametrize("case", MAKERS, ids=str)
 @works("Saved as `.keras` after a cut", "loads with all that it remembers, and trains on as before")
 def test_a_thinner_model_is_loaded_with_what_it_remembers(case, tmp_path):

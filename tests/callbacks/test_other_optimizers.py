@@ -102,6 +102,7 @@ def no_batch():
     return keras.callbacks.LambdaCallback(on_train_batch_begin=lambda *_: pytest.fail("a batch"))
 
 
+@pytest.mark.repeats(10)
 @pytest.mark.parametrize("built", [False, True])
 @pytest.mark.parametrize("name", HOLDERS)
 def test_a_second_optimizer_is_refused_before_the_first_batch(name, built):

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from fits import IMAGES, LABELS, judged
 
+pytestmark = pytest.mark.xdist_group("strategies")  # one process makes what they share
+
 OPTIMIZERS = {
     "adam": lambda: keras.optimizers.Adam(0.01),
     "momentum": lambda: keras.optimizers.SGD(0.05, momentum=0.9),

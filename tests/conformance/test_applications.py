@@ -15,6 +15,7 @@ def test_the_list_has_every_constructor():
     assert set(applications.NAMES) == applications.constructors()
 
 
+@pytest.mark.repeats(2)
 @pytest.mark.parametrize("name", [marked(name) for name in applications.NAMES])
 def test_a_network_keeps_the_promises(name):
     row = applications_measured.measured(name)

@@ -173,6 +173,7 @@ def test_an_embedding_that_reads_in_reverse(tied, tmp_path):
     np.testing.assert_allclose(outputs_of(again, x)[0], outputs_of(thin, x)[0], 1e-5, 1e-6)
 
 
+@pytest.mark.repeats(10)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", CASES)
 def test_a_step_after_a_cut_in_place(name, optimizer):

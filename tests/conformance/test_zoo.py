@@ -30,6 +30,7 @@ each_that_runs = pytest.mark.parametrize(
 thorough = pytest.mark.slow
 
 
+@pytest.mark.repeats(30)
 @each_network
 def test_all_that_can_be_pruned_is(network):
     with network.built() as model:
@@ -42,6 +43,7 @@ def test_all_that_can_be_pruned_is(network):
         assert {fixed.path for fixed in graph.fixed} == whole | {*partly}
 
 
+@pytest.mark.repeats(30)
 @each_network
 def test_units_are_neurons_but_for_those_that_must_go_together(network):
     with network.built() as model:
@@ -52,6 +54,7 @@ def test_units_are_neurons_but_for_those_that_must_go_together(network):
         assert tied == dict(network.tied)
 
 
+@pytest.mark.repeats(30)
 @each_that_runs
 def test_removed_is_silenced(network):
     promises.check_removed_is_silenced(network, (0, 0.5))

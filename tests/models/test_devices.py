@@ -29,6 +29,7 @@ vgg16_transfer.run(
 """
 
 
+@pytest.mark.slow
 def test_a_run_on_two_devices_ends_thinner(tmp_path):
     data = write_photos(tmp_path / "photos", {"train": 16, "validation": 8, "test": 8})
     done = subprocess.run(

@@ -98,6 +98,7 @@ def run(folder, overwrite=False, **changes):
     return runs.run(**chosen, output=folder, overwrite=overwrite)
 
 
+@pytest.mark.repeats(8)
 @pytest.mark.parametrize("message", CHANGES)
 def test_what_was_made_otherwise_is_refused_and_stays(folder, message):
     before = held(folder)

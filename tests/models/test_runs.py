@@ -8,6 +8,8 @@ import pytest
 
 from prune_keras.models import cifar10, images, records, runs
 
+pytestmark = pytest.mark.xdist_group("runs")  # one process makes what they share
+
 
 def few_images(count=200, shape=(8, 8, 1)):
     """Return images whose class is the quarter that is bright."""

@@ -127,6 +127,7 @@ def test_the_exported_h5_needs_no_prune_keras(finished):
     np.testing.assert_allclose(np.load(folder / "outputs.npy"), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_finished_network_is_not_made_again(finished, monkeypatch):
     _, folder, data = finished
     stored = json.loads((folder / "settings.json").read_text())

@@ -222,6 +222,7 @@ def weights(model):
     return [ops.convert_to_numpy(v) for v in model.variables if "seed" not in v.path]
 
 
+@pytest.mark.repeats(12)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_copy_that_cuts_nothing_equals_the_model(kind):
     model = built(kind)
@@ -235,6 +236,7 @@ def test_a_copy_that_cuts_nothing_equals_the_model(kind):
         np.testing.assert_array_equal(new, old)
 
 
+@pytest.mark.repeats(12)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_walk_computes_what_the_model_does(kind):
     """Whatever scores and repairs with data goes from call to call."""
@@ -244,6 +246,7 @@ def test_a_walk_computes_what_the_model_does(kind):
         np.testing.assert_allclose(ops.convert_to_numpy(new), old, atol=1e-6 * np.abs(old).max())
 
 
+@pytest.mark.repeats(12)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_cut_in_place_and_a_cut_copy_are_equal(kind):
     model = built(kind)

@@ -38,7 +38,7 @@ def test_variables_from_before_a_cut_are_freed():
     fit(model, epochs=1)
     progress = Progress(model, prune_keras.trace(model))
     alive = []
-    for turn in range(20):
+    for turn in range(10):
         if turn % 5 == 0:
             progress.go_back(model)
         scores = prune_keras.score(model)

@@ -19,6 +19,7 @@ def network(policy="float32"):
     return keras.Model(inputs, keras.layers.Dense(2, dtype="float32")(x))
 
 
+@pytest.mark.repeats(2)
 @pytest.mark.parametrize("suffix", [".h5", ".keras"])
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_plain_keras_reads_it_back_in_a_process_of_its_own(tmp_path, suffix, policy):

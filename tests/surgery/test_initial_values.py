@@ -124,6 +124,7 @@ def check_read_back(thin, folder):
         np.testing.assert_array_equal(outputs(read), outputs(thin))
 
 
+@pytest.mark.repeats(6)
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
 @pytest.mark.parametrize("name", MODELS)
 def test_a_thin_model_is_read_back(name, tmp_path):

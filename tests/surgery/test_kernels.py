@@ -103,6 +103,7 @@ LAYERS = {
 }
 
 
+@pytest.mark.repeats(20)
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="others compile what they need")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])

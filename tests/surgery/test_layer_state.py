@@ -79,6 +79,7 @@ LOOKUPS = {
 }
 
 
+@pytest.mark.repeats(8)
 @needs_tensorflow
 @pytest.mark.parametrize("kind", LOOKUPS)
 def test_a_copy_of_an_adapted_layer_is_adapted(kind, tmp_path):

@@ -118,6 +118,7 @@ COPIES = {
 }
 
 
+@pytest.mark.repeats(9)
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
 @pytest.mark.parametrize("way", COPIES)
 @each_stage
@@ -191,6 +192,7 @@ EXPORTS = {
 }
 
 
+@pytest.mark.repeats(6)
 @needs_tensorflow
 @pytest.mark.parametrize("way", EXPORTS)
 @each_stage
@@ -239,6 +241,7 @@ def excluding(optimizer):
     return optimizer
 
 
+@pytest.mark.repeats(4)
 @needs_tensorflow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_can_be_written_and_trains_on(optimizer, tmp_path):

@@ -27,6 +27,7 @@ def test_the_table_is_up_to_date():
     assert newest == written, f"write it anew, as {layer_table.__file__} says"
 
 
+@pytest.mark.repeats(30)
 @pytest.mark.parametrize("name", CUT)
 def test_what_the_table_calls_prunable_can_be_cut(name, tmp_path):
     model = CASES[name].model(LAYERS[name])

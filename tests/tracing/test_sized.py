@@ -166,6 +166,7 @@ FREE = {
 }
 
 
+@pytest.mark.repeats(3)
 @pytest.mark.parametrize("name", FREE)
 def test_what_has_no_size_is_pruned_and_trained_on(name):
     model = chain(**FREE[name])

@@ -61,6 +61,7 @@ def made(maker, function):
     return keras.Model(inputs, layers.Dense(2, name="out")(x))
 
 
+@pytest.mark.repeats(7)
 @pytest.mark.parametrize("name", ALONE)
 def test_what_acts_on_each_unit_alone_is_pruned(name):
     check_rows(between(lambda x: x, activation=ALONE[name]), copied=name in COPIED)
@@ -149,6 +150,7 @@ def test_other_layers_with_weights_as_activations_keep_the_units():
 CALLED = "relu gelu leaky_relu relu6 elu silu tanh softplus hard_sigmoid exponential selu celu"
 
 
+@pytest.mark.repeats(7)
 @pytest.mark.parametrize("name", [*CALLED.split(), "squareplus", "sigmoid", "linear"])
 def test_functions_of_keras_called_on_tensors(name, tmp_path):
     check_rows(between(getattr(keras.activations, name)))
