@@ -134,7 +134,7 @@ def step(part: Part, known: int) -> None:
     x = choices.of(part.pool[known:]) if choices.yes(4) else part.pool[-1]
     for _ in range(3):
         y = choices.of((*STEPS, *STRUCTURAL))(part, x)
-        if y is not None and all(size > 0 for size in y.shape[1:]):
+        if y is not None and len(y.shape) > 1 and all(size > 0 for size in y.shape[1:]):
             part.pool.append(y)
             return
 
