@@ -74,6 +74,7 @@ def clone_structure(model: Any) -> Any:
     with uncompiled(model):
         twin = cloning.of(model)
     _be_alike(model, cloning)
+    check_weights(model, twin)
     for old, new in same_layers(model, twin):
         new._trainable = old._trainable
     for old, new in zip(model.variables, twin.variables, strict=True):
@@ -136,7 +137,7 @@ def _enable_lora(old: Any, new: Any) -> None:
 def _share_activations(old: Any, new: Any) -> None:
     """Give a clone the same functions; a config knows them by name, which others may have."""
     for name in ("activation", "recurrent_activation"):
-        if inspect.isfunction(getattr(old, name, None)):
+        if inspect.isfunction(vars(old).get(name)):  # LSTM and its like show their cell's
             setattr(new, name, getattr(old, name))
 
 

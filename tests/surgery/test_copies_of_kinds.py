@@ -120,6 +120,11 @@ def rnn():
     return headed(inputs, layers.RNN([Cell(4), Cell(3)], name="rnn")(inputs))
 
 
+def recurrent(kind, **arguments):
+    inputs = keras.Input((4, 3))
+    return headed(inputs, kind(4, **arguments)(inputs))
+
+
 def distributed():
     inputs = keras.Input((4, 3))
     inner = keras.Sequential([keras.Input((3,)), layers.Dense(5, name="inner")])
@@ -142,6 +147,14 @@ KINDS = {
     "arguments kept by Keras": lambda: over(Twice(3.0)),
     "function as an activation": lambda: over(layers.Dense(5, activation=wave)),
     "lambda as an activation": lambda: over(layers.Dense(5, activation=lambda x: x * x)),
+    "function in a cell": lambda: recurrent(layers.LSTM, activation=ops.silu),
+    "lambda in a cell": lambda: recurrent(layers.GRU, activation=lambda x: ops.clip(x, -1, 1)),
+    "regularizer in a cell": lambda: recurrent(
+        layers.SimpleRNN, recurrent_regularizer=lambda w: 0.1 * ops.sum(w**2)
+    ),
+    "functions in both directions": lambda: recurrent(
+        lambda *a, **k: layers.Bidirectional(layers.LSTM(*a, **k)), recurrent_activation=wave
+    ),
     "Lambda": lambda: over(layers.Lambda(lambda x: 3 * ops.abs(x) + len(KINDS))),
     "Lambda of a name": lambda: over(layers.Lambda(wave, output_shape=lambda shape: shape)),
     "models in a layer": lambda: over(Feed()),
