@@ -73,12 +73,12 @@ def _values_in_scopes() -> Iterator[None]:
     original = Variable.__init__
 
     @functools.wraps(original)
-    def made(self: Any, initializer: Any, shape: Any = None, dtype: Any = None, **others: Any):
+    def made(self: Any, initializer: Any, shape: Any = None, dtype: Any = None, *args, **kw):
         if not (callable(initializer) or isinstance(initializer, str)):
             value = self._convert_to_tensor(initializer, dtype=dtype)
             shape, dtype = value.shape, dtype or keras.backend.standardize_dtype(value.dtype)
             initializer = functools.partial(_given, value)
-        original(self, initializer, shape, dtype, **others)
+        original(self, initializer, shape, dtype, *args, **kw)
 
     Variable.__init__ = made
     try:
