@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import random
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import keras
 from keras.src.backend.common import global_state
+from keras.src.backend.common.variables import Variable
 
 from prune_keras._keras.cloning import Cloning
 from prune_keras._keras.configs import (
@@ -62,6 +64,33 @@ def discarded() -> Iterator[None]:
         global_state.set_global_attribute("uninitialized_variables", waiting)
 
 
+@contextlib.contextmanager
+def _values_in_scopes() -> Iterator[None]:
+    """Let variables be made of values in a `keras.StatelessScope`, which knows initializers only.
+
+    States of recurrent layers are such, and what constructors of users' layers make.
+    """
+    original = Variable.__init__
+
+    @functools.wraps(original)
+    def made(self: Any, initializer: Any, shape: Any = None, dtype: Any = None, *args, **kw):
+        if not (callable(initializer) or isinstance(initializer, str)):
+            value = self._convert_to_tensor(initializer, dtype=dtype)
+            shape, dtype = value.shape, dtype or keras.backend.standardize_dtype(value.dtype)
+            initializer = functools.partial(_given, value)
+        original(self, initializer, shape, dtype, *args, **kw)
+
+    Variable.__init__ = made
+    try:
+        yield
+    finally:
+        Variable.__init__ = original
+
+
+def _given(value: Any, *_: Any, **__: Any) -> Any:
+    return value
+
+
 def clone_structure(model: Any) -> Any:
     """Clone the model's layers and graph; call in a `keras.StatelessScope` to make no weights.
 
@@ -71,9 +100,10 @@ def clone_structure(model: Any) -> Any:
         ValueError: if a layer cannot be made again from its config, or an attribute not be copied.
     """
     cloning = Cloning()
-    with uncompiled(model):
+    with uncompiled(model), _values_in_scopes():
         twin = cloning.of(model)
-    _be_alike(model, cloning)
+        _be_alike(model, cloning)
+    check_weights(model, twin)
     for old, new in same_layers(model, twin):
         new._trainable = old._trainable
     for old, new in zip(model.variables, twin.variables, strict=True):
@@ -89,7 +119,7 @@ def plain(model: Any) -> Any:
     if not any(is_own(type(each)) for each in models_in(model)):
         return model
     cloning = Cloning(plain=True)
-    with keras.StatelessScope(), uncompiled(model):
+    with keras.StatelessScope(), uncompiled(model), _values_in_scopes():
         twin = cloning.of(model)
         _be_alike(model, cloning)
         for old in _leaves(model):
@@ -136,7 +166,7 @@ def _enable_lora(old: Any, new: Any) -> None:
 def _share_activations(old: Any, new: Any) -> None:
     """Give a clone the same functions; a config knows them by name, which others may have."""
     for name in ("activation", "recurrent_activation"):
-        if inspect.isfunction(getattr(old, name, None)):
+        if inspect.isfunction(vars(old).get(name)):  # LSTM and its like show their cell's
             setattr(new, name, getattr(old, name))
 
 

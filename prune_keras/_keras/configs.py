@@ -66,13 +66,19 @@ def _reads_own_config(kind: type) -> bool:
 
 @contextlib.contextmanager
 def _without_functions(layer: Any) -> Iterator[dict[str, Any]]:
-    """Hide a user's functions, which are arguments as they are and have no config of their own."""
-    held = {n: v for n, v in vars(layer).items() if isinstance(v, FunctionType) and is_own(v)}
-    vars(layer).update(dict.fromkeys(held, keras.activations.linear))
+    """Hide a user's functions, which are arguments as they are and have no config of their own.
+
+    Recurrent layers show those of their cell as properties.
+    """
+    holder = layer
+    if isinstance(layer, keras.layers.RNN) and isinstance(layer.cell, keras.layers.Layer):
+        holder = layer.cell if hasattr(type(layer), "activation") else layer
+    held = {n: v for n, v in vars(holder).items() if isinstance(v, FunctionType) and is_own(v)}
+    vars(holder).update(dict.fromkeys(held, keras.activations.linear))
     try:
         yield held
     finally:
-        vars(layer).update(held)
+        vars(holder).update(held)
 
 
 def check_same(old: Any, new: Any) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dis
 import functools
 import sys
-from collections import deque
+from collections import UserList, deque
 from collections.abc import Iterable, Mapping
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 from weakref import ref
 
@@ -35,11 +35,15 @@ def reached_from(*starts: Any) -> dict[int, Any]:
     waiting = [*starts]
     while waiting:
         thing = waiting.pop()
-        if id(thing) in seen or isinstance(thing, _ENDS) or _keras.is_node(thing):
+        if id(thing) in seen or _ends(thing) or _keras.is_node(thing):
             continue
         seen[id(thing)] = thing
         waiting += _led_to(thing)
     return seen
+
+
+def _ends(thing: Any) -> bool:
+    return isinstance(thing, _ENDS) and getattr(thing, "dtype", None) != np.dtype(object)
 
 
 def holds(reached: Mapping[int, Any], variable: keras.Variable) -> bool:
@@ -71,8 +75,12 @@ def _led_to(thing: Any) -> Iterable[Any]:
         return ()
     if isinstance(thing, Mapping):
         return thing.values()
-    if isinstance(thing, list | tuple | set | frozenset | deque):
+    if isinstance(thing, list | tuple | set | frozenset | deque | UserList):
         return thing
+    if isinstance(thing, np.ndarray):
+        return thing.ravel().tolist()
+    if isinstance(thing, SimpleNamespace):
+        return vars(thing).values()
     if isinstance(thing, functools.partial):
         return (thing.func, *thing.args, *thing.keywords.values())
     if isinstance(thing, MethodType):

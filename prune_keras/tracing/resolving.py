@@ -32,14 +32,14 @@ def resolve(model: Any, record: Record, partition: Partition) -> Graph:
     least = [*record.least, *((ids, 2) for ids in _make_rectangular(record.rectangles, partition))]
     roots = partition.roots()
     reasons = _reasons(record, roots)
-    reasons |= size_bound(record, roots, reasons)
+    sized = size_bound(record, roots, reasons)
     prunable = _prunable(record, roots, reasons)
     follow = _follower(model, record.pointwise)
     producers = {m.path: _producer(m, roots, prunable, follow) for m in record.made.values()}
     weights = tuple(_weight(used, roots) for used in record.used.values())
     products = [([roots[ids] for ids in axes], times) for axes, times in record.products]
     results = [result_of(labels, dtype, roots) for labels, dtype in record.results]
-    bounded = [(roots[ids], count) for ids, count in least]
+    bounded = [*sized, *((roots[ids], count) for ids, count in least)]
     axes, index = _distinct_axes(producers, weights, products, results, bounded, record, roots)
     groups = _group(axes, prunable)
     tensors = record.tensors.values()

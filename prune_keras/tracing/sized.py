@@ -1,12 +1,15 @@
 """Sized: constraints and regularizers of users that work for one size of a tensor only.
 
-They are tried on a tensor that is one neuron thinner, and on one that is a neuron wider: an array
-of the present size fits neither, but broadcasts where one entry is left.
+They are tried on a tensor that is one neuron thinner, along each axis and along all of them, and
+on one that is a neuron wider: an array of the present size fits neither, but broadcasts where one
+entry is left. What works for one less may need some, as a sum of the largest three does; how many
+is searched for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -39,11 +42,11 @@ class Trial:
     dtype: str
     axes: dict[int, np.ndarray]
 
-    def reason(self, neuron: int) -> str | None:
-        """Return why a neuron cannot be removed, None if the function works without it."""
+    def reason(self, *neurons: int) -> str | None:
+        """Return why neurons cannot be removed at once, None if the function works without them."""
         thinner = wider = self._whole
         for axis, ids in self.axes.items():
-            entries = np.flatnonzero(ids == neuron)
+            entries = np.flatnonzero(np.isin(ids, neurons))
             thinner = np.delete(thinner, entries, axis)
             wider = np.concatenate([wider, wider.take(entries, axis)], axis)
         name = getattr(self.function, "__name__", type(self.function).__name__)
@@ -53,6 +56,16 @@ class Trial:
         if self._takes(thinner) and self._takes(wider):
             return None
         return f"{text} works for its present size only"
+
+    def least(self, axis: int) -> int:
+        """Return how many entries must be left along an axis, where any one of them may go."""
+        fewer = range(1, self.shape[axis])
+        # Most work for one, which is tried first, since large weights take their time.
+        if fewer and self._takes(self._whole.take([0], axis)):
+            return 1
+        return 1 + bisect_left(
+            fewer, True, key=lambda count: self._takes(self._whole.take(range(count), axis))
+        )
 
     @cached_property
     def _whole(self) -> np.ndarray:
@@ -80,26 +93,36 @@ class Trial:
         return keras.Variable(lambda *_, **__: tensor, value.shape, self.dtype, name="trial")
 
 
-def size_bound(record: Record, roots: np.ndarray, fixed: Iterable[int]) -> dict[int, str]:
-    """Return root -> reason of neurons that no function of a user works without.
+def size_bound(record: Record, roots: np.ndarray, reasons: dict[int, str]) -> list[tuple]:
+    """Add reasons of neurons that no function of a user works without, one by one or at once.
 
     Args:
         record: what was recorded.
         roots: the root of each id.
-        fixed: roots that stay anyway.
+        reasons: root -> why it stays; grows.
+
+    Returns:
+        `(roots along an axis, entries that must be left of them)` of what functions need.
     """
-    found: dict[int, str] = {}
-    known = set(fixed)
+    least = []
     for trial in _trials(record, roots):
         for ids in trial.axes.values():
             neurons, counts = np.unique(ids, return_counts=True)
-            for count in np.unique(counts):
-                free = [n for n in neurons[counts == count].tolist() if n not in known]
-                reason = trial.reason(free[0]) if free and len(neurons) > 1 else None
-                if reason is not None:
-                    found |= dict.fromkeys(free, reason)
-                    known |= set(free)
-    return found
+            for count in np.unique(counts) if len(neurons) > 1 else ():
+                alike = neurons[counts == count].tolist()
+                _fix(reasons, trial, [alike])
+        _fix(reasons, trial, [np.unique(ids).tolist() for ids in trial.axes.values()])
+        least += [(ids, trial.least(axis)) for axis, ids in trial.axes.items()]
+    return least
+
+
+def _fix(reasons: dict[int, str], trial: Trial, sets: list[list[int]]) -> None:
+    """Fix neurons that are free, if a function does not work without the first of each set."""
+    free = [[n for n in each if n not in reasons] for each in sets]
+    firsts = [each[0] for each in free if each]
+    reason = trial.reason(*firsts) if firsts else None
+    if reason is not None:
+        reasons |= dict.fromkeys((n for each in free for n in each), reason)
 
 
 def _trials(record: Record, roots: np.ndarray) -> Iterator[Trial]:

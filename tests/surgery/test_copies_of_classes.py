@@ -274,3 +274,15 @@ def test_what_cannot_be_made_again_is_named_before_anything_is_scored(layer, sai
     assert not scored
     plan = prune_keras.select(prune_keras.trace(model), prune_keras.score(model), fraction=0.5)
     prune_keras.shrink_in_place(model, plan)
+
+
+def test_a_lambda_that_holds_a_weight_of_another_layer_is_named():
+    inputs = keras.Input((6,))
+    dense = layers.Dense(8, name="code")
+    x = dense(layers.Dense(5)(inputs))
+    tied = layers.Lambda(
+        lambda x, w: ops.matmul(x, ops.transpose(w)), arguments={"w": dense.kernel}
+    )
+    model = keras.Model(inputs, layers.Dense(2)(tied(x)))
+    with pytest.raises(ValueError, match="objects that can be made again .* weights of shapes"):
+        nothing_cut(model)

@@ -20,6 +20,19 @@ class Twice(layers.Layer):
         return self.factor * x
 
 
+class Counted(layers.Layer):
+    """Its constructor makes variables of values, and of an initializer."""
+
+    def __init__(self, **others):
+        super().__init__(**others)
+        self.factor = keras.Variable(2.0)
+        self.steps = keras.Variable(np.zeros(3, "int64"), trainable=False)
+        self.shift = self.add_weight(shape=(), initializer="zeros", name="shift")
+
+    def call(self, x):
+        return self.factor * x + self.shift
+
+
 class Feed(layers.Layer):
     """Holds a Sequential, and layers in a list and in a dictionary."""
 
@@ -120,6 +133,11 @@ def rnn():
     return headed(inputs, layers.RNN([Cell(4), Cell(3)], name="rnn")(inputs))
 
 
+def recurrent(kind, **arguments):
+    inputs = keras.Input((4, 3))
+    return headed(inputs, kind(4, **arguments)(inputs))
+
+
 def distributed():
     inputs = keras.Input((4, 3))
     inner = keras.Sequential([keras.Input((3,)), layers.Dense(5, name="inner")])
@@ -142,6 +160,15 @@ KINDS = {
     "arguments kept by Keras": lambda: over(Twice(3.0)),
     "function as an activation": lambda: over(layers.Dense(5, activation=wave)),
     "lambda as an activation": lambda: over(layers.Dense(5, activation=lambda x: x * x)),
+    "variables in a constructor": lambda: over(Counted()),
+    "function in a cell": lambda: recurrent(layers.LSTM, activation=ops.silu),
+    "lambda in a cell": lambda: recurrent(layers.GRU, activation=lambda x: ops.clip(x, -1, 1)),
+    "regularizer in a cell": lambda: recurrent(
+        layers.SimpleRNN, recurrent_regularizer=lambda w: 0.1 * ops.sum(w**2)
+    ),
+    "functions in both directions": lambda: recurrent(
+        lambda *a, **k: layers.Bidirectional(layers.LSTM(*a, **k)), activation=ops.silu
+    ),
     "Lambda": lambda: over(layers.Lambda(lambda x: 3 * ops.abs(x) + len(KINDS))),
     "Lambda of a name": lambda: over(layers.Lambda(wave, output_shape=lambda shape: shape)),
     "models in a layer": lambda: over(Feed()),
@@ -283,3 +310,25 @@ def merge(layer):
     name = "embeddings" if table else "kernel"
     getattr(layer, f"_{name}").assign(ops.convert_to_tensor(getattr(layer, name)))
     getattr(layer, f"lora_{name}_a").assign(0 * getattr(layer, f"lora_{name}_a"))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: layers.LSTM(4, stateful=True),
+        lambda: layers.Bidirectional(layers.GRU(4, stateful=True, return_sequences=True)),
+        lambda: layers.RNN([layers.LSTMCell(4), layers.GRUCell(3)], stateful=True),
+    ],
+)
+def test_a_copy_of_a_stateful_layer_starts_anew(make):
+    """As a model that is read from a file does, since no file holds states."""
+
+    inputs = keras.Input(batch_shape=(5, 4, 3))
+    model = headed(inputs, layers.Flatten()(make()(layers.Dense(6, name="before")(inputs))))
+    thin, _ = prune_keras.prune(model, fraction=0.3)
+    assert thin.get_layer("before").units < 6
+    twin = prune_keras.shrink(model, Plan.everything(prune_keras.trace(model).widths))
+    for old, new in zip(weights(model), weights(twin), strict=True):
+        np.testing.assert_array_equal(new, old)
+    for old, new in zip(outputs(model), outputs(twin), strict=True):
+        np.testing.assert_array_equal(new, old)

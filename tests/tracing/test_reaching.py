@@ -1,6 +1,8 @@
 """What no rule knows the use of keeps all axes of the variables that it may use."""
 
 import functools
+from collections import UserList
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -44,6 +46,32 @@ class InAnObject(layers.Layer):
 
     def call(self, x):
         return ops.matmul(x, ops.transpose(self.held.kernel))
+
+
+class InANamespace(layers.Layer):
+    def __init__(self, dense, **kwargs):
+        super().__init__(**kwargs)
+        self.held = SimpleNamespace(dense=dense)
+
+    def call(self, x):
+        return ops.matmul(x, ops.transpose(self.held.dense.kernel))
+
+
+class InAnArray(layers.Layer):
+    """As a list of a class of its own, which arrays of objects and `UserList` are."""
+
+    def __init__(self, dense, kind, **kwargs):
+        super().__init__(**kwargs)
+        self.held = kind([dense])
+
+    def call(self, x):
+        return ops.matmul(x, ops.transpose(self.held[0].kernel))
+
+
+def objects(values):
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
 
 
 class OfABackend(layers.Layer):
@@ -98,6 +126,9 @@ WAYS = {
     "attribute": lambda dense: ByAttribute(dense, name="tied"),
     "containers": lambda dense: InContainers(dense, name="tied"),
     "object": lambda dense: InAnObject(dense, name="tied"),
+    "namespace": lambda dense: InANamespace(dense, name="tied"),
+    "array of objects": lambda dense: InAnArray(dense, objects, name="tied"),
+    "list of its own": lambda dense: InAnArray(dense, UserList, name="tied"),
     "backend": lambda dense: OfABackend(dense, name="tied"),
     "global": lambda dense: AsAGlobal(name="tied"),
     "property": lambda dense: InAProperty(name="tied"),

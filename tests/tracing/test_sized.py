@@ -224,3 +224,34 @@ def test_entries_that_go_together_are_tried_at_once():
     read = layers.Dense(3, kernel_regularizer=by_halves)(layers.Concatenate()([a, b]))
     model = keras.Model(inputs, [layers.Dense(2)(layers.Add()([a, b])), read])
     assert prune_keras.trace(model).widths == {"a": 6, "b": 6}
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        dict(kernel_regularizer=lambda w: ops.sum(ops.reshape(w, (-1, 4)) ** 2)),
+        dict(kernel_constraint=lambda w: ops.reshape(ops.reshape(w, (-1, 4)), w.shape)),
+    ],
+)
+def test_neurons_along_both_axes_are_tried_at_once(function):
+    """8 * 11 and 7 * 12 entries are blocks of 4, and 7 * 11 are not."""
+    inputs = keras.Input((4,))
+    x = layers.Dense(12, name="cut", **function)(layers.Dense(8, name="before")(inputs))
+    graph = prune_keras.trace(keras.Model(inputs, layers.Dense(2)(x)))
+    assert graph.widths == {}
+    told = {fixed.path: fixed.reason for fixed in graph.fixed}
+    assert all("works for its present size only" in told[path] for path in ("before", "cut"))
+
+
+@pytest.mark.parametrize("where", ["kernel_regularizer", "activity_regularizer"])
+def test_as_many_are_left_as_a_function_needs(where):
+    def of_five(x):
+        return 0.1 * ops.sum(ops.top_k(x, 5)[0])
+
+    model = chain(**{where: of_five})
+    with pytest.raises(ValueError, match="reachable"):
+        prune_keras.prune(model, target={"neurons": 4})
+    thin, _ = prune_keras.prune(model, target={"neurons": 5})
+    assert thin.get_layer("cut").units == 5
+    thin.compile("sgd", "mse")
+    thin.fit(np.ones((4, 4)), np.ones((4, 2)), verbose=0)
