@@ -55,8 +55,7 @@ def check_count(name: str, value: Any) -> None:
 
 def check_number(name: str, value: Any) -> None:
     """Raise a ValueError unless the value is a finite number, or None."""
-    number = isinstance(value, int | float | np.number) and math.isfinite(value)
-    if value is not None and not number:
+    if value is not None and not is_number(value):
         raise ValueError(
             f"`{name}` must be a finite number. Received: {name}={value!r}. Leave it out for none."
         )

@@ -22,7 +22,8 @@ class Change:
     Args:
         reader: the layer.
         made: `(units,)` booleans, which of its units stay.
-        kernels: thin kernels to choose from, the first one as it was.
+        kernels: thin kernels to choose from, the first one as it was; if there are others, all of
+            them hold its constraint.
         missing: kernel of full inputs, by which the layer finds out what its responses miss with
             each of them; their units follow one another.
     """
@@ -47,8 +48,9 @@ class Change:
         before = _numbers(reader.kernel.value)[..., made][..., stays, :]
         kernels = [before]
         if moments:
-            taken = _taken_over(reader, kept, moments, whole)
-            kernels.append(_constrained(reader.kernel, before + taken[..., stays, :]))
+            taken = _taken_over(reader, kept, moments, whole)[..., stays, :]
+            # A slice need not hold a constraint either, as of a norm of one.
+            kernels = [_constrained(reader.kernel, each) for each in (before, before + taken)]
         missing = [_missing(whole, stays, kernel - before) for kernel in kernels]
         return cls(reader, made, tuple(kernels), np.concatenate(missing, axis=-1))
 
@@ -60,12 +62,21 @@ class Change:
         error = scatter if by_bias else scatter + missed.count * np.square(mean)
         best = error.argmin(axis=0)
         if len(self.kernels) > 1:
-            kernel = np.where(best == 0, *self.kernels)
-            yield self.reader.kernel, _constrained(self.reader.kernel, kernel)
+            if not self._holds(best):
+                best = np.full_like(best, error.sum(axis=1).argmin())
+            yield self.reader.kernel, self._chosen(best)
         if by_bias:
             bias = self.reader.layer.bias
             shifted = _numbers(bias.value)[self.made] + mean[best, np.arange(len(best))]
             yield bias, _constrained(bias, shifted)
+
+    def _chosen(self, best: np.ndarray) -> np.ndarray:
+        return np.where(best == 0, *self.kernels)
+
+    def _holds(self, best: np.ndarray) -> bool:
+        """Tell whether a choice for each unit holds a constraint, which may tie units together."""
+        kernel = self._chosen(best)
+        return np.allclose(_constrained(self.reader.kernel, kernel), kernel, atol=1e-6)
 
 
 def _missing(whole: np.ndarray, stays: np.ndarray, change: np.ndarray) -> np.ndarray:

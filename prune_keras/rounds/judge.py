@@ -62,6 +62,10 @@ class Judge:
         check_choice("mode", self.mode, ("auto", "min", "max"))
         check_choice("against", self.against, ("start", "best"))
         check_whole("start_from_epoch", self.start_from_epoch)
+        if not isinstance(self.undo_steps, bool):
+            raise ValueError(
+                f"`undo_steps` must be True or False. Received: undo_steps={self.undo_steps!r}."
+            )
         check_number("max_drop", self.max_drop)
         if self.max_drop is not None and self.max_drop < 0:
             raise ValueError(f"`max_drop` must be at least 0. Received: max_drop={self.max_drop}.")

@@ -181,6 +181,8 @@ def test_arguments_and_a_judge_are_one_and_the_same():
         ({"judge": Judge(), "target": None}, "where to stop"),
         ({"judge": Judge(floor="90%")}, "Received: floor='90%'"),
         ({"judge": Judge(floor=float("inf"))}, "Received: floor=inf"),
+        ({"judge": Judge(floor=True)}, "Received: floor=True"),
+        ({"target": {"latency_ms": True}}, "Received: .*=True"),
         ({"judge": Judge(start=float("nan"))}, "Received: start=nan"),
     ],
 )
@@ -200,6 +202,8 @@ def test_what_is_said_twice_or_makes_no_sense_is_refused(arguments, message):
         ({"max_drop": "1%"}, "Received: max_drop='1%'"),
         ({"start_from_epoch": -1}, "Received: start_from_epoch=-1"),
         ({"start_from_epoch": 2.5}, "Received: start_from_epoch=2.5"),
+        ({"undo_steps": "no"}, "`undo_steps` must be True or False. Received: undo_steps='no'"),
+        ({"max_drop": True}, "Received: max_drop=True"),
     ],
 )
 def test_a_judge_that_makes_no_sense_is_refused(arguments, message):

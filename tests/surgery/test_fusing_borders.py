@@ -250,3 +250,28 @@ def test_constraints_hold_for_what_is_fused(name):
         value = ops.convert_to_numpy(variable.value)
         held = ops.convert_to_numpy(variable.constraint(ops.convert_to_tensor(value)))
         np.testing.assert_allclose(value, held, rtol=1e-5, atol=1e-6)
+
+
+TYING = {
+    "UnitNorm": keras.constraints.UnitNorm(),
+    "MinMaxNorm": keras.constraints.MinMaxNorm(0.9, 1.1),
+    "MaxNorm over units": keras.constraints.MaxNorm(0.5, axis=1),
+    "UnitNorm over units": keras.constraints.UnitNorm(axis=1),
+}
+
+
+@pytest.mark.parametrize("name", TYING)
+def test_what_a_constraint_takes_from_a_response_goes_to_the_bias(name):
+    """No slice of a unit of norm one has norm one: it responds by other weights, too."""
+    constraint, rng = TYING[name], np.random.default_rng(0)
+    first = layers.Dense(10, activation="relu", name="a")
+    reader = layers.Dense(8, kernel_constraint=constraint, name="r")
+    model = keras.Sequential([keras.Input((6,)), first, reader])
+    first.kernel.assign(rng.normal(size=(6, 10)))
+    reader.kernel.assign(constraint(ops.convert_to_tensor(rng.normal(size=(10, 8)), "float32")))
+    samples = rng.normal(size=(400, 6)).astype("float32") + 1
+    thin, _ = prune_keras.prune(model, fraction=0.4, data=samples, fuse="weights", criterion="l2")
+    missed = thin.predict(samples, verbose=0) - model.predict(samples, verbose=0)
+    np.testing.assert_allclose(missed.mean(axis=0), 0, atol=1e-4)
+    kernel = thin.get_layer("r").kernel
+    np.testing.assert_allclose(constraint(kernel), ops.convert_to_numpy(kernel.value), atol=1e-6)
