@@ -74,7 +74,7 @@ def own(kind: type) -> layers.Layer:
 
     class YourLayer(kind):
         def call(self, x):
-            return x[..., ::-1]
+            return keras.ops.flip(x, -1)
 
     return YourLayer(layers.Dense(2)) if kind is layers.Wrapper else YourLayer()
 

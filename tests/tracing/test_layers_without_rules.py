@@ -107,7 +107,7 @@ class Counting(layers.Layer):
 
 class Flipping(layers.Layer):
     def call(self, x):
-        return x[..., ::-1]
+        return keras.ops.flip(x, -1)
 
 
 class InTraining(layers.Layer):

@@ -17,7 +17,7 @@ class Standardized(layers.Conv1D):
 
 class Crossed(layers.Add):
     def _merge_function(self, inputs):
-        return inputs[0] + inputs[1][..., ::-1]
+        return inputs[0] + keras.ops.flip(inputs[1], -1)
 
 
 class Centred(layers.Dense):
@@ -40,12 +40,12 @@ class Halved(layers.DepthwiseConv1D):
 
 class Called(layers.ReLU):
     def __call__(self, *args, **kwargs):
-        return super().__call__(*args, **kwargs)[..., ::-1]
+        return keras.ops.flip(super().__call__(*args, **kwargs), -1)
 
 
 class Mixing(layers.Layer):
     def call(self, inputs):
-        return super().call(inputs)[..., ::-1]
+        return keras.ops.flip(super().call(inputs), -1)
 
 
 class Mixed(Mixing, layers.ReLU):
@@ -56,7 +56,7 @@ class Behind(layers.Layer):
     """A mixin behind the layer in the order of bases still comes before Keras' base class."""
 
     def __call__(self, *args, **kwargs):
-        return super().__call__(*args, **kwargs)[..., ::-1]
+        return keras.ops.flip(super().__call__(*args, **kwargs), -1)
 
 
 class WithMixinBehind(layers.ReLU, Behind):
@@ -65,7 +65,7 @@ class WithMixinBehind(layers.ReLU, Behind):
 
 class Scored(layers.BatchNormalization):
     def _moments(self, inputs, mask):
-        return super()._moments(inputs[..., ::-1], mask)
+        return super()._moments(keras.ops.flip(inputs, -1), mask)
 
 
 class Masks(layers.Dense):
