@@ -108,7 +108,7 @@ def test_rounds_end_with_the_first_latency_that_meets_the_target(alone):
     target = {"latency_ms": before / 2}
     pruning = callback(target=target, fraction=0.5, latency_batch_size=32)
     fit(model, pruning, epochs=4)
-    # How long a model takes is up to the machine; rounds end with the first one that is quick enough.
+    # How long it takes is up to the machine; rounds end with the first that is quick enough.
     met = [point.latency_ms <= before / 2 for point in pruning.frontier]
     assert not any(met[:-1]) and (met[-1] or len(pruning.rounds) == 4)
 
