@@ -30,6 +30,8 @@ TOLERANCES = {"float16": 1e-2, "bfloat16": 5e-2, "float64": 1e-12}
 
 Run = Callable[[list[np.ndarray]], np.ndarray]
 
+_BY_CHANCE = "draws random numbers"
+
 
 @dataclass(frozen=True)
 class Place:
@@ -128,9 +130,9 @@ def _layer_mixes(visit: Any, given: Sequence[Labels], axis: int) -> str | None:
     dtype = getattr(operation, "compute_dtype", None) or keras.config.floatx()
     arguments = {name: value for name, value in visit.kwargs.items() if name != "training"}
     trained = getattr(operation, "_call_has_training_arg", False)
-    mode = {"training": visit.kwargs.get("training") or False} if trained else {}
+    as_called = {"training": visit.kwargs.get("training") or False} if trained else {}
 
-    def running(call: Callable) -> Run:
+    def running(call: Callable, mode: dict[str, bool] = as_called) -> Run:
         def run(arrays: list[np.ndarray]) -> np.ndarray:
             tensors = [ops.convert_to_tensor(each, dtype=dtype) for each in arrays]
             with keras.StatelessScope(collect_losses=True):
@@ -149,7 +151,12 @@ def _layer_mixes(visit: Any, given: Sequence[Labels], axis: int) -> str | None:
             axis + 1,
             TOLERANCES.get(dtype, 1e-5),
         )
-        return why or (_training_fails(operation, shapes, axis + 1, several) if trained else None)
+        if why is not None or not trained:
+            return why
+        in_training = running(operation.call, {"training": True})
+        return _training_fails(operation, shapes, axis + 1, several) or _mixes_in_training(
+            in_training, shapes, axis + 1
+        )
 
 
 def _tried_shape(shape: tuple, axis: int) -> tuple:
@@ -175,6 +182,16 @@ def _training_fails(operation: Any, shapes: list, axis: int, several: bool) -> s
     return None if made.shape[axis] == 1 else "counts them in training"
 
 
+def _mixes_in_training(run: Run, shapes: list[tuple], axis: int) -> str | None:
+    """Return how channels are mixed in training, None if each is alone, or chance is at work."""
+    rng, size = np.random.default_rng(0), max(shape[axis] for shape in shapes)
+    try:
+        why = _mixes(run, rng, [rng.normal(size=shape) for shape in shapes], size, axis)
+    except Exception as error:
+        return f"fails on numbers in training ({type(error).__name__})"
+    return None if why in (None, _BY_CHANCE) else f"{why} in training"
+
+
 def _why_not(run: Run, anew: Run, shapes: list[tuple], axis: int, tolerance: float) -> str | None:
     """Return how channels along an axis are mixed, None if each is alone; 1 wide is no channel."""
     size = max(shape[axis] for shape in shapes)
@@ -198,7 +215,7 @@ def _mixes(run: Run, rng: Any, given: list[np.ndarray], size: int, axis: int) ->
     if made.ndim <= axis or made.shape[axis] != size:
         return "changes their number"
     if not np.array_equal(run(given), made, equal_nan=True):
-        return "draws random numbers"
+        return _BY_CHANCE
     for count, scale in itertools.product((1, size // 2), NEW_SCALES):
         changed = rng.permutation(size)[:count]
         others = np.delete(np.arange(size), changed)
