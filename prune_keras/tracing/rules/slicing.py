@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from keras import ops
 from keras.src.ops import core, nn
 from keras.src.ops import numpy as raw
 
@@ -17,15 +18,17 @@ from prune_keras.tracing.rules.registry import named, register_rule
 @register_rule(raw.GetItem)
 def get_item(visit, trace):
     """Slices follow numpy; a step over channels ties each period, so that the step stays true."""
-    parts, ids = _parts(visit), visit.input.ids
-    if not parts or parts[0] != slice(None):
-        return trace.refuse(visit, f"{visit.path} picks single entries of them")
+    parts, ids = parts_of(visit), visit.input.ids
     places = [place for place, part in enumerate(parts) if part is not None]
-    for axis, place in enumerate(places[1:]):
+    batch = places.pop(visit.input.batch) if parts else None
+    if batch is None or parts[batch] != slice(None):
+        return trace.refuse(visit, f"{visit.path} picks single entries of them")
+    for axis, place in enumerate(places):
         if parts[place] != slice(None) and varies(ids, axis):
             change = _sliced if isinstance(parts[place], slice) else _picked
             ids = change(visit, trace, ids, axis, place)
-    return ids[tuple(part if part is None else _rest(part) for part in parts[1:])]
+    del parts[batch]
+    return ids[tuple(part if part is None else _rest(part) for part in parts)]
 
 
 def _rest(part):
@@ -33,7 +36,7 @@ def _rest(part):
     return slice(None) if isinstance(part, slice) else 0
 
 
-def _parts(visit) -> list:
+def parts_of(visit) -> list:
     """Return one slice or integer an axis, and None for new ones; nothing for any other key."""
     key = visit.args[1] if len(visit.args) > 1 else visit.kwargs["key"]
     parts = list(key) if isinstance(key, tuple | list) else [key]
@@ -45,13 +48,18 @@ def _parts(visit) -> list:
     return [*parts[:at], *missing, *parts[at + 1 :]]
 
 
+def _whole(trace, ids: np.ndarray, axis: int) -> None:
+    """Let all places along an axis stay or none: channels that differ along another one, too."""
+    trace.unite(ids, ids.take([0], axis))
+
+
 def _picked(visit, trace, ids: np.ndarray, axis: int, place: int) -> np.ndarray:
     """Pick one position, which stays where it lies along an axis of channels."""
     size = visit.input.shape[axis]
-    at = _parts(visit)[place] % size
+    at = parts_of(visit)[place] % size
     taken = ids.take([at], axis)
     if len(varying_axes(ids)) > 1:
-        trace.fix(ids, f"{visit.path} picks single entries of them")
+        _whole(trace, ids, axis)
         return taken
     trace.fix(taken, f"{visit.path} picks it alone")
     change = _new_arguments(visit, place, lambda kept: int(kept[:at].sum()))
@@ -60,11 +68,14 @@ def _picked(visit, trace, ids: np.ndarray, axis: int, place: int) -> np.ndarray:
 
 
 def _sliced(visit, trace, ids: np.ndarray, axis: int, place: int) -> np.ndarray:
-    part = _parts(visit)[place]
+    part = parts_of(visit)[place]
     start, stop, step = part.indices(visit.input.shape[axis])
     taken = ids.take(range(start, stop, step), axis)
-    if step < 1 or len(varying_axes(ids)) > 1:
-        trace.fix(ids, f"{visit.path} picks them backwards, or along several axes")
+    if len(varying_axes(ids)) > 1:
+        _whole(trace, ids, axis)
+        return taken
+    if step < 1:
+        trace.fix(ids, f"{visit.path} picks them backwards")
         return taken
     for later in range(1, step):
         others = ids.take(range(start + later, ids.shape[axis], step), axis)
@@ -78,7 +89,7 @@ def _sliced(visit, trace, ids: np.ndarray, axis: int, place: int) -> np.ndarray:
 
 
 def _new_arguments(visit, place: int, part: Callable) -> Callable:
-    parts = _parts(visit)
+    parts = parts_of(visit)
 
     def new_arguments(mask: np.ndarray):
         changed = list(parts)
@@ -99,6 +110,8 @@ def split(visit, trace):
     if not varies(x.ids, axis):
         return [x.ids] * count
     given = operation.indices_or_sections
+    if len(varying_axes(x.ids)) > 1:
+        return _parts_of_whole(trace, x, axis, given)
     channels = trace.along(x, axis, visit.path)
     width = len(channels) // count
     ends = [width * part for part in range(1, count)] if isinstance(given, int) else list(given)
@@ -111,6 +124,11 @@ def split(visit, trace):
     return [vector(part, axis, x.rank) for part in np.split(channels, ends)]
 
 
+def _parts_of_whole(trace, x, axis: int, ends) -> list[np.ndarray]:
+    _whole(trace, x.ids, axis)
+    return np.array_split(x.ids, ends, axis)
+
+
 @register_rule(raw.ArraySplit)
 def array_split(visit, trace):
     """It knows a number of parts only, which stay equally wide."""
@@ -120,6 +138,8 @@ def array_split(visit, trace):
         return moves_the_batch(visit, trace)
     if not varies(x.ids, axis):
         return [x.ids] * count
+    if len(varying_axes(x.ids)) > 1:
+        return _parts_of_whole(trace, x, axis, count)
     channels = trace.along(x, axis, visit.path)
     if len(channels) % count:
         return trace.refuse(visit, f"{visit.path} splits them into parts of two sizes")
@@ -129,12 +149,15 @@ def array_split(visit, trace):
 @register_rule(core.Unstack)
 def unstack(visit, trace):
     x = visit.input
-    axis = without_batch(visit.operation.axis, x.rank)
-    if axis == BATCH:
+    axis = visit.operation.axis % (x.rank + 1)
+    if axis == x.batch:
         return moves_the_batch(visit, trace)
-    if varies(x.ids, axis):
+    axis -= axis > x.batch
+    if varies(x.ids, axis) and len(varying_axes(x.ids)) == 1:
         return trace.refuse(visit, f"{visit.path} makes a tensor of each of them")
-    return [x.ids.take(0, axis)] * len(visit.shapes)
+    _whole(trace, x.ids, axis)
+    count = x.ids.shape[axis]
+    return [x.ids.take(place % count, axis) for place in range(len(visit.shapes))]
 
 
 @register_rule(raw.Take)
@@ -144,9 +167,12 @@ def take(visit, trace):
     axis = BATCH if given is None else without_batch(given, x.rank)
     if axis == BATCH or len(visit.inputs) > 1:
         return trace.refuse(visit, f"{visit.path} picks entries by numbers")
-    if varies(x.ids, axis):
-        return trace.refuse(visit, f"{visit.path} picks them by numbers")
     indices = visit.args[1] if len(visit.args) > 1 else visit.kwargs["indices"]
+    if varies(x.ids, axis):
+        if len(varying_axes(x.ids)) == 1:
+            return trace.refuse(visit, f"{visit.path} picks them by numbers")
+        _whole(trace, x.ids, axis)
+        return x.ids.take(np.asarray(ops.convert_to_numpy(indices)), axis)
     sizes = x.ids.shape
     return x.ids.reshape(sizes[:axis] + (1,) * np.ndim(indices) + sizes[axis + 1 :])
 
