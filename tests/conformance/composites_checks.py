@@ -260,3 +260,43 @@ def check_reads_back(paths):
         arrays = [*np.load(path.with_suffix(".npz")).values()]
         x = keras.tree.pack_sequence_as(model._inputs_struct, arrays[: len(model.inputs)])
         assert_close(outputs_of(model, x), arrays[len(model.inputs) :])
+
+
+def _h5(model, folder, x):
+    model.save(folder / "thin.h5", include_optimizer=False)
+    return outputs_of(keras.models.load_model(folder / "thin.h5", compile=False), x)
+
+
+def _keras_file(model, folder, x):
+    model.save(folder / "thin.keras")
+    return outputs_of(keras.models.load_model(folder / "thin.keras"), x)
+
+
+def _saved_model(model, folder, x):
+    import tensorflow as tf
+
+    model.export(folder / "thin", verbose=False)
+    made = tf.saved_model.load(str(folder / "thin")).serve(x)
+    return [np.asarray(y, np.float64) for y in keras.tree.flatten(made)]
+
+
+def _litert(model, folder, x):
+    import tensorflow as tf
+
+    model.export(folder / "thin.tflite", format="litert", verbose=False)
+    interpreter = tf.lite.Interpreter(model_path=str(folder / "thin.tflite"))
+    interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], x.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+    interpreter.invoke()
+    places = (each["index"] for each in interpreter.get_output_details())
+    return [np.asarray(interpreter.get_tensor(place), np.float64) for place in places]
+
+
+WAYS_OUT = {"h5": _h5, "keras": _keras_file, "saved model": _saved_model, "litert": _litert}
+
+
+def check_a_way_out(composite, way, folder):
+    """An unfolded thin model gives the same outputs once it was written and read."""
+    thin, x = thin_and_plain(composite), composite.data(2)[0]
+    assert_close(WAYS_OUT[way](thin, folder, x), outputs_of(thin, x))
