@@ -20,11 +20,18 @@ def get_item(visit, trace):
     parts, ids = _parts(visit), visit.input.ids
     if not parts or parts[0] != slice(None):
         return trace.refuse(visit, f"{visit.path} picks single entries of them")
-    places = [place for place, part in enumerate(parts) if part is not None]
-    for axis, place in enumerate(places[1:]):
-        if parts[place] != slice(None) and varies(ids, axis):
-            change = _sliced if isinstance(parts[place], slice) else _picked
-            ids = change(visit, trace, ids, axis, place)
+    places = [place for place, part in enumerate(parts) if part is not None][1:]
+    cuts = {
+        axis: place
+        for axis, place in enumerate(places)
+        if parts[place] != slice(None) and varies(ids, axis)
+    }
+    if cuts:
+        trace.rectangle(ids)
+        trace.setting(visit.node, "arguments", ids, _new_arguments(visit, cuts))
+    for axis, place in cuts.items():
+        change = _sliced if isinstance(parts[place], slice) else _picked
+        ids = change(visit, trace, ids, axis, parts[place])
     return ids[tuple(part if part is None else _rest(part) for part in parts[1:])]
 
 
@@ -45,47 +52,56 @@ def _parts(visit) -> list:
     return [*parts[:at], *missing, *parts[at + 1 :]]
 
 
-def _picked(visit, trace, ids: np.ndarray, axis: int, place: int) -> np.ndarray:
-    """Pick one position, which stays where it lies along an axis of channels."""
-    size = visit.input.shape[axis]
-    at = _parts(visit)[place] % size
+def _picked(visit, trace, ids: np.ndarray, axis: int, at: int) -> np.ndarray:
+    """Pick one position, which stays where it lies along an axis of channels.
+
+    Where channels lie along others, too, all positions hold the same ones from then on. Of these,
+    two stay: with one, a thin model no longer shows what was tied.
+    """
     taken = ids.take([at], axis)
-    if len(varying_axes(ids)) > 1:
-        trace.fix(ids, f"{visit.path} picks single entries of them")
-        return taken
-    trace.fix(taken, f"{visit.path} picks it alone")
-    change = _new_arguments(visit, place, lambda kept: int(kept[:at].sum()))
-    trace.setting(visit.node, "arguments", ids, change)
+    others = [each for each in varying_axes(ids) if each != axis]
+    if not others:
+        return trace.fix(taken, f"{visit.path} picks it alone")
+    trace.unite(ids, taken)
+    trace.at_least(np.moveaxis(taken, others[-1], -1).reshape(-1, taken.shape[others[-1]])[0], 2)
     return taken
 
 
-def _sliced(visit, trace, ids: np.ndarray, axis: int, place: int) -> np.ndarray:
-    part = _parts(visit)[place]
-    start, stop, step = part.indices(visit.input.shape[axis])
-    taken = ids.take(range(start, stop, step), axis)
-    if step < 1 or len(varying_axes(ids)) > 1:
-        trace.fix(ids, f"{visit.path} picks them backwards, or along several axes")
-        return taken
+def _sliced(visit, trace, ids: np.ndarray, axis: int, part: slice) -> np.ndarray:
+    """Take a range; of each period of its step, all go together."""
+    size = ids.shape[axis]
+    start, stop, step = part.indices(size)
+    if step < 1:
+        trace.fix(ids, f"{visit.path} picks them backwards")
+    firsts = ids.take(range(0, size, step), axis) if step > 1 else ids
     for later in range(1, step):
-        others = ids.take(range(start + later, ids.shape[axis], step), axis)
-        firsts = ids.take(range(start, ids.shape[axis], step), axis)
+        others = ids.take(range(later, size, step), axis)
         trace.unite(firsts.take(range(others.shape[axis]), axis), others)
-    change = _new_arguments(
-        visit, place, lambda kept: slice(int(kept[:start].sum()), int(kept[:stop].sum()), step)
-    )
-    trace.setting(visit.node, "arguments", ids, change)
-    return taken
+    return ids.take(range(start, stop, step), axis)
 
 
-def _new_arguments(visit, place: int, part: Callable) -> Callable:
+def _new_arguments(visit, cuts: dict[int, int]) -> Callable:
+    """Return a function of what is kept of a tensor that returns the call's new arguments."""
     parts = _parts(visit)
 
     def new_arguments(mask: np.ndarray):
         changed = list(parts)
-        changed[place] = part(mask.reshape(-1))
+        for axis, place in cuts.items():
+            kept = mask.any(axis=tuple(each for each in range(mask.ndim) if each != axis))
+            changed[place] = _new_part(parts[place], kept)
         return _keras.with_argument(visit.node, 1, "key", tuple(changed))
 
     return new_arguments
+
+
+def _new_part(part: slice | int, kept: np.ndarray) -> slice | int:
+    if isinstance(part, int):
+        return int(kept[: part % len(kept)].sum())
+    start, stop, step = part.indices(len(kept))
+    if step < 1:
+        return part
+    within = start % step
+    return slice(within + int(kept[: start - within].sum()), int(kept[:stop].sum()), step)
 
 
 @register_rule(raw.Split, *named(raw, "Dsplit Hsplit"))
