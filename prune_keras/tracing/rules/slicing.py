@@ -87,7 +87,8 @@ def _new_arguments(visit, cuts: dict[int, int]) -> Callable:
     def new_arguments(mask: np.ndarray):
         changed = list(parts)
         for axis, place in cuts.items():
-            kept = mask.any(axis=tuple(each for each in range(mask.ndim) if each != axis))
+            others = tuple(each for each in range(mask.ndim) if each != axis)
+            kept = np.asarray(mask.any(axis=others))
             changed[place] = _new_part(parts[place], kept)
         return _keras.with_argument(visit.node, 1, "key", tuple(changed))
 
