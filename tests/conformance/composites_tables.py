@@ -138,7 +138,8 @@ class BatchedMixture(layers.Layer):
     def call(self, x):
         weights = ops.softmax(ops.matmul(x, self.router), axis=-1)
         hidden = ops.relu(ops.einsum("bd,edh->beh", x, self.into))
-        return x + ops.einsum("beh,ehd,be->bd", hidden, self.out, weights)
+        made = ops.einsum("beh,ehd->bed", hidden, self.out)
+        return x + ops.sum(weights[..., None] * made, axis=1)
 
 
 def mixtures():
