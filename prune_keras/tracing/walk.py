@@ -22,6 +22,8 @@ from prune_keras.tracing.labels import Labels, compress
 from prune_keras.tracing.reaching import holds
 from prune_keras.tracing.record import Fixing, Record
 from prune_keras.tracing.resolving import resolve
+from prune_keras.tracing.rules.batches import batch_axis, rows_made, rows_read
+from prune_keras.tracing.rules.wrappers import Repeated
 from prune_keras.tracing.tracer import Tracer
 from prune_keras.tracing.visit import Visit
 
@@ -118,16 +120,20 @@ class _Walk(Tracer):
 
     def visit(self, call: _keras.Call) -> list[Labels]:
         """Run the rule of one call."""
-        shapes = self._output_shapes(call)
-        visit = Visit(
-            call.path, call.operation, call.node, call.args, call.kwargs, shapes[0], shapes
-        )
-        found = self.apply(visit)
+        visit = Visit(call.path, call.operation, call.node, call.args, call.kwargs, (), [])
+        batch = batch_axis(visit)
+        shapes = self._output_shapes(call, batch)
+        visit = dataclasses.replace(visit, shape=shapes[0], shapes=shapes)
+        count = rows_read(visit)
+        found = self.apply(visit, self if count == 1 else Repeated(self, count))
         found = found if isinstance(found, list) else [found]
         if len(found) != len(shapes):
             counts = f"{len(shapes)} outputs, and its rule returns ids of {len(found)}"
             found = self.refuse(visit, f"{visit.path} has {counts}")
-        made = [Labels(compress(ids), shape) for ids, shape in zip(found, shapes, strict=True)]
+        made = [
+            Labels(compress(ids), shape, rows_made(visit), batch)
+            for ids, shape in zip(found, shapes, strict=True)
+        ]
         dtypes = [tensor.dtype for tensor in call.node.outputs]
         self.record.results += zip(made, dtypes, strict=True)
         return made
@@ -141,20 +147,25 @@ class _Walk(Tracer):
             for ids in (known.ids, labels.ids):
                 self.fix(ids, "a nested model is called on tensors of different structure")
 
-    def _output_shapes(self, call: _keras.Call) -> list[tuple]:
+    def _output_shapes(self, call: _keras.Call, batch: int) -> list[tuple]:
         if not self.record.recompute_shapes:
-            return [tuple(tensor.shape[1:]) for tensor in call.node.outputs]
+            return [_without(tensor.shape, batch) for tensor in call.node.outputs]
         specs = iter(call.node.input_tensors)
         args, kwargs = tree.map_structure(
             lambda v: _spec(v, next(specs)) if isinstance(v, Labels) else v,
             (call.args, call.kwargs),
         )
         outputs = call.operation.compute_output_spec(*args, **kwargs)
-        return [tuple(spec.shape[1:]) for spec in tree.flatten(outputs)]
+        return [_without(spec.shape, batch) for spec in tree.flatten(outputs)]
+
+
+def _without(shape: tuple, batch: int) -> tuple:
+    return (*shape[:batch], *shape[batch + 1 :])
 
 
 def _spec(labels: Labels, tensor: Any) -> keras.KerasTensor:
-    return keras.KerasTensor((None, *labels.shape), dtype=tensor.dtype)
+    before, behind = labels.shape[: labels.batch], labels.shape[labels.batch :]
+    return keras.KerasTensor((*before, None, *behind), dtype=tensor.dtype)
 
 
 def _input_labels(model: Any, input_shape: Any, tracer: Tracer) -> list[Labels]:

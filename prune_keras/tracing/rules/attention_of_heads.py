@@ -1,4 +1,7 @@
-"""The rule of the raw operation of attention, which is given the heads of all three tensors."""
+"""Rules of attention on heads: these stay, and lose the same channels of all three tensors.
+
+Keras takes the three to be equally wide. A scale that is made of the width stays what it was.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,6 @@ TENSORS = ("query", "key", "value")
 
 @register_rule(*named(nn, "DotProductAttention"))
 def dot_product_attention(visit, trace):
-    """Heads stay, and lose the same channels of all three, which Keras takes to be as wide."""
     given = [visit.argument(place, name) for place, name in enumerate(TENSORS)]
     if not all(isinstance(each, Labels) for each in given):
         return trace.refuse(visit, f"{visit.path} is given a constant for one of its tensors")
