@@ -32,13 +32,15 @@ def units(x):
     return dense(7, "inside", activation="relu")(x)
 
 
-def attention(x, take="items", heads=2):
+def attention(x, take="items", heads=2, cosine=False):
     """Attention of one projection, as keras.io's Swin splits it."""
     size, width = x.shape[-2:]
     y = dense(3 * width, "qkv")(x)
     y = ops.reshape(y, (-1, size, 3, heads, width // heads))
     y = ops.transpose(y, (2, 0, 3, 1, 4))
     query, key, value = (y[0], y[1], y[2]) if take == "items" else ops.unstack(y, 3, axis=0)
+    if cosine:
+        query, key = (ops.normalize(each, axis=-1) for each in (query, key))
     scores = ops.matmul(query * 0.5, ops.transpose(key, (0, 1, 3, 2)))
     y = ops.transpose(ops.matmul(ops.softmax(scores), value), (0, 2, 1, 3))
     return dense(width, "out")(ops.reshape(y, (-1, size, width)))
@@ -61,6 +63,7 @@ MODELS = {
     "windows": lambda: windows(True, units),
     "attention in windows": lambda: windows(True, attention),
     "attention by unstack": lambda: windows(True, lambda x: attention(x, "unstack")),
+    "cosine attention": lambda: windows(True, lambda x: attention(x, cosine=True)),
     "attention without windows": lambda: windows(False, lambda x: x),
 }
 
