@@ -18,6 +18,7 @@ from prune_keras import _keras
 from prune_keras.proof import case_of
 from prune_keras.tracing import rule_for
 from prune_keras.tracing.opening.opened import Closed, looked_into, may_be_opened, open_model
+from prune_keras.tracing.opening.windows import rows_since_inputs
 
 
 def unfold(model: Any, inputs: Any = None, flat: bool = False) -> Any:
@@ -120,6 +121,7 @@ class _Unfolding:
     def __init__(self, opens: Callable[[Any], bool]) -> None:
         self._opens = opens
         self._opened: dict[tuple, Any] = {}
+        self._rows = 1  # so many entries along the batch of the present graph's inputs are a sample
 
     def whole(self, model: Any, inputs: Any) -> Any:
         function = _keras.function_of(model)
@@ -151,11 +153,19 @@ class _Unfolding:
         key = (id(operation), *_way(args, kwargs))
         if key not in self._opened:
             try:
-                inner = self._rebuilt(looked_into(operation, args, kwargs))
+                inner = self._inside(operation, args, kwargs)
             except Closed:
                 inner = None
             self._opened[key] = inner
         return self._opened[key]
+
+    def _inside(self, operation: Any, args: tuple, kwargs: dict) -> Any:
+        outside, given = self._rows, _tensors(args, kwargs)
+        self._rows *= rows_since_inputs(given[0]) if given else 1
+        try:
+            return self._rebuilt(looked_into(operation, args, kwargs, self._rows))
+        finally:
+            self._rows = outside
 
 
 def _tensors(args: tuple, kwargs: dict) -> list:
