@@ -10,6 +10,7 @@ from __future__ import annotations
 from prune_keras.tracing.rules import (  # noqa: F401, they register their rules
     applications,
     attention,
+    attention_of_heads,
     convolutions,
     dense,
     einsum_dense,
