@@ -24,10 +24,12 @@ from prune_keras._keras.graphs import (
     check_model,
     first_input,
     function_of,
+    given_tensors,
     has_lora,
     input_structure,
     is_layer,
     is_node,
+    is_sum,
     kernel_of,
     lora_of,
     mask_of,
@@ -37,6 +39,7 @@ from prune_keras._keras.graphs import (
     operations_in,
     output_structure,
     padded,
+    readers_of,
     rebuilt,
     run,
     shapes_made,
@@ -48,6 +51,7 @@ from prune_keras._keras.graphs import (
 )
 from prune_keras._keras.held import Held, other_optimizers
 from prune_keras._keras.kernels import Missing, check_runs, missing_kernel
+from prune_keras._keras.listening import heard
 from prune_keras._keras.optimizers import (
     Slot,
     averages_follow,
@@ -71,6 +75,7 @@ from prune_keras._keras.sharing import neighbours_of
 from prune_keras._keras.state import (
     held_in,
     is_lost,
+    other_values,
     set_attribute,
     set_value,
     set_value_on_exit,
@@ -104,12 +109,15 @@ __all__ = [
     "first_input",
     "function_of",
     "give_losses",
+    "given_tensors",
     "has_lora",
+    "heard",
     "held_in",
     "input_structure",
     "is_layer",
     "is_lost",
     "is_node",
+    "is_sum",
     "kernel_of",
     "learning_rates",
     "logs_of",
@@ -126,6 +134,7 @@ __all__ = [
     "optimizer_slots",
     "optimizer_variables",
     "other_optimizers",
+    "other_values",
     "output_structure",
     "own_classes",
     "padded",
@@ -134,6 +143,7 @@ __all__ = [
     "plain_optimizers",
     "quiet",
     "reason_of",
+    "readers_of",
     "rebuilt",
     "refresh",
     "run",
