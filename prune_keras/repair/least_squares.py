@@ -124,7 +124,9 @@ def _solved(sums: Sums, read: int, ridge: float, centred: bool) -> np.ndarray:
     second = sums.second(centred)
     inner, toward = second[:, :read, :read], second[:, :read, read:]
     level = np.trace(inner, axis1=1, axis2=2) / read
-    level = level + 1e-30 + 1e-6 * level.max()
+    # What hardly varies must not be believed for its rounding.
+    level = level + 1e-12 * np.square(sums.mean[:, :read]).mean(axis=1) + 1e-6 * level.max()
+    level = level + np.finfo(float).tiny ** 0.5
     held = inner + (ridge * level)[:, None, None] * np.eye(read)
     weights = np.linalg.solve(held, toward)
     if ridge < EXACT:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 from keras import layers, ops
 
@@ -25,7 +26,6 @@ from prune_keras.repair.least_squares import Fit, Sums, fitted
 from prune_keras.repair.side_by_side import Both, Thin, run_both, run_dense, run_thin
 from prune_keras.samples.moments import Moments, exact, mask_rows, moments_of, rows_of
 from prune_keras.samples.subject import Subject
-from prune_keras.validation import check_count
 
 ATTENTION = tuple(
     getattr(layers, name)
@@ -45,6 +45,10 @@ class Refit:
             take more, fewer batches of it are looked at. Defaults to 4 GiB.
         rows: positions that a layer is fitted by, at most, or eight for each number that it reads
             where that is more. Defaults to 32,768.
+        verbose: 1 shows a progress bar, 0 nothing. Defaults to 0.
+
+    Raises:
+        ValueError: if `memory` or `rows` is not a count.
 
     Example:
 
@@ -54,10 +58,16 @@ class Refit:
 
     memory: int = 2**32
     rows: int = 2**15
+    verbose: int = 0
 
     def __post_init__(self) -> None:
-        check_count("memory", self.memory)
-        check_count("rows", self.rows)
+        for name in ("memory", "rows"):
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+                raise ValueError(
+                    f"`{name}` must be a whole number of at least 1. Received: {name}={value!r}. "
+                    "Leave it out for the default."
+                )
 
     def __str__(self) -> str:
         return "sequential"
@@ -123,15 +133,19 @@ class _Walk:
         self.shifts: dict[int, np.ndarray] = {}
         self.fits: dict[str, Fit] = {}
         self.as_they_were: list[str] = []
+        self.unknown: list[str] = []
+        self.reads = {id(weight.variable) for weight in graph.weights if weight.reads}
+        self.bar = keras.utils.Progbar(sum(self.calls.values()), verbose=how.verbose)
         self.set: dict[int, Any] = {}
 
     @property
     def notes(self) -> tuple[str, ...]:
-        kept = self.as_they_were
-        if not kept:
-            return ()
-        named = ", ".join(kept[:8]) + (f" and {len(kept) - 8} more" if len(kept) > 8 else "")
-        return (f"a refit would not help on samples held out, so these keep weights: {named}",)
+        """What is to be said of layers that keep their weights."""
+        reasons = {
+            "not refitted, as samples held out would not gain": self.as_they_were,
+            "not refitted, as there is no way to": self.unknown,
+        }
+        return tuple(f"{why}: {_listed(paths)}" for why, paths in reasons.items() if paths)
 
     def changed(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the position of each variable that was set, and its value."""
@@ -181,8 +195,12 @@ class _Walk:
                 self.done.add(id(operation))
                 if isinstance(operation, layers.BatchNormalization) and operation.trainable:
                     self._measure(visited)
-                for layer in _readers(operation):
+                readers = _readers(operation)
+                for layer in readers:
                     self._fit(visited, layer)
+                if not readers and self.reads & {id(v) for v in _trainable(operation)}:
+                    self.unknown.append(visited.path)
+        self.bar.add(1)
         return run_both(visited, self.thin)
 
     def _heard(self, visited: _keras.Call, layer: Any) -> Iterator[tuple[int, Any, Any]]:
@@ -300,6 +318,15 @@ class _Walk:
         shift = self.shifts.get(id(layer), 0.0)
         for variable, value in normalized(layer, self.thin, dense, thin, shift):
             self._change(variable, value)
+
+
+def _listed(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - 8} more" if len(paths) > 8 else ""
+    return ", ".join(paths[:8]) + more
+
+
+def _trainable(operation: Any) -> list:
+    return operation.trainable_variables if _keras.is_layer(operation) else []
 
 
 def _within(kernel: Any, value: np.ndarray, response: Response) -> Callable:

@@ -90,7 +90,21 @@ def dense():
     return layers.Dense(3)
 
 
+def grouped():
+    inputs = keras.Input((7, 7, 3))
+    x = layers.Conv2D(10, 3, activation="relu", name="a")(inputs)
+    return keras.Model(inputs, layers.Conv2D(4, 2, groups=2, padding="same")(x))
+
+
+def recurrent():
+    inputs = keras.Input((6, 4))
+    x = layers.Dense(5, name="a")(inputs)
+    return keras.Model(inputs, layers.LSTM(3, name="steps")(x))
+
+
+OTHERS = {"recurrent": recurrent}
 MODELS = {
+    "grouped": grouped,
     "dense": sequential(lambda: layers.Dense(7, activation="relu"), dense, shape=(6,)),
     "flattened": sequential(layers.Flatten, dense, shape=(4, 4, 3)),
     "pooled": sequential(layers.MaxPooling2D, lambda: layers.Conv2D(4, 2), layers.Flatten, dense),
@@ -142,7 +156,7 @@ def with_twins(name, dtype="float32"):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(dtype)
     try:
-        model = MODELS[name]()
+        model = (MODELS | OTHERS)[name]()
     finally:
         keras.config.set_dtype_policy(before)
     draw = np.random.default_rng(0)
@@ -152,6 +166,8 @@ def with_twins(name, dtype="float32"):
         path = variable.path
         if any(part in path for part in ("a/", "add", "norm")) and variable.shape[-1] == 5:
             drawn = twins(drawn, -1)
+        if path.startswith("a/") and variable.shape[-1] == 10:  # in two groups
+            drawn = np.concatenate([twins(half, -1) for half in np.split(drawn, 2, axis=-1)], -1)
         if "twins" in path and "pointwise" not in path and variable.name != "bias":
             drawn = twins(drawn, -2)
         if "twins" in path and variable.name == "bias" and len(drawn) == 5:
@@ -322,7 +338,7 @@ def test_prune_and_the_callback_refit():
     np.testing.assert_allclose(thin(x), again(x), rtol=1e-5, atol=1e-6)
     model.compile("sgd", "mse")
     pruning = ProgressivePruning(
-        fraction=0.2, criterion="l2", data=x, fuse=Refit(), max_rounds=1, verbose=0
+        {"neurons": 0.8}, fraction=0.2, criterion="l2", data=x, fuse=Refit(), verbose=0
     )
     targets = np.zeros((SAMPLES, *model.output_shape[1:]))
     model.fit(x, targets, epochs=2, callbacks=[pruning], verbose=0)
@@ -338,6 +354,23 @@ def test_too_few_samples_are_refused(count):
 
 
 @pytest.mark.parametrize("option", ["memory", "rows"])
-def test_bounds_are_counts(option):
-    with pytest.raises(ValueError, match=option):
-        Refit(**{option: 0})
+@pytest.mark.parametrize("value", [0, 1.5, True])
+def test_bounds_are_counts(option, value):
+    with pytest.raises(ValueError, match=f"at least 1. Received: {option}={value}. Leave"):
+        Refit(**{option: value})
+
+
+def test_what_cannot_be_refitted_is_told():
+    model, x = with_twins("recurrent")
+    graph, plan = without_twin(model)
+    _, repair = refitted(model, graph, plan, x)
+    assert repair.notes == ("not refitted, as there is no way to: steps",)
+
+
+def test_progress_is_shown_only_when_asked_for(capsys):
+    model, x = with_twins("dense")
+    graph, plan = without_twin(model)
+    refitted(model, graph, plan, x)
+    assert capsys.readouterr().out == ""
+    refitted(model, graph, plan, x, Refit(verbose=1))
+    assert "3/3" in capsys.readouterr().out
