@@ -361,7 +361,7 @@ def _calls(model: Any) -> Counter:
         found[id(visited.operation)] += 1
         return visited.node.outputs
 
-    _keras.walk(model, _keras.function_of(model).inputs, call)
+    _keras.walk(model, _keras.graph_of(model).inputs, call)
     return found
 
 
