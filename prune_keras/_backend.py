@@ -44,6 +44,19 @@ def _jitted(function: Callable, variables: Sequence[Any]) -> Callable:
     return lambda *arguments: stateless([v.value for v in variables], *arguments)
 
 
+FEW = 4
+
+
+def is_worth_compiling(calls: float | None) -> bool:
+    """Tell whether a function without gradients is compiled for so many calls; None is unknown.
+
+    On TensorFlow, making a graph takes as long as some ten calls of the operations one by one lose
+    to it. On JAX, operations that run one by one are compiled too, each for itself. PyTorch
+    compiles nothing.
+    """
+    return keras.backend.backend() != "tensorflow" or calls is None or calls > FEW
+
+
 def without_gradients(function: Callable) -> Callable:
     """Keep a backend that records operations as they run from doing so."""
     if keras.backend.backend() == "torch":

@@ -149,11 +149,14 @@ def _directions(kernel: np.ndarray, along: np.ndarray, neurons: np.ndarray) -> n
     *window, channels, outputs = kernel.shape
     taps = int(np.prod(window))
     flat = kernel.reshape(taps, channels, outputs)
-    most = max((int((along == n).sum()) for n in neurons), default=1)
-    found = np.zeros((min(taps * most, outputs), taps, channels))
-    for neuron in neurons:
-        entries = np.flatnonzero(along == neuron)
-        matrix = flat[:, entries].reshape(-1, outputs)
-        triangle = np.asarray(np.linalg.qr(matrix.T, mode="r"))
-        found[: len(triangle), :, entries] = triangle.reshape(len(triangle), taps, len(entries))
+    order = np.argsort(along, kind="stable")
+    begins, ends = (np.searchsorted(along[order], neurons, side) for side in ("left", "right"))
+    counts = ends - begins
+    found = np.zeros((min(taps * counts.max(initial=1), outputs), taps, channels))
+    for count in np.unique(counts):
+        entries = order[begins[counts == count][:, None] + np.arange(count)]
+        matrices = np.moveaxis(flat[:, entries], 0, 1).reshape(len(entries), -1, outputs)
+        triangles = np.linalg.qr(matrices.transpose(0, 2, 1), mode="r")
+        triangles = triangles.reshape(len(entries), -1, taps, count).transpose(1, 2, 0, 3)
+        found[: len(triangles), :, entries] = triangles
     return found.reshape(len(found), *window, channels)
