@@ -186,8 +186,15 @@ def retire(held: Any) -> None:
 
     for each in getattr(held, "values", (held,)):
         if hasattr(each, "handle"):
-            empty = tf.zeros((0,), each.dtype)
-            tf.raw_ops.AssignVariableOp(resource=each.handle, value=empty)
+            tf.raw_ops.AssignVariableOp(resource=each.handle, value=_nothing(each.dtype))
+
+
+@functools.cache
+def _nothing(dtype: Any) -> Any:
+    """Return a tensor of TensorFlow without entries, which takes longer to make than to assign."""
+    import tensorflow as tf
+
+    return tf.zeros((0,), dtype)
 
 
 def eagerly() -> contextlib.AbstractContextManager:

@@ -71,6 +71,8 @@ class Reader:
         padded = []
         if isinstance(self.layer, layers.Dense):
             weights = self._seen(visited, x)
+        elif all(number == 1 for number in (*self.layer.kernel_size, *self.layer.strides)):
+            weights = None  # each position is read once
         else:
             weights, zeros = _reads(self.layer, x, self.axis)
             padded = [(ops.cast(zeros, x.dtype), ops.zeros((), x.dtype), ops.zeros((), x.dtype))]
@@ -129,10 +131,7 @@ def _blocks(neurons: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _reads(layer: Any, x: Any, axis: int) -> tuple[Any, Any]:
-    """Return how often each position is read, and how often a zero of the padding.
-
-    The first is of shape `(rows, 1)`, or None where each position is read once.
-    """
+    """Return how often each position is read, `(rows, 1)`, and how often a zero of the padding."""
     sizes = ops.shape(x)
     places = [i for i in range(1, len(sizes)) if i != axis % len(sizes)]
     # What is known when a graph is made is no part of it.
@@ -144,8 +143,6 @@ def _reads(layer: Any, x: Any, axis: int) -> tuple[Any, Any]:
         weights = by.reshape(weights[:, None] * along[None], (-1,))
         total = total * count
     zeros = sizes[0] * (total - by.sum(weights))
-    if by is np and (weights == 1).all():
-        return None, zeros
     weights = ops.reshape(ops.cast(weights, x.dtype), (1, -1))
     return ops.reshape(ops.tile(weights, (sizes[0], 1)), (-1, 1)), zeros
 
