@@ -113,8 +113,8 @@ def merged(
     found: dict[str, Moments] = {}
     with _keras.passing(step, model, calls) as compiled:
         for x in inputs:
-            for key, calls in compiled(x, *arguments).items():
-                for call in calls:
+            for key, given in compiled(x, *arguments).items():
+                for call in given:
                     each = Moments.of(*call)
                     found[key] = found[key] + each if key in found else each
     return found
