@@ -38,7 +38,7 @@ def recalibrate(model: Any, data: Any, steps: int | None = None) -> int:
     if not layers:
         return 0
     _keras.check_runs(model)
-    inputs = _keras.function_of(model).inputs
+    inputs = _keras.graph_of(model).inputs
     read = batches(data, fixed_size=fixed_size(inputs), whole=False)
     flat = joined((flat_inputs(inputs, x) for x, _, _ in read), _least(model), steps)
     most = number_of_batches(data, fixed_size(inputs)) if steps is None else steps
@@ -94,7 +94,7 @@ def _step(model: Any) -> Callable:
 
 def _least(model: Any) -> int:
     """Return of how many samples a batch must be so that each layer sees enough values."""
-    inputs = _keras.function_of(model).inputs
+    inputs = _keras.graph_of(model).inputs
     if any(tensor.shape[0] is not None or None in tensor.shape[1:] for tensor in inputs):
         return 1  # such batches cannot be joined
     found = [1]

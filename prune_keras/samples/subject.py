@@ -56,7 +56,7 @@ class Subject:
 
     @property
     def inputs(self) -> list:
-        return _keras.function_of(self.model).inputs
+        return _keras.graph_of(self.model).inputs
 
     @property
     def calls(self) -> float | None:
