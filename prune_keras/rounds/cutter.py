@@ -15,6 +15,7 @@ from prune_keras.plan import Plan
 from prune_keras.repair import Repair
 from prune_keras.rounds.pace import Pace
 from prune_keras.rounds.progress import Progress
+from prune_keras.rounds.stopwatch import Stopwatch
 from prune_keras.samples.batches import Samples, batches, check_ends, check_targets
 from prune_keras.samples.ending import check_end_is_told
 from prune_keras.samples.inputs import check_data
@@ -200,17 +201,20 @@ class Cutter:
             original=progress.plan.widths,
         )
 
-    def cut(self, model: Any, progress: Progress, plan: Plan) -> tuple[str, ...]:
+    def cut(self, model: Any, progress: Progress, plan: Plan, watch: Stopwatch) -> tuple[str, ...]:
         """Cut the model in place, and repair it, if there is data; return notes on the repair.
 
         Raises:
             ValueError: if a model has been built meanwhile that shares layers with this one.
         """
-        views = check_alone(model)
-        kept, fuse = kept_neurons(progress.graph, plan), self.scoring.fuse
-        steps = self.recalibration_steps
-        repair = Repair.of(model, progress.graph, kept, self.data, fuse, steps)
-        progress.cut(model, plan, views)
-        with _keras.averages_follow(model):
+        with watch.phase("cut"):
+            views = check_alone(model)
+        with watch.phase("fuse"):
+            kept, fuse = kept_neurons(progress.graph, plan), self.scoring.fuse
+            steps = self.recalibration_steps
+            repair = Repair.of(model, progress.graph, kept, self.data, fuse, steps)
+        with watch.phase("cut"):
+            progress.cut(model, plan, views)
+        with watch.phase("recalibrate"), _keras.averages_follow(model):
             repair.apply(model)
         return repair.notes

@@ -39,6 +39,8 @@ class Round:
         latency_ms: measured latency after the cut; None without a target on it.
         file: where the model at the end of the round is kept; None if it is not.
         notes: what is to be said of the scores that it went by, and of its repair.
+        phases: seconds by what they went into. `"score"`, `"choose"`, `"fuse"`, `"cut"` and
+            `"recalibrate"` add up to nearly `seconds`; `"judge"` is what was measured right after.
     """
 
     number: int
@@ -59,6 +61,7 @@ class Round:
     latency_ms: float | None = None
     file: str | None = None
     notes: tuple[str, ...] = ()
+    phases: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the round as lists and numbers."""
