@@ -49,12 +49,10 @@ def curvatures(subject: Subject, readers: Sequence[Reader], name: str) -> dict[s
             return total * ops.cast(scale, total.dtype)
 
         found: dict[str, Any] = {}
-        for name, slope in _backend.gradients(loss, _gates(subject, known, x)).items():
-            key, kind, _ = name.split("/")
-            reader, slope = known[key], exact(slope) / scale
-            squares = reader.by_output(ops.square(slope)) if kind == "response" else None
-            squares = reader.by_neuron(slope) if squares is None else squares
-            place = f"{key}/{kind}"
+        for gate, slope in _backend.gradients(loss, _gates(subject, known, x)).items():
+            key, kind, _ = gate.split("/")
+            square = known[key].by_output if kind == "response" else known[key].by_neuron
+            squares, place = square(exact(slope) / scale), f"{key}/{kind}"
             found[place] = found[place] + squares if place in found else squares
         return found
 

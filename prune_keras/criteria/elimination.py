@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+COLUMNS = 4096  # that are looked at together
+
 
 @dataclass(frozen=True)
 class Quadratic:
@@ -45,7 +47,7 @@ class Quadratic:
         sizes = np.sqrt(np.diag(second).clip(0))
         inverse_sizes = np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > 0)
         alike = second * np.outer(inverse_sizes, inverse_sizes)
-        scaled = _narrowed(weights * sizes[:, None] * np.sqrt(curvature.clip(0)))
+        scaled = sizes[:, None] * _narrowed(weights, curvature)
         np.fill_diagonal(alike, 1)  # of entries that are always zero, too
         if ridge is None:
             return cls(alike, scaled, False)
@@ -53,11 +55,26 @@ class Quadratic:
         return cls((inverse + inverse.T) / 2, scaled, True)
 
 
-def _narrowed(weights: np.ndarray) -> np.ndarray:
-    """Return a matrix of the same products of rows with no more columns than rows."""
+def _narrowed(weights: np.ndarray, curvature: np.ndarray) -> np.ndarray:
+    """Return weights scaled by the roots of curvatures, or as few columns of the same products."""
     if weights.shape[1] <= weights.shape[0]:
-        return weights
-    return np.asarray(np.linalg.qr(weights.T, mode="r")).T
+        return weights * np.sqrt(curvature.clip(0))
+    values, vectors = np.linalg.eigh(weighted_products(weights, curvature))
+    return vectors * np.sqrt(values.clip(0))
+
+
+def weighted_products(weights: np.ndarray, curvature: np.ndarray) -> np.ndarray:
+    """Return `W F W'` in float64, `(entries, entries)`; no copy of all weights is made.
+
+    Args:
+        weights: `(entries, responses)`.
+        curvature: `(responses,)`.
+    """
+    total = np.zeros((len(weights), len(weights)))
+    for begin in range(0, weights.shape[1], COLUMNS):
+        part = weights[:, begin : begin + COLUMNS].astype(np.float64)
+        total += (part * curvature[begin : begin + COLUMNS].clip(0)) @ part.T
+    return total
 
 
 class Elimination:

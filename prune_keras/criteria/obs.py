@@ -10,12 +10,19 @@ from keras import layers
 from prune_keras import _keras
 from prune_keras.criteria.criterion import Criterion
 from prune_keras.criteria.curvature import Curvature, curvatures
-from prune_keras.criteria.elimination import Quadratic, eliminated, elimination
-from prune_keras.criteria.reads import Reader, readers_in, second_moments
+from prune_keras.criteria.elimination import (
+    Quadratic,
+    eliminated,
+    elimination,
+    weighted_products,
+)
+from prune_keras.criteria.readers import readers_in
+from prune_keras.criteria.reads import Reader, second_moments
 from prune_keras.criteria.unread import unread
 from prune_keras.graph import Family
 from prune_keras.samples.moments import Moments
 from prune_keras.samples.subject import Subject
+from prune_keras.validation import check_count, check_share, check_whole
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,11 @@ class OptimalBrainSurgeon(Criterion):
     needs_samples = True
     needs_loss = True
 
+    def __post_init__(self) -> None:
+        check_share("ridge", self.ridge)
+        check_whole("entries", self.entries)
+        check_count("positions", self.positions)
+
     def measure(self, subject: Subject) -> dict[str, np.ndarray]:
         """Remove each family to its end, and score its neurons by what is lost on the way."""
         readers = readers_in(subject.model, subject.graph, self.entries)
@@ -102,9 +114,9 @@ def _together(reader: Reader, moments: dict[str, Moments], curvature: Curvature)
     apart = 0.0
     for table in reader.tables:
         neurons = table.neurons[0]
-        weights = table.weights * np.sqrt(curvature.responses[table.outputs])
+        weights = weighted_products(table.weights, curvature.responses[table.outputs])
         own = neurons[:, None] == neurons
-        apart += float((_products(moments[table.key]) * (weights @ weights.T))[own].sum())
+        apart += float((_products(moments[table.key]) * weights)[own].sum())
     return curvature.neurons / apart if apart > 0 else 1.0
 
 
