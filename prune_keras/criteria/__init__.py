@@ -23,6 +23,7 @@ from prune_keras.criteria.gradients import (
     taylor_weights,
 )
 from prune_keras.criteria.names import CRITERIA, Mean, Switch, get, serialize
+from prune_keras.criteria.obs import OptimalBrainSurgeon
 from prune_keras.criteria.oracle import Oracle
 from prune_keras.criteria.reconstruction import Reconstruction
 from prune_keras.criteria.weights import BatchNormScale, Random, geometric_median, l1, l2, measured
@@ -35,6 +36,7 @@ __all__ = [
     "Discrimination",
     "Gradients",
     "Mean",
+    "OptimalBrainSurgeon",
     "Oracle",
     "Random",
     "Reconstruction",

@@ -19,6 +19,7 @@ from prune_keras.criteria.criterion import (
 )
 from prune_keras.criteria.discrimination import Discrimination
 from prune_keras.criteria.gradients import sensitivity, taylor, taylor_weights
+from prune_keras.criteria.obs import OptimalBrainSurgeon
 from prune_keras.criteria.oracle import Oracle
 from prune_keras.criteria.reconstruction import Reconstruction
 from prune_keras.criteria.weights import (
@@ -37,7 +38,7 @@ CRITERIA: dict[str, Any] = {
     for criterion in (
         *(l1, l2, BatchNormScale(), geometric_median, Random()),
         *(apoz, mean_activation, activation_std, Reconstruction()),
-        *(taylor, taylor_weights, sensitivity, Discrimination(), Oracle()),
+        *(taylor, taylor_weights, sensitivity, Discrimination(), OptimalBrainSurgeon(), Oracle()),
     )
 }
 
@@ -48,7 +49,7 @@ def get(identifier: Any) -> Any:
     Args:
         identifier: one of `{"l1", "l2", "bn_scale", "geometric_median", "random", "apoz",
             "mean_activation", "activation_std", "reconstruction", "taylor", "taylor_weights",
-            "sensitivity", "discrimination", "oracle"}`, several of them as in
+            "sensitivity", "discrimination", "obs", "oracle"}`, several of them as in
             `"mean(taylor, l2)"`, a function from a kernel `(inputs, units)` to scores `(units,)`, a
             record such as `Activations`, `Mean` or `Switch`, or a config from `serialize`.
 
@@ -97,7 +98,7 @@ def serialize(criterion: Any) -> dict[str, Any]:
 def _serialized(value: Any) -> Any:
     if isinstance(value, tuple):
         return [serialize(each) for each in value]
-    return value if value is None or isinstance(value, int) else serialize(value)
+    return value if value is None or isinstance(value, int | float) else serialize(value)
 
 
 def _from_config(config: dict[str, Any]) -> Any:
