@@ -39,6 +39,7 @@ class Round:
         latency_ms: measured latency after the cut; None without a target on it.
         file: where the model at the end of the round is kept; None if it is not.
         notes: what is to be said of the scores that it went by.
+        steps: costs after each step of the cut, where it was made in several.
     """
 
     number: int
@@ -59,11 +60,13 @@ class Round:
     latency_ms: float | None = None
     file: str | None = None
     notes: tuple[str, ...] = ()
+    steps: tuple[Cost, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the round as lists and numbers."""
         stored = {**vars(self), "plan": self.plan.to_dict(), "notes": list(self.notes)}
-        return {**stored, "before": vars(self.before), "after": vars(self.after)}
+        steps = [vars(cost) for cost in self.steps]
+        return {**stored, "before": vars(self.before), "after": vars(self.after), "steps": steps}
 
 
 def walked(start: Point, rounds: Iterable[Round]) -> list[Point]:
