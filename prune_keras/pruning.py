@@ -17,7 +17,6 @@ from prune_keras.samples.batches import Samples, is_read_once
 from prune_keras.scoring import indistinct, score_graph
 from prune_keras.selection import select
 from prune_keras.selection.limits import Limits
-from prune_keras.selection.scores import Ranking
 from prune_keras.selection.stepping import Request
 from prune_keras.selection.targets import check_reached, check_request, missed, target_of
 from prune_keras.surgery import kept_neurons, restore, shrink, thinned
@@ -117,6 +116,7 @@ def prune(
             f"with steps={steps}. Pass arrays, a PyDataset or a tf.data.Dataset, or steps=1."
         )
     scoring = Scoring(criterion, fuse).settled(model, data)
+    ranking = scoring.ranking(scope, debias, combine)
     graph = trace(model, input_shape)
     check_readable_again(model, data)
     copied = rehearsed(model, graph, steps > 1 and criteria.needs_loss(scoring.criterion))
@@ -134,10 +134,11 @@ def prune(
         exclude=exclude,
         round_to=round_to,
         of=of,
+        running=ranking.running,
     )
     goal = target_of(target, of, graph.cost)
     limits = Limits(min_units, max_layer_fraction, exclude, round_to)
-    ranking, turn = Ranking(scope, debias, combine), 0 if target is None else None
+    turn = 0 if target is None else None
     request = Request(graph, ranking, limits, goal.budget, fraction, turn)
     cut = _Cut(model, graph, scoring, data, seed, input_shape)
     plan = request.go(plan, steps, cut.noted(scores), cut.score, cut.cut)

@@ -100,7 +100,8 @@ class Cutter:
         if criteria.needs_targets(scoring.criterion):
             for _, targets, _ in batches(self.data, steps=1):
                 check_targets(targets, scoring.criterion.__name__)
-        return replace(self, scoring=scoring)
+        ranking = scoring.ranking(self.ranking.scope, self.ranking.debias, self.ranking.combine)
+        return replace(self, scoring=scoring, ranking=ranking)
 
     def check_data(self, model: Any) -> None:
         """Raise a ValueError if the data do not fit the model."""

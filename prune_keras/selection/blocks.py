@@ -113,10 +113,11 @@ def blocks_of(
         ascending = np.argsort(ranks)
         begins = begins_of(len(scores), sizes[family])
         ends = [*begins[1:], len(scores)]
-        counted = np.subtract(ends, begins) if saved is None else saved[family]
-        means = np.add.reduceat(values[ascending], begins) / counted
+        sums = np.add.reduceat(values[ascending], begins)
         # Rounding must not let a block go before a lower one of its family.
-        keys = [np.maximum.accumulate(means)]
+        keys = [np.maximum.accumulate(sums / np.subtract(ends, begins))]
+        if saved is not None:
+            keys = [pooled(sums, saved[family])]
         tops = ranks[ascending][np.subtract(ends, 1)]
         if ranking.scope == "uniform":
             keys = [tops]
@@ -126,6 +127,26 @@ def blocks_of(
         positions = ascending.tolist()
         for begin, end, *key in zip(begins, ends, *(k.tolist() for k in keys), strict=True):
             yield Block(family, tuple(positions[begin:end]), tuple(key))
+
+
+def pooled(sums: np.ndarray, saved: np.ndarray) -> np.ndarray:
+    """Return the sums of blocks over what they save, never falling.
+
+    Where a block costs less than those before it, it is worth to take them together: they share
+    their ratio, so that the ratios are the slopes of the lower convex hull.
+
+    Example:
+
+    >>> pooled(np.array([1.0, 5.0, 3.0, 9.0]), np.ones(4))
+    array([1., 4., 4., 9.])
+    """
+    pools: list[list[float]] = []  # sum, saving, and number of blocks of each
+    for block in zip(sums.tolist(), saved.tolist(), [1] * len(sums), strict=True):
+        pools.append([*block])
+        while len(pools) > 1 and pools[-2][0] / pools[-2][1] > pools[-1][0] / pools[-1][1]:
+            last = pools.pop()
+            pools[-1] = [a + b for a, b in zip(pools[-1], last, strict=True)]
+    return np.repeat([total / saving for total, saving, _ in pools], [int(p[2]) for p in pools])
 
 
 def ordered(blocks: Iterable[Block]) -> list[Block]:

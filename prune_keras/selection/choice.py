@@ -40,6 +40,7 @@ def select(
     exclude: Any = (),
     round_to: int | Mapping[str, int] = 1,
     of: Cost | None = None,
+    running: bool = False,
 ) -> Plan:
     """Choose the units to keep.
 
@@ -65,6 +66,8 @@ def select(
         min_units, max_layer_fraction, exclude, round_to: see `Limits`.
         of: what shares are of, for a model that was pruned before: `prune_keras.cost(original)`,
             or `report.before`. Defaults to None: the model's own cost.
+        running: whether scores are what a family has lost once a neuron is gone, the ones before it
+            included, and not what is lost with it; see `criteria.Criterion`. Defaults to False.
 
     Returns:
         A `Plan` that removes at least one neuron.
@@ -84,7 +87,7 @@ def select(
     {'a': array([0, 2])}
     """
     check_request(target, fraction, of)
-    ranking = Ranking(scope, debias, combine)
+    ranking = Ranking(scope, debias, combine, running)
     limits = Limits(min_units, max_layer_fraction, exclude, round_to)
     goal = target_of(target, of, graph.cost)
     check_unmet(goal, graph.cost)

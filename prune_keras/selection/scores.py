@@ -30,11 +30,15 @@ class Ranking:
         debias: name or function; see `prune_keras.debias`. `"layerwise"` and `"uniform"` do not use
             it.
         combine: one of `{"mean", "sum", "max", "min"}`: the score of a neuron from its members'.
+        running: whether a score is what the family has lost once the neuron is gone, those before
+            it included. Where scores are summed, what is summed are their differences then.
+            Defaults to False: what is lost with the neuron.
     """
 
     scope: str = "global"
     debias: Any = "mean"
     combine: str = "mean"
+    running: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "debias", debiasing.get(self.debias))
@@ -94,9 +98,20 @@ def ranked(graph: Graph, combined: list[np.ndarray], ranking: Ranking) -> list[n
     if ranking.scope in BY_RANK:
         return [debiasing.rank(scores) for scores in combined]
     debias = ranking.debias
-    if ranking.scope in BY_COST and isinstance(debias, debiasing.Sensitivity):
+    if ranking.scope not in BY_COST:
+        return debiased(graph, combined, debias)
+    if isinstance(debias, debiasing.Sensitivity):
         return debiased(graph, combined, debias.parts)
-    return debiased(graph, combined, debias)
+    values = debiased(graph, combined, debias)
+    return [_parts(each) for each in values] if ranking.running else values
+
+
+def _parts(running: np.ndarray) -> np.ndarray:
+    """Return what running sums are the sums of; what is gone, minus infinity, stays so."""
+    parts, left = running.copy(), np.flatnonzero(np.isfinite(running))
+    order = left[np.argsort(running[left], kind="stable")]
+    parts[order] = np.diff(running[order], prepend=0.0)
+    return parts
 
 
 def debiased(graph: Graph, combined: list[np.ndarray], debias: Any) -> list[np.ndarray]:

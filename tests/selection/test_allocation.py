@@ -15,7 +15,9 @@ from networks import Recipe
 import prune_keras
 from prune_keras import select, trace
 from prune_keras.accounting import METRICS
-from prune_keras.selection.blocks import begins_of, steps
+from prune_keras.callbacks import ProgressivePruning
+from prune_keras.debias import Curve, Sensitivity
+from prune_keras.selection.blocks import begins_of, pooled, steps
 from prune_keras.selection.choice import sizes_left
 from prune_keras.selection.limits import Limits
 from prune_keras.selection.scores import combine_members
@@ -279,3 +281,107 @@ def test_on_generated_networks_nothing_loses_less_than_optimal(seed):
         pairs = zip(combine_members(graph, scores, "mean"), sizes_left(graph, plan), strict=True)
         lost[scope] = sum(np.sort(each)[: len(each) - left].sum() for each, left in pairs)
     assert lost["optimal"] <= min(lost.values()) + 1e-9
+
+
+def small():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(8, name="a"), layers.Dense(2)])
+    model.compile("sgd", "mse")
+    return model, (np.random.default_rng(0).normal(size=(16, 4)), np.ones((16, 2)))
+
+
+@pytest.mark.parametrize(
+    ("criterion", "debias"),
+    [
+        ("l2", "none"),
+        ("reconstruction", "none"),
+        ("sensitivity", "none"),
+        ("mean(taylor, reconstruction)", "none"),
+        (prune_keras.criteria.Switch("taylor", "l2", after=2), "none"),
+        ("auto", "mean"),
+        ("taylor", "mean"),
+        ("taylor", "median"),
+        ("taylor", "flops"),
+    ],
+    ids=str,
+)
+def test_only_parts_of_one_loss_are_summed_over_layers(criterion, debias):
+    model, data = small()
+    match = r"parts of one loss. Received: criterion='.*taylor', 'taylor_weights', 'oracle'"
+    chosen = {"criterion": criterion, "debias": debias, "scope": "optimal"}
+    with pytest.raises(ValueError, match=match):
+        prune_keras.prune(model, {"params": 0.5}, data=data, **chosen)
+    pruning = ProgressivePruning({"params": 0.5}, data=data, verbose=0, **chosen)
+    with pytest.raises(ValueError, match=match):
+        model.fit(*data, callbacks=[pruning], verbose=0)
+    assert model.layers[0].units == 8
+
+
+@pytest.mark.parametrize("criterion", ["taylor", "taylor_weights", "oracle"])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_what_foretells_the_loss_is_summed(criterion, steps):
+    model, data = small()
+    chosen = {"criterion": criterion, "debias": "none", "scope": "optimal", "data": data}
+    thin, _ = prune_keras.prune(model, {"params": 0.5}, steps=steps, **chosen)
+    assert thin.count_params() <= 29
+    pruning = ProgressivePruning({"params": 0.5}, fraction=0.9, verbose=0, **chosen)
+    model.fit(*data, callbacks=[pruning], verbose=0)
+    assert model.count_params() <= 29
+
+
+def test_a_measured_debias_makes_any_scores_parts_of_one_loss():
+    model, data = small()
+    fitted = prune_keras.fit_affine(model, "l2", data)
+    measured = prune_keras.sensitivity(model, data, shares=(0.25, 0.5), monitor="loss")
+    for debias in (fitted, measured, lambda scores: scores):
+        thin, _ = prune_keras.prune(model, {"params": 0.5}, debias=debias, scope="optimal")
+        assert thin.count_params() <= 29
+
+
+def test_running_sums_are_taken_apart():
+    """Of scores that tell what is lost up to a neuron, their differences are what is summed."""
+    graph = graph_of(chain)
+    for seed in range(6):
+        scores = random_scores(graph, seed)
+        running = {path: running_sums(each) for path, each in scores.items()}
+        asked = {"target": {"params": 0.6}, "debias": "none", "scope": "optimal"}
+        plan = select(graph, running, running=True, **asked)
+        search = Search(graph, scores)
+        assert search.of(plan) == pytest.approx(search.least(asked["target"]))
+        assert plan == select(graph, scores, **asked)
+
+
+def running_sums(scores):
+    sums, order = np.empty(len(scores)), np.argsort(scores, kind="stable")
+    sums[order] = np.cumsum(scores[order])
+    return sums
+
+
+@pytest.mark.parametrize("make", [chain, residual, joined])
+def test_measured_tables_need_not_be_convex(make):
+    """A table of drops by the share that is cut: what is summed are the drops themselves."""
+    graph, ratios = graph_of(make), []
+    for seed in range(6):
+        rng, scores = np.random.default_rng(seed), random_scores(graph, seed)
+        shares = (0.25, 0.5, 0.75, 1.0)
+        curves = {
+            f.name: Curve(f.size, shares, tuple(np.cumsum(rng.gamma(0.5, size=4)).tolist()))
+            for f in graph.families
+        }
+        debias, target = Sensitivity("loss", "min", 0.1, curves), {"flops": 0.5}
+        plan = select(graph, scores, target, debias=debias, scope="optimal")
+        search = Search(graph, scores)
+        search.lost = lambda widths, curves=curves: sum(
+            curves[f.name].at(1 - column / f.size)
+            for f, column in zip(graph.families, np.transpose(widths), strict=True)
+        )
+        ratios.append(search.of(plan) / search.least(target))
+    assert min(ratios) >= 1 - 1e-6
+    assert np.median(ratios) < 1.02 and max(ratios) < 1.3
+
+
+def test_pools_are_slopes_of_the_lower_convex_hull():
+    sums, saved = np.array([4.0, 1.0, 6.0, 1.0, 1.0]), np.array([2.0, 1.0, 2.0, 1.0, 2.0])
+    np.testing.assert_allclose(pooled(sums, saved), [13 / 8] * 5)
+    np.testing.assert_allclose(pooled(np.array([1.0, 3.0, 2.0]), np.ones(3)), [1, 2.5, 2.5])
+    gone = pooled(np.array([-np.inf, -np.inf, 3.0, 1.0]), np.ones(4))
+    assert gone.tolist() == [-np.inf, -np.inf, 2, 2]
