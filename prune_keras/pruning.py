@@ -15,7 +15,7 @@ from prune_keras.repair import Repair, check_readable_again
 from prune_keras.report import Report
 from prune_keras.samples.batches import Samples, is_read_once
 from prune_keras.scoring import indistinct, score_graph
-from prune_keras.selection import select
+from prune_keras.selection.choice import plan_for
 from prune_keras.selection.limits import Limits
 from prune_keras.selection.stepping import Request
 from prune_keras.selection.targets import check_reached, check_request, missed, target_of
@@ -110,34 +110,16 @@ def prune(
     check_request(target, fraction, of)
     check_count("steps", steps)
     data = Samples.of(data, data_batch_size)
-    if steps > 1 and is_read_once(data):
-        raise ValueError(
-            "`data` must be readable more than once to score at each step. Received: an iterator, "
-            f"with steps={steps}. Pass arrays, a PyDataset or a tf.data.Dataset, or steps=1."
-        )
+    _check_readable_at_each(steps, data)
     scoring = Scoring(criterion, fuse).settled(model, data)
     ranking = scoring.ranking(scope, debias, combine)
     graph = trace(model, input_shape)
     check_readable_again(model, data)
     copied = rehearsed(model, graph, steps > 1 and criteria.needs_loss(scoring.criterion))
-    scores = score_graph(model, graph, scoring.criterion, data, seed)
-    plan = select(
-        graph,
-        scores,
-        target=target,
-        fraction=fraction,
-        scope=scope,
-        debias=debias,
-        combine=combine,
-        min_units=min_units,
-        max_layer_fraction=max_layer_fraction,
-        exclude=exclude,
-        round_to=round_to,
-        of=of,
-        running=ranking.running,
-    )
-    goal = target_of(target, of, graph.cost)
     limits = Limits(min_units, max_layer_fraction, exclude, round_to)
+    goal = target_of(target, of, graph.cost)
+    scores = score_graph(model, graph, scoring.criterion, data, seed)
+    plan = plan_for(graph, scores, ranking, limits, goal, fraction)
     turn = 0 if target is None else None
     request = Request(graph, ranking, limits, goal.budget, fraction, turn)
     cut = _Cut(model, graph, scoring, data, seed, input_shape)
@@ -147,13 +129,18 @@ def prune(
     notes = missed(goal, cut.costs[-1], f"fraction={fraction} was removed first")
     notes += cut.notes + copied + graph.notes
     notes += () if data is None else data.note
-    costs = graph.cost, cut.costs[-1]
-    told: dict[str, Any] = {
-        "scores": str(scoring),
-        "of": of,
-        "steps": cut.costs if steps > 1 else (),
-    }
+    costs, way = (graph.cost, cut.costs[-1]), cut.costs if steps > 1 else ()
+    told: dict[str, Any] = {"scores": str(scoring), "of": of, "steps": way}
     return cut.thin, Report(model.name, plan, *costs, graph.fixed, notes, **told)
+
+
+def _check_readable_at_each(steps: int, data: Any) -> None:
+    """Raise a ValueError if data that are looked at in several steps can be read only once."""
+    if steps > 1 and is_read_once(data):
+        raise ValueError(
+            "`data` must be readable more than once to score at each step. Received: an iterator, "
+            f"with steps={steps}. Pass arrays, a PyDataset or a tf.data.Dataset, or steps=1."
+        )
 
 
 class _Cut:

@@ -35,7 +35,8 @@ from prune_keras.selection.scores import Ranking
 
 ROUNDS = 6  # of counting anew what blocks save
 STARTS = 3
-EXCHANGES = 200
+EXCHANGES = 100
+WORTH = 1e-4  # of the loss, what an exchange has to spare
 AT_ONCE = 256  # cases whose costs are counted together
 MOVES = ((1, 1), (2, 1), (1, 2))  # blocks that one family loses more, and another one less
 
@@ -208,7 +209,8 @@ class Table:
         moved = counts + self._moves(len(counts))
         moved = moved[((moved >= self.least) & (moved <= self.most)).all(axis=1)]
         errors = self.errors[np.arange(len(counts)), moved].sum(axis=1)
-        better = np.flatnonzero(errors < self.error(counts) - 1e-12 * abs(self.error(counts)))
+        now = self.error(counts)
+        better = np.flatnonzero(errors < now - WORTH * abs(now))
         moved = moved[better[np.argsort(errors[better], kind="stable")]]
         for begin in range(0, len(moved), AT_ONCE):
             some = moved[begin : begin + AT_ONCE]

@@ -24,7 +24,13 @@ from prune_keras.selection.blocks import (
 from prune_keras.selection.feasibility import check_reachable
 from prune_keras.selection.limits import Limits
 from prune_keras.selection.scores import BY_COST, Ranking, combine_members, ranked
-from prune_keras.selection.targets import check_reached, check_request, check_unmet, target_of
+from prune_keras.selection.targets import (
+    Target,
+    check_reached,
+    check_request,
+    check_unmet,
+    target_of,
+)
 
 
 def select(
@@ -90,16 +96,27 @@ def select(
     ranking = Ranking(scope, debias, combine, running)
     limits = Limits(min_units, max_layer_fraction, exclude, round_to)
     goal = target_of(target, of, graph.cost)
+    return plan_for(graph, scores, ranking, limits, goal, fraction)
+
+
+def plan_for(
+    graph: Graph,
+    scores: Mapping[str, np.ndarray],
+    ranking: Ranking,
+    limits: Limits,
+    goal: Target,
+    fraction: float | None,
+) -> Plan:
+    """Choose with the checks of `select`, whose arguments these are; without a target, in turns."""
     check_unmet(goal, graph.cost)
     check_reachable(graph, limits, goal)
-    turn = 0 if target is None else None
+    turn = None if goal.asked else 0
     plan = choose(graph, scores, ranking, limits, goal.budget, fraction, turn)
     if plan.removed == 0:
         raise ValueError(
             "A plan must remove at least one neuron. Received: "
-            f"fraction={fraction}, target={target} for {graph.neurons} neurons, of which none may "
-            f"go under min_units={min_units}, max_layer_fraction={max_layer_fraction}, "
-            f"exclude={exclude}, round_to={round_to}. Ask for more, or loosen a limit."
+            f"fraction={fraction}, target={dict(goal.asked) or None} for {graph.neurons} neurons, "
+            f"of which none may go under {limits}. Ask for more, or loosen a limit."
         )
     left = graph.costs.at(sizes_left(graph, plan))
     if fraction is None:
