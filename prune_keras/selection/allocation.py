@@ -121,7 +121,7 @@ class Allocation:
         """Return metric -> one over what is to be saved of it, for those that are not met yet."""
         now = self.graph.costs.at(self.present)
         over = {m: getattr(now, m) - most for m, most in self.budget.items()}
-        return {m: 1 / more for m, more in over.items() if more > 0} or {"neurons": 1.0}
+        return {m: 1 / more for m, more in over.items() if more > 0} or {self.ranking.measure: 1.0}
 
     def are_met(self, sizes: np.ndarray) -> np.ndarray:
         """Tell of `(cases, families)` sizes whether they are within budget, fraction and limits."""

@@ -33,12 +33,15 @@ class Ranking:
         running: whether a score is what the family has lost once the neuron is gone, those before
             it included. Where scores are summed, what is summed are their differences then.
             Defaults to False: what is lost with the neuron.
+        measure: the metric that costs are counted in where there is no budget of any. Defaults to
+            `"neurons"`.
     """
 
     scope: str = "global"
     debias: Any = "mean"
     combine: str = "mean"
     running: bool = False
+    measure: str = "neurons"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "debias", debiasing.get(self.debias))

@@ -18,9 +18,9 @@ from prune_keras.accounting import METRICS
 from prune_keras.callbacks import ProgressivePruning
 from prune_keras.debias import Curve, Sensitivity
 from prune_keras.selection.blocks import begins_of, pooled, steps
-from prune_keras.selection.choice import sizes_left
+from prune_keras.selection.choice import choose, sizes_left
 from prune_keras.selection.limits import Limits
-from prune_keras.selection.scores import combine_members
+from prune_keras.selection.scores import Ranking, combine_members
 from prune_keras.surgery import kept_neurons
 
 
@@ -165,6 +165,36 @@ def test_per_cost_ranks_by_what_a_neuron_saves():
     assert widths["wide"] < 6 and widths["dense"] == 6
     widths = select(graph, scores, {"params": 0.7}, **asked).new_widths
     assert widths["dense"] < 6 and widths["wide"] == 6
+
+
+@pytest.mark.parametrize("scope", ["per_cost", "optimal"])
+def test_where_only_a_fraction_is_asked_for_a_measure_can_be_named(scope):
+    graph, flops = graph_of(residual), {"neurons": 0, "flops": 0}
+    for seed in range(4):
+        scores = random_scores(graph, seed, spread=0)
+        for measure in flops:
+            ranking = Ranking(scope, "none", "mean", measure=measure)
+            plan = choose(graph, scores, ranking, Limits(), {}, fraction=0.3)
+            flops[measure] += graph.costs.at(sizes_left(graph, plan)).flops
+            if measure == "neurons":
+                assert plan == select(graph, scores, fraction=0.3, debias="none")
+    assert flops["flops"] < flops["neurons"]
+
+
+def test_of_a_latency_flops_are_counted_before_it_is_measured():
+    model, data = small()
+    chosen = {"criterion": "taylor", "debias": "none", "data": data, "verbose": 0}
+    pruning = ProgressivePruning({"latency_ms": 1e-6}, 0.3, scope="optimal", **chosen)
+    seen = []
+
+    def watched(*arguments):
+        seen.append(arguments[2])
+        return choose(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prune_keras.selection.stepping.choose", watched)
+        model.fit(*data, callbacks=[pruning], verbose=0)
+    assert [ranking.measure for ranking in seen] == ["flops"]
 
 
 @pytest.mark.parametrize("scope", ["per_cost", "optimal"])
