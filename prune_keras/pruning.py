@@ -8,7 +8,7 @@ from typing import Any
 from prune_keras import criteria
 from prune_keras.accounting import Cost
 from prune_keras.auto import Scoring
-from prune_keras.copies import rehearsed
+from prune_keras.copies import lasting, rehearsed
 from prune_keras.graph import Graph
 from prune_keras.plan import Plan
 from prune_keras.repair import Repair, check_readable_again
@@ -47,7 +47,9 @@ def prune(
     """Return a thinner copy of a model, and what was done.
 
     Args:
-        model: a built functional or Sequential model; it is not changed.
+        model: a built model; it is not changed. Of one with a `call` of its own, or layers made of
+            layers whose configs cannot tell what a cut leaves, the thin model is a plain functional
+            one; see `prune_keras.unfold`.
         target: what may remain, at most, of one or more of `{"params", "flops", "neurons",
             "weight_bytes", "activation_bytes"}`: a share in (0, 1), or a whole number above 1 for
             an amount; see `Cost`.
@@ -87,7 +89,7 @@ def prune(
             only a fraction. Takes as many times as long. Defaults to 1.
 
     Returns:
-        `(thin, report)`: the thin model, of the same class and compiled as the model is, and a
+        `(thin, report)`: the thin model, compiled as the model is, and a
         `Report`, which tells what `"auto"` stood for. Its notes say where the copy could not be
         compiled, or a file of it not be read.
 
@@ -111,9 +113,12 @@ def prune(
     check_count("steps", steps)
     data = Samples.of(data, data_batch_size)
     _check_readable_at_each(steps, data)
+    graph = trace(model, input_shape)
+    original, (model, made_plain) = model, lasting(model, graph)
+    if model is not original:
+        graph = trace(model, input_shape)
     scoring = Scoring(criterion, fuse).settled(model, data)
     ranking = scoring.ranking(scope, debias, combine)
-    graph = trace(model, input_shape)
     check_readable_again(model, data)
     copied = rehearsed(model, graph, steps > 1 and criteria.needs_loss(scoring.criterion))
     limits = Limits(min_units, max_layer_fraction, exclude, round_to)
@@ -127,7 +132,7 @@ def prune(
     if fraction is None:
         check_reached(goal, cut.costs[-1])
     notes = missed(goal, cut.costs[-1], f"fraction={fraction} was removed first")
-    notes += cut.notes + copied + graph.notes
+    notes += cut.notes + made_plain + copied + graph.notes
     notes += () if data is None else data.note
     costs, way = (graph.cost, cut.costs[-1]), cut.costs if steps > 1 else ()
     told: dict[str, Any] = {"scores": str(scoring), "of": of, "steps": way}
