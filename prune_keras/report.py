@@ -35,6 +35,7 @@ class Report:
             None: `before`.
         seconds: phase of a round -> seconds over all rounds, as `Round.phases` has them. Defaults
             to nothing.
+        steps: cost after each step of a cut that was made in several. Defaults to nothing.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Report:
     scores: str = ""
     of: Cost | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+    steps: tuple[Cost, ...] = ()
 
     @property
     def widths(self) -> dict[str, tuple[int, int]]:
@@ -60,6 +62,8 @@ class Report:
         lines = [f"scores: {self.scores}"] if self.scores else []
         took = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in self.seconds.items())
         lines += [f"seconds of rounds: {took}"] if took else []
+        whole = self.of or self.before
+        lines += [f"step {n}: {_remains(cost, whole)}" for n, cost in enumerate(self.steps, 1)]
         lines += [f"fixed: {fixed}" for fixed in self.fixed]
         lines += [f"note: {note}" for note in self.notes]
         with console.capture() as captured:
@@ -83,6 +87,7 @@ class Report:
             "fixed": [asdict(fixed) for fixed in self.fixed],
             "notes": list(self.notes),
             "plan": self.plan.to_dict(),
+            "steps": [asdict(cost) for cost in self.steps],
             "frontier": [point.to_dict() for point in self.frontier],
             "seconds": dict(self.seconds),
         }
@@ -90,6 +95,11 @@ class Report:
     def to_json(self) -> str:
         """Return the report as JSON."""
         return json.dumps(self.to_dict(), indent=1)
+
+
+def _remains(cost: Cost, whole: Cost) -> str:
+    """Return what a cost has of another one, metric by metric."""
+    return ", ".join(f"{m} {share:.1%}" for m, share in cost.share_of(whole).items())
 
 
 def _cost_table(report: Report) -> Table:

@@ -10,6 +10,7 @@ from prune_keras.criteria.activations import Activations, activation_std, apoz, 
 from prune_keras.criteria.criterion import (
     Criterion,
     at_round,
+    loses,
     needs_loss,
     needs_targets,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "get",
     "l1",
     "l2",
+    "loses",
     "mean_activation",
     "measured",
     "needs_data",

@@ -13,6 +13,7 @@ from prune_keras.criteria.activations import activation_std, apoz, mean_activati
 from prune_keras.criteria.criterion import (
     Criterion,
     at_round,
+    loses,
     needs_loss,
     needs_samples,
     needs_targets,
@@ -210,6 +211,10 @@ class Switch(_Mixture):
     @property
     def parts(self) -> Sequence[Any]:
         return self.first, self.then
+
+    @property
+    def loses(self) -> str | None:
+        return loses(self.first) if loses(self.first) == loses(self.then) else None
 
     def at(self, round: int) -> Any:
         """Return the criterion of a round, counted from 0."""

@@ -68,6 +68,7 @@ class OptimalBrainSurgeon(Criterion):
     arguments = ("ridge", "entries", "positions")
     needs_samples = True
     needs_loss = True
+    loses = "running"
 
     def __post_init__(self) -> None:
         check_share("ridge", self.ridge)

@@ -68,6 +68,7 @@ class Course:
         self.is_finished = False
         self._cutter, self._keeper, self._min_fraction = cutter, keeper, min_fraction
         self._pace = self._kept_pace = pace
+        self._asked_plan: Plan | None = None  # of the first round that is open, at once
         self._refused_plan: Plan | None = None
         self._undone: Round | None = None
         self._left = _NO_EPOCHS
@@ -131,7 +132,14 @@ class Course:
         notes += self._cutter.timed(frontier, why) + self._said + self._cutter.unseen + graph.notes
         costs, points, scores = (done.original, graph.cost), tuple(frontier), self._cutter.scoring
         of, took = self._cutter.shares_of, summed(each.phases for each in self.ended)
-        return Report(name, done.plan, *costs, graph.fixed, notes, points, str(scores), of, took)
+        steps = tuple(cost for each in self.ended if each.kept for cost in each.steps)
+        told: dict[str, Any] = {
+            "scores": str(scores),
+            "of": of,
+            "seconds": took,
+            "steps": steps,
+        }
+        return Report(name, done.plan, *costs, graph.fixed, notes, points, **told)
 
     @property
     def _said(self) -> tuple[str, ...]:
@@ -155,18 +163,21 @@ class Course:
         with watch.phase("score"):
             scores = self._cutter.score(model, progress, number - 1)
         with watch.phase("choose"):
-            plan, pace = self._cutter.follow(progress, scores, self._pace, number - 1)
+            follows = self._cutter.follow(progress, scores, self._pace, number - 1)
+        request, plan, pace = follows
         if plan.removed == 0 or plan == self._refused_plan:
             self.is_finished = True
             return None
         before, metric = progress.graph.cost, progress.metric
-        repaired = self._cutter.cut(model, progress, plan, watch)
+        if not self.open:
+            self._asked_plan = plan
+        went = self._cutter.go(model, progress, request, plan, scores, number - 1, watch)
         after, seconds = progress.graph.cost, time.perf_counter() - begun
         fraction = pace.step if pace.schedule is None else 1 - after.neurons / before.neurons
-        opened = Round(number, epoch, fraction, plan, before, after, metric, seconds)
-        notes, widths = self._cutter.notes(scores), progress.plan.new_widths
-        opened = replace(opened, batch=batch, widths=widths, notes=notes + repaired)
+        opened = Round(number, epoch, fraction, went.plan, before, after, metric, seconds)
         opened = replace(opened, phases=watch.seconds)
+        widths = progress.plan.new_widths
+        opened = replace(opened, batch=batch, widths=widths, notes=went.notes, steps=went.steps)
         self.open.append(opened)
         self._pace, self._cut_at = pace, time.perf_counter()
         return opened
@@ -221,7 +232,7 @@ class Course:
 
     def _refuse(self, first: Round) -> None:
         self.refused = True
-        self._undone, self._refused_plan = first, first.plan
+        self._undone, self._refused_plan = first, self._asked_plan
         self._pace = self._kept_pace = self._kept_pace.halved()
         self.is_finished = first.fraction / 2 < self._min_fraction
 
