@@ -90,6 +90,7 @@ from prune_keras._keras.recording import (
     checking_inputs,
     made_by,
     recorded_calls,
+    refusing_reads,
     settings_of,
     standing_in,
 )
@@ -188,6 +189,7 @@ __all__ = [
     "rebuilt",
     "recorded_calls",
     "refresh",
+    "refusing_reads",
     "remember_graph",
     "run",
     "running_fit",
