@@ -15,7 +15,7 @@ from prune_keras._keras.clones import (
     uncompiled,
     without_optimizer,
 )
-from prune_keras._keras.configs import own_classes, reason_of, unreadable
+from prune_keras._keras.configs import from_config, own_classes, reason_of, unreadable
 from prune_keras._keras.failing_fit import on_failure, watch_fits
 from prune_keras._keras.graphs import (
     Call,
@@ -25,6 +25,7 @@ from prune_keras._keras.graphs import (
     first_input,
     forget_graph,
     function_of,
+    given_tensors,
     given_to,
     graph_at,
     graph_of,
@@ -34,6 +35,7 @@ from prune_keras._keras.graphs import (
     input_structure,
     is_layer,
     is_node,
+    is_sum,
     kernel_of,
     lora_of,
     mask_of,
@@ -44,6 +46,7 @@ from prune_keras._keras.graphs import (
     operations_seen_in,
     output_structure,
     padded,
+    readers_of,
     rebuilt,
     remember_graph,
     run,
@@ -57,6 +60,7 @@ from prune_keras._keras.graphs import (
 )
 from prune_keras._keras.held import Held, other_optimizers
 from prune_keras._keras.kernels import Missing, check_runs, missing_kernel
+from prune_keras._keras.listening import heard
 from prune_keras._keras.optimizers import (
     Slot,
     averages_follow,
@@ -93,6 +97,7 @@ from prune_keras._keras.sharing import neighbours_of
 from prune_keras._keras.state import (
     held_in,
     is_lost,
+    other_values,
     set_attribute,
     set_value,
     set_value_on_exit,
@@ -132,19 +137,23 @@ __all__ = [
     "finalize",
     "first_input",
     "forget_graph",
+    "from_config",
     "function_of",
     "give_losses",
+    "given_tensors",
     "given_to",
     "graph_at",
     "graph_of",
     "graphs_in",
     "has_lora",
+    "heard",
     "held_in",
     "input_like",
     "input_structure",
     "is_layer",
     "is_lost",
     "is_node",
+    "is_sum",
     "kernel_of",
     "learning_rates",
     "logs_of",
@@ -163,6 +172,7 @@ __all__ = [
     "optimizer_slots",
     "optimizer_variables",
     "other_optimizers",
+    "other_values",
     "output_structure",
     "own_classes",
     "padded",
@@ -171,6 +181,7 @@ __all__ = [
     "plain_optimizers",
     "quiet",
     "reason_of",
+    "readers_of",
     "rebuilt",
     "recorded_calls",
     "refresh",
