@@ -21,7 +21,7 @@ from promises import random_plan
 import prune_keras
 from prune_keras.callbacks import ProgressivePruning
 
-TOLERANCE = 2e-5
+TOLERANCE = 1e-4
 
 
 def outputs_of(model, x) -> list[np.ndarray]:
@@ -34,7 +34,7 @@ def assert_close(found, expected):
     """Compare relative to the largest output, which is no zero."""
     assert len(found) == len(expected)
     for new, old in zip(found, expected, strict=True):
-        assert new.shape == old.shape and np.abs(old).max() > 1e-6
+        assert new.shape == old.shape and np.abs(old).max() > 0
         assert np.abs(new - old).max() <= TOLERANCE * np.abs(old).max()
 
 
@@ -164,11 +164,11 @@ def over_what_is_left():
     calls = {kind: kind.call for kind in norms}
 
     def mean_of(x, axis=None, keepdims=False):
-        left = ops.sum(ops.cast(_left(x), x.dtype)) if axis == -1 else x.shape[-1]
+        left = ops.sum(ops.cast(_left(x), x.dtype)) if _is_last(axis) else x.shape[-1]
         return mean(x, axis, keepdims) * (x.shape[-1] / left)
 
     def largest_of(x, axis=None, keepdims=False, initial=None):
-        return largest(ops.where(_left(x), x, -1e9) if axis == -1 else x, axis, keepdims)
+        return largest(ops.where(_left(x), x, -1e9) if _is_last(axis) else x, axis, keepdims)
 
     try:
         numpy.mean, numpy.max = mean_of, largest_of
@@ -179,6 +179,10 @@ def over_what_is_left():
         numpy.mean, numpy.max = mean, largest
         for kind, call in calls.items():
             kind.call = call
+
+
+def _is_last(axis):
+    return axis is not None and np.atleast_1d(axis).tolist() == [-1]
 
 
 def _left(x):
