@@ -185,3 +185,35 @@ def test_steps_pick_the_same_of_each_period_that_is_left(start, step, tmp_path):
     model = keras.Model(inputs, layers.Dense(2, name="out")(x))
     randomize(model)
     check(model, "a", tmp_path, start)
+
+
+@pytest.mark.parametrize(
+    ("key", "left"),
+    [
+        (slice(None, 3), slice(None, 2)),
+        (slice(-4, None), slice(-3, None)),
+        (slice(1, -2, 2), slice(1, -2, 2)),
+        (slice(2, None), slice(1, None)),
+        (slice(None), slice(None)),
+    ],
+)
+def test_slices_of_what_is_left_are_spelled_as_they_were(key, left):
+    """So a `call` that reads its widths of shapes spells them, once it is thin."""
+    inputs = keras.Input((3,))
+    x = layers.Dense(8, name="a")(inputs)
+    model = keras.Model(inputs, [layers.Dense(2)(x[..., key]), layers.Dense(2)(ops.sin(x))])
+    kept = [0, 1, 4, 5, 6, 7] if key.step else [0, 2, 4, 5, 7]
+    plan = prune_keras.Plan({"a": kept}, prune_keras.trace(model).widths)
+    thin = prune_keras.shrink(model, plan)
+    (item,) = (each for each in thin.operations if type(each).__name__ == "GetItem")
+    assert item._inbound_nodes[0].arguments.args[1][-1] == left
+
+
+def test_even_parts_stay_a_number_of_parts():
+    inputs = keras.Input((3,))
+    first, second = ops.split(layers.Dense(8, name="a")(inputs), 2, axis=-1)
+    model = keras.Model(inputs, layers.Dense(2)(first * second))
+    plan = prune_keras.Plan({"a": [0, 3, 4, 7]}, prune_keras.trace(model).widths)
+    thin = prune_keras.shrink(model, plan)
+    (split,) = (each for each in thin.operations if type(each).__name__ == "Split")
+    assert split.indices_or_sections == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -108,13 +109,21 @@ def _kept_along(mask: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _new_part(part: slice | int, kept: np.ndarray) -> slice | int:
+    """Return a part of what is left, spelled the way it was: open, or counted from the end."""
+    size, left = len(kept), int(kept.sum())
+
+    def place(old: int | None, new: int) -> int | None:
+        return None if old is None else new - left if -size <= old < 0 < left - new else new
+
     if isinstance(part, int):
-        return int(kept[: part % len(kept)].sum())
-    start, stop, step = part.indices(len(kept))
+        return place(part, int(kept[: part % size].sum()))  # type: ignore[return-value]
+    start, stop, step = part.indices(size)
     if step < 1:
         return part
     within = start % step
-    return slice(within + int(kept[: start - within].sum()), int(kept[:stop].sum()), step)
+    begin = within + int(kept[: start - within].sum())
+    end = int(kept[:stop].sum())
+    return slice(place(part.start, begin), place(part.stop, end), part.step)
 
 
 @register_rule(raw.Split, *named(raw, "Dsplit Hsplit"))
@@ -132,13 +141,15 @@ def split(visit, trace):
     ends = [width * part for part in range(1, count)] if isinstance(given, int) else list(given)
     if len(ends) == ids.shape[axis] - 1:
         _tied_along(trace, ids, axis)
+
+    def sections(mask: np.ndarray) -> Any:
+        kept = _kept_along(mask, axis)
+        counts = {int(part.sum()) for part in np.split(kept, ends)}
+        even = isinstance(given, int) and len(counts) == 1
+        return given if even else tuple(int(kept[:end].sum()) for end in ends)
+
     trace.rectangle(ids)
-    trace.setting(
-        operation,
-        "indices_or_sections",
-        ids,
-        lambda mask: tuple(int(_kept_along(mask, axis)[:end].sum()) for end in ends),
-    )
+    trace.setting(operation, "indices_or_sections", ids, sections)
     return np.split(ids, ends, axis)
 
 
