@@ -36,7 +36,7 @@ def zeroed(model, plan):
     return before
 
 
-def check(model, path, tmp_path, seed=0):
+def check(model, path, tmp_path, seed=0, fixed=frozenset({"out"})):
     """Cut a model at random; it gives what is left of the original, read back and cut again."""
     plan, x = random_plan(model, (seed, 0.5)), samples(model)
     thin = prune_keras.shrink(model, plan)
@@ -52,7 +52,7 @@ def check(model, path, tmp_path, seed=0):
         (found,) = outputs_of(each, x)
         np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
     again = prune_keras.trace(thin)
-    assert {f.path for f in again.fixed} == {"out"}
+    assert {f.path for f in again.fixed} == fixed
 
 
 def turned_by_halves(x):
@@ -206,7 +206,7 @@ def test_slices_of_what_is_left_are_spelled_as_they_were(key, left):
     plan = prune_keras.Plan({"a": kept}, prune_keras.trace(model).widths)
     thin = prune_keras.shrink(model, plan)
     (item,) = (each for each in thin.operations if type(each).__name__ == "GetItem")
-    assert item._inbound_nodes[0].arguments.args[1][-1] == left
+    assert item._inbound_nodes[0].arguments.args[1] == (Ellipsis, left)
 
 
 def test_even_parts_stay_a_number_of_parts():
@@ -217,3 +217,23 @@ def test_even_parts_stay_a_number_of_parts():
     thin = prune_keras.shrink(model, plan)
     (split,) = (each for each in thin.operations if type(each).__name__ == "Split")
     assert split.indices_or_sections == 2
+
+
+def gated(x, gates):
+    """Experts that were asked, weighted by gates and added up."""
+    return ops.sum(x * gates[..., None], axis=1)
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_gates_that_are_broadcast_stay_and_leave_channels_free(softmax, tmp_path):
+    inputs = keras.Input((LENGTH,))
+    experts = [layers.Dense(6, name=f"expert{n}")(inputs) for n in range(3)]
+    gates = layers.Dense(3, name="gates", activation=None if softmax else "sigmoid")(inputs)
+    x = gated(ops.stack(experts, axis=1), ops.softmax(gates) if softmax else gates)
+    model = keras.Model(inputs, layers.Dense(2, name="out")(ops.tanh(x)))
+    randomize(model)
+    (family,) = prune_keras.trace(model).families
+    assert family.paths == ("expert0", "expert1", "expert2") and family.size == 6
+    told = {fixed.path: fixed.reason for fixed in prune_keras.trace(model).fixed}
+    assert ("softmax" if softmax else "broadcasts") in told["gates"]
+    check(model, "expert0", tmp_path, fixed={"out", "gates"})

@@ -46,14 +46,23 @@ def _rest(part):
 
 def parts_of(visit) -> list:
     """Return one slice or integer an axis, and None for new ones; nothing for any other key."""
-    key = visit.args[1] if len(visit.args) > 1 else visit.kwargs["key"]
-    parts = list(key) if isinstance(key, tuple | list) else [key]
+    parts = _key(visit)
     if not all(part is None or isinstance(part, slice | int | type(...)) for part in parts):
         return []
     named = sum(part is not None and part is not ... for part in parts)
     missing = [slice(None)] * (visit.input.rank + 1 - named)
-    at = next((i for i, part in enumerate(parts) if part is ...), len(parts))
+    at = _dots(parts)
     return [*parts[:at], *missing, *parts[at + 1 :]]
+
+
+def _key(visit) -> list:
+    key = visit.args[1] if len(visit.args) > 1 else visit.kwargs["key"]
+    return list(key) if isinstance(key, tuple | list) else [key]
+
+
+def _dots(key: list) -> int:
+    """Return where three dots stand; the end is the same as none."""
+    return next((place for place, part in enumerate(key) if part is ...), len(key))
 
 
 def _picked(visit, trace, ids: np.ndarray, axis: int, at: int) -> np.ndarray:
@@ -93,12 +102,14 @@ def _tied_along(trace, ids: np.ndarray, axis: int) -> bool:
 
 def _new_arguments(visit, cuts: dict[int, int]) -> Callable:
     """Return a function of what is kept of a tensor that returns the call's new arguments."""
-    parts = parts_of(visit)
+    key, parts = _key(visit), parts_of(visit)
 
     def new_arguments(mask: np.ndarray):
-        changed = list(parts)
+        changed = list(key)
         for axis, place in cuts.items():
-            changed[place] = _new_part(parts[place], _kept_along(mask, axis))
+            # What is behind three dots is counted from the end.
+            spelled = place if place < _dots(key) else place - len(parts)
+            changed[spelled] = _new_part(parts[place], _kept_along(mask, axis))
         return _keras.with_argument(visit.node, 1, "key", tuple(changed))
 
     return new_arguments
