@@ -31,6 +31,7 @@ class Tracer:
     def __init__(self) -> None:
         self.partition = Partition()
         self.record = Record()
+        self.closed: dict[str, str] = {}
 
     def fix(self, ids: np.ndarray, reason: str) -> np.ndarray:
         """Keep the channels of these ids forever.
@@ -249,8 +250,7 @@ class Tracer:
         if not stands_in_front(visit):
             return self.refuse(visit, f"{visit.path} takes another axis for that of the batch")
         if rule is None:
-            alone = pass_alone(visit, tracer or self)
-            return self.refuse(visit, why_unruled(visit)) if alone is None else alone
+            return self._without_rule(visit, tracer or self)
         try:
             found = rule(visit, tracer or self)
         except Exception as error:
@@ -261,6 +261,20 @@ class Tracer:
         self._check_weights(visit)
         self._regularized(visit, found)
         return found
+
+    def _without_rule(self, visit: Visit, tracer: Any) -> Any:
+        alone = pass_alone(visit, tracer)
+        if alone is not None:
+            return alone
+        inside = tracer.opened(visit)
+        if inside is not None:
+            return inside
+        why = self.closed.get(visit.path)
+        return self.refuse(visit, why_unruled(visit) + (f": {why}" if why else ""))
+
+    def opened(self, visit: Visit) -> list | None:
+        """Return ids for the outputs of what a layer is made of; None where that is not known."""
+        return None
 
     def _regularized(self, visit: Visit, found: Any) -> None:
         """Record what a regularizer of activities is called on."""

@@ -17,7 +17,7 @@ class PatchExtract(layers.Layer):
 
     def call(self, pictures):
         size = (self.patch_size, self.patch_size)
-        patches = ops.image.extract_patches(pictures, size=size, strides=size, padding="VALID")
+        patches = ops.image.extract_patches(pictures, size=size, strides=size, padding="valid")
         count = patches.shape[1] * patches.shape[2]
         return ops.reshape(patches, (-1, count, patches.shape[-1]))
 

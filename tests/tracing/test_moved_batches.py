@@ -7,6 +7,7 @@ from composites import Composite, built, images
 from composites_checks import check_removed_is_silenced
 from keras import layers, ops
 from networks import randomize
+from promises import random_plan
 
 import prune_keras
 
@@ -32,13 +33,15 @@ def units(x):
     return dense(7, "inside", activation="relu")(x)
 
 
-def attention(x, take="items", heads=2):
+def attention(x, take="items", heads=2, cosine=False):
     """Attention of one projection, as keras.io's Swin splits it."""
     size, width = x.shape[-2:]
     y = dense(3 * width, "qkv")(x)
     y = ops.reshape(y, (-1, size, 3, heads, width // heads))
     y = ops.transpose(y, (2, 0, 3, 1, 4))
     query, key, value = (y[0], y[1], y[2]) if take == "items" else ops.unstack(y, 3, axis=0)
+    if cosine:
+        query, key = (ops.normalize(each, axis=-1) for each in (query, key))
     scores = ops.matmul(query * 0.5, ops.transpose(key, (0, 1, 3, 2)))
     y = ops.transpose(ops.matmul(ops.softmax(scores), value), (0, 2, 1, 3))
     return dense(width, "out")(ops.reshape(y, (-1, size, width)))
@@ -61,6 +64,7 @@ MODELS = {
     "windows": lambda: windows(True, units),
     "attention in windows": lambda: windows(True, attention),
     "attention by unstack": lambda: windows(True, lambda x: attention(x, "unstack")),
+    "cosine attention": lambda: windows(True, lambda x: attention(x, cosine=True)),
     "attention without windows": lambda: windows(False, lambda x: x),
 }
 
@@ -76,6 +80,25 @@ def test_all_but_the_output_is_prunable(make):
 def test_removed_is_silenced(make, cut):
     data = images(4, 6, 3)
     check_removed_is_silenced(Composite("", built(make, data), data), cut)
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_a_cut_in_place_is_that_of_a_copy_and_is_read_back(make, tmp_path):
+    model, x = make(), np.random.default_rng(0).normal(size=(3, 4, 6, 3))
+    randomize(model)
+    plan = random_plan(model, (0, 0.4))
+    expected = prune_keras.shrink(model, plan)(x)
+    prune_keras.shrink_in_place(model, plan)
+    np.testing.assert_array_equal(model(x), expected)
+    shapes = [tuple(tensor.shape) for tensor in _tensors(model)]
+    model.save(tmp_path / "thin.keras")
+    read = keras.models.load_model(tmp_path / "thin.keras")
+    np.testing.assert_allclose(read(x), expected, atol=1e-6)
+    assert shapes == [tuple(tensor.shape) for tensor in _tensors(read)]
+
+
+def _tensors(model):
+    return [tensor for op in model.operations for tensor in keras.tree.flatten(op.output)]
 
 
 def test_costs_are_those_of_windows_that_have_an_axis():

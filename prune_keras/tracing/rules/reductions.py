@@ -26,10 +26,7 @@ REDUCTIONS = (
 QUANTILES = named(raw, "Nanpercentile Nanquantile Percentile Quantile")
 POSITIONS = named(raw, "Argmax Argmin Nanargmax Nanargmin")
 SOFTMAXES = (layers.Softmax, *named(nn, "Softmax LogSoftmax Sparsemax"))
-ALONG = (
-    *named(raw, "Argsort Cumprod Cumsum Nancumprod Nancumsum Roll Sort"),
-    *named(nn, "Normalize"),
-)
+ALONG = named(raw, "Argsort Cumprod Cumsum Nancumprod Nancumsum Roll Sort")
 
 
 @register_rule(*REDUCTIONS, *POSITIONS, nn.Moments)
@@ -72,7 +69,7 @@ def _over_channels(visit, trace, ids: np.ndarray) -> None:
 def _without(ids: np.ndarray, axes: list[int]) -> np.ndarray:
     for axis in sorted(axes, reverse=True):
         ids = ids.take(0, axis)
-    return ids
+    return np.asarray(ids)  # NumPy makes a scalar of what has no axis left
 
 
 def _axes(operation, rank: int) -> list[int]:
@@ -105,3 +102,14 @@ def along_axes(visit, trace):
         trace.fix(ids, f"{visit.path} {does}")
         return trace.nothing(visit.input.rank, f"{visit.path} {does}")
     return ids
+
+
+@register_rule(*named(nn, "Normalize"))
+def by_a_norm(visit, trace):
+    """What is gone adds nothing to a norm."""
+    axes = _axes(visit.operation, visit.input.rank)
+    if not axes or BATCH in axes or not visit.operation.order > 0:
+        return trace.refuse(visit, f"{visit.path} divides by another norm than that of a sample")
+    for axis in (axis for axis in axes if varies(visit.input.ids, axis)):
+        trace.along(visit.input, axis, visit.path)
+    return trace.pointwise(visit)
