@@ -120,7 +120,7 @@ class Tracer:
             name: what the units are, where a layer makes several kinds, e.g. `"heads"`.
             copies: how often the units follow one another along the axis, as those of gates do.
         """
-        key = (id(kernel), axis % len(kernel.shape), name)
+        key = (id(kernel), name, axis % len(kernel.shape))  # a tied one is read along both
         made = self.record.made.get(key)
         if made is None:
             ids = self.partition.new(kernel.shape[axis] // copies)
