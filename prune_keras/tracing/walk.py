@@ -156,7 +156,9 @@ class _Walk(Tracer):
             counts = f"{len(shapes)} outputs, and its rule returns ids of {len(found)}"
             found = self.refuse(visit, f"{visit.path} has {counts}")
         made = [
-            Labels(compress(ids), shape, rows_made(visit), batch)
+            ids
+            if isinstance(ids, Labels)
+            else Labels(compress(ids), shape, rows_made(visit), batch)
             for ids, shape in zip(found, shapes, strict=True)
         ]
         dtypes = [tensor.dtype for tensor in call.node.outputs]
@@ -174,12 +176,14 @@ class _Walk(Tracer):
         return graph
 
     def opened(self, visit: Visit) -> list | None:
-        """Walk through what a layer without a rule is made of; None where it is not known."""
-        if visit.node is None or not may_be_opened(visit.operation):
+        """Return the labels of what a layer without a rule is made of; None where not known."""
+        stands_here = visit.node is not None and visit.node.operation is visit.operation
+        if not stands_here or not may_be_opened(visit.operation):
             return None
         arguments = visit.node.arguments
         try:
-            graph = looked_into(visit.operation, arguments.args, arguments.kwargs)
+            rows = self._rows_at(visit.node)
+            graph = looked_into(visit.operation, arguments.args, arguments.kwargs, rows)
         except Closed as reason:
             self.closed[visit.path] = str(reason)
             return None
@@ -187,16 +191,21 @@ class _Walk(Tracer):
         self._remember(visit.path, visit.node, graph)
         inner = _keras.given_to(visit.node, visit.args, visit.kwargs)
         prefix = f"{visit.path}/"
-        made = _keras.walk_graph(graph, inner, self.visit, self.see, prefix, self.into)
-        return [labels.ids for labels in made]
+        return _keras.walk_graph(graph, inner, self.visit, self.see, prefix, self.into)
 
     def _remember(self, path: str, node: Any, graph: Any) -> None:
         layer, given = node.operation, node.arguments
-        self.calls.append(Opened(path, layer, graph, given.args, given.kwargs))
+        rows = self._rows_at(node)
+        self.calls.append(Opened(path, layer, graph, given.args, given.kwargs, rows=rows))
         own = {id(variable) for variable in layer.variables}
         found = {key: each for key, each in reached_from(layer).items() if key not in own}
         reason = f"{path} ({type(layer).__name__}) can reach them past its attributes"
         self.record.reaches.append(Reach(path, reason, found))
+
+    def _rows_at(self, node: Any) -> int:
+        """Return how many entries along the batch of what a call reads belong to one sample."""
+        known = (self.record.tensors.get(id(tensor)) for tensor in node.input_tensors)
+        return max((labels.rows or 1 for _, labels in filter(None, known)), default=1)
 
     def see(self, tensor: Any, labels: Labels) -> None:
         """Record what lies in a symbolic tensor; one of a model called twice holds the same."""
