@@ -107,6 +107,7 @@ from prune_keras._keras.state import (
 )
 from prune_keras._keras.training import Logs, direction, logs_of, refresh, sync
 from prune_keras._keras.undisturbed import give_losses, losses_of, passing, undisturbed
+from prune_keras._keras.watching import watched
 
 __all__ = [
     "Call",
@@ -211,6 +212,7 @@ __all__ = [
     "walk",
     "walk_graph",
     "watch_fits",
+    "watched",
     "with_argument",
     "with_arguments",
     "with_mask_of",
