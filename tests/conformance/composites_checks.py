@@ -75,16 +75,21 @@ WAYS = {"in place": in_place, "unfolded": unfolded}
 
 
 def check_what_can_be_reached_is(composite, way="in place"):
+    """Little but what is fixed by nature is out of reach, and nothing else is fixed."""
     composite, model = WAYS[way](composite)
     graph = prune_keras.trace(model)
     share = share_reached(composite, graph, model)
     assert composite.counted or share >= composite.least_share, (share, unreached(graph, model))
+    _check_reasons(composite, graph)
 
 
 def check_what_is_fixed_has_a_true_reason(composite, way="in place"):
     """Everything fixed is fixed by nature, and for the reason given; all that is told is true."""
     composite, model = WAYS[way](composite)
-    graph = prune_keras.trace(model)
+    _check_reasons(composite, prune_keras.trace(model))
+
+
+def _check_reasons(composite, graph):
     told = {fixed.path: fixed.reason for fixed in graph.fixed}
     for path, reason in told.items():
         reasons = [r for pattern, r in composite.known if fnmatch.fnmatchcase(path, pattern)]

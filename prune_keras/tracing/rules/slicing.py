@@ -55,8 +55,12 @@ def parts_of(visit) -> list:
     return [*parts[:at], *missing, *parts[at + 1 :]]
 
 
+def _spelled_key(visit):
+    return visit.args[1] if len(visit.args) > 1 else visit.kwargs["key"]
+
+
 def _key(visit) -> list:
-    key = visit.args[1] if len(visit.args) > 1 else visit.kwargs["key"]
+    key = _spelled_key(visit)
     return list(key) if isinstance(key, tuple | list) else [key]
 
 
@@ -103,6 +107,7 @@ def _tied_along(trace, ids: np.ndarray, axis: int) -> bool:
 def _new_arguments(visit, cuts: dict[int, int]) -> Callable:
     """Return a function of what is kept of a tensor that returns the call's new arguments."""
     key, parts = _key(visit), parts_of(visit)
+    alone = not isinstance(_spelled_key(visit), tuple | list)
 
     def new_arguments(mask: np.ndarray):
         changed = list(key)
@@ -110,7 +115,8 @@ def _new_arguments(visit, cuts: dict[int, int]) -> Callable:
             # What is behind three dots is counted from the end.
             spelled = place if place < _dots(key) else place - len(parts)
             changed[spelled] = _new_part(parts[place], _kept_along(mask, axis))
-        return _keras.with_argument(visit.node, 1, "key", tuple(changed))
+        found = changed[0] if alone else tuple(changed)
+        return _keras.with_argument(visit.node, 1, "key", found)
 
     return new_arguments
 
