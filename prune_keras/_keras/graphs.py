@@ -63,11 +63,6 @@ def remember_graph(of: Any, function: Functional) -> None:
     _opened[of] = function
 
 
-def remembered_graphs() -> list:
-    """Return all graphs that were recorded and are known yet; no user calls them."""
-    return list(_opened.values())
-
-
 def forget_graph(of: Any) -> None:
     _opened.pop(of, None)
 

@@ -91,7 +91,6 @@ def _check_read_back(composites, tmp_path):
 
 @pytest.mark.repeats(4)
 @needs_tensorflow
-@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 @pytest.mark.parametrize("name", EXPORTED)
 @pytest.mark.parametrize("way", checks.WAYS_OUT)
