@@ -81,6 +81,7 @@ from prune_keras._keras.own_state import copy_own_state
 from prune_keras._keras.reading import unreadable_layer
 from prune_keras._keras.recording import (
     ReadBeside,
+    Recorded,
     adopt,
     as_if_shaped,
     calls_of,
@@ -116,6 +117,7 @@ __all__ = [
     "Logs",
     "Missing",
     "ReadBeside",
+    "Recorded",
     "Slot",
     "adopt",
     "as_if_shaped",

@@ -18,6 +18,7 @@ from prune_keras._keras.graphs import (
     nodes_of,
     operations_in,
 )
+from prune_keras._keras.recording import Recorded
 
 FEW = 16
 """Classes up to which it is quicker to ask for what refers to them."""
@@ -103,7 +104,7 @@ def _living_models() -> list:
     # to its class; but who asks for many classes pays for each of them at every reference.
     objects = gc.get_referrers(*kinds) if len(kinds) <= FEW else gc.get_objects()
     living = itertools.compress(objects, map(kinds.__contains__, map(type, objects)))
-    return [model for model in living if hasattr(model, "_layers")]
+    return [m for m in living if hasattr(m, "_layers") and not isinstance(m, Recorded)]
 
 
 def _with_subclasses(kind: type) -> set[type]:
