@@ -248,7 +248,8 @@ TABLE = [
         "t5",
         built(lambda: Decoder("relative", 2, "gelu"), DATA),
         DATA,
-        natural=HEAD,
+        # A bias a head: heads stay where their widths can go.
+        natural=(*HEAD, ("*relative_bias", "leaves no channels")),
         counted=tuple((f"*attention/{name}", "counts them") for name in "qkv"),
     ),
     Composite(

@@ -27,7 +27,6 @@ COMPOSITES = {each.name: each for file in FILES for each in file.TABLE}
 FITTED = [name for name in ("tied gpt", "nerf", "dense vae") if name in COMPOSITES]
 # What is not seen through yet; a test that passes all the same says so.
 DICTS = "a `call` that takes a dict is looked into with a list"
-BESIDE = "what was recorded of a layer in a functional model is taken for another model"
 MASKS = "masks that layers of layers compute themselves are lost"
 TIED = "two layers that hold one table are given one name"
 UNSEEN = {
@@ -37,10 +36,6 @@ UNSEEN = {
     ("conditioned", "unfolded"): DICTS,
     ("translator", "unfolded"): MASKS,
     ("tied gpt", "unfolded"): TIED,
-}
-UNCUT = UNSEEN | {
-    ("mixtures of experts", "in place"): BESIDE,
-    ("alignment", "in place"): BESIDE,
 }
 thorough = pytest.mark.slow
 
@@ -70,13 +65,13 @@ def test_what_can_be_reached_is(composite, way):
     checks.check_what_is_fixed_has_a_true_reason(composite, way)
 
 
-@each_way(UNCUT)
+@each_way(UNSEEN)
 def test_removed_is_silenced(composite, way):
     checks.check_removed_is_silenced(composite, (0, 0.5), way)
 
 
 @thorough
-@each_way(UNCUT)
+@each_way(UNSEEN)
 def test_removed_is_silenced_where_more_goes(composite, way):
     checks.check_removed_is_silenced(composite, (1, 0.6), way)
 
