@@ -37,6 +37,8 @@ UNSEEN = {
     ("translator", "unfolded"): MASKS,
     ("tied gpt", "unfolded"): TIED,
 }
+# They draw numbers in training or add losses in a layer, which therefore stays what it is.
+CLOSED = {"dense vae", "vector quantizer"}
 thorough = pytest.mark.slow
 
 
@@ -86,7 +88,7 @@ def test_files_are_read_back_without_the_classes(tmp_path):
     paths = [
         checks.saved(composite, tmp_path)
         for name, composite in COMPOSITES.items()
-        if (name, "unfolded") not in UNSEEN
+        if (name, "unfolded") not in UNSEEN and name not in CLOSED
     ]
     code = (
         "import sys, pathlib, composites_checks as checks;"
