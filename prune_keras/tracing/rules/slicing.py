@@ -36,7 +36,8 @@ def get_item(visit, trace):
         change = _sliced if isinstance(parts[place], slice) else _picked
         ids = change(visit, trace, ids, axis, parts[place])
     del parts[batch]
-    return ids[tuple(part if part is None else _rest(part) for part in parts)]
+    # NumPy makes a scalar of what has no axis left.
+    return np.asarray(ids[tuple(part if part is None else _rest(part) for part in parts)])
 
 
 def _rest(part):
