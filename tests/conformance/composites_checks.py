@@ -1,0 +1,262 @@
+"""What must hold of each `composites.Composite`, and a reference that knows nothing of tracing.
+
+The reference is the original model with zeros in place of every weight that a cut takes away.
+Which ones these are is read from an equal model that was cut with the numbers of its weights'
+entries for values. What divides by a statistic over channels leaves out those that are zero.
+"""
+
+import contextlib
+import itertools
+import json
+import zipfile
+
+import keras
+import numpy as np
+from composites import batch, is_natural
+from keras import layers, ops
+from promises import random_plan
+
+import prune_keras
+from prune_keras.callbacks import ProgressivePruning
+
+TOLERANCE = 2e-5
+
+
+def outputs_of(model, x) -> list[np.ndarray]:
+    """Return the outputs for data, whatever structure they come in."""
+    made = keras.tree.flatten(model(batch(x), training=False))
+    return [np.asarray(ops.convert_to_numpy(y), np.float64) for y in made]
+
+
+def assert_close(found, expected):
+    """Compare relative to the largest output, which is no zero."""
+    assert len(found) == len(expected)
+    for new, old in zip(found, expected, strict=True):
+        assert new.shape == old.shape and np.abs(old).max() > 1e-6
+        assert np.abs(new - old).max() <= TOLERANCE * np.abs(old).max()
+
+
+# What can be reached.
+
+
+def unreached(graph, model) -> dict[str, int]:
+    """Return path -> parameters of all weights along which no prunable neuron lies."""
+    free = np.concatenate([f.neurons for f in graph.families]) if graph.families else np.array([])
+    weights = {id(weight.variable): weight for weight in graph.weights}
+    found = {}
+    for variable in model.weights:
+        weight = weights.get(id(variable))
+        axes = () if weight is None else weight.axes.values()
+        if not any(np.isin(ids, free).any() for ids in axes):
+            path = variable.path if weight is None else weight.path
+            found[path] = found.get(path, 0) + int(np.prod(variable.shape))
+    return found
+
+
+def share_reached(composite, graph, model) -> float:
+    """Return the share of parameters that can be reached, of those that are not fixed by nature."""
+    missed = unreached(graph, model)
+    natural = sum(n for path, n in missed.items() if is_natural(composite, path))
+    return 1 - (sum(missed.values()) - natural) / (model.count_params() - natural)
+
+
+def check_what_can_be_reached_is(composite):
+    model = composite.build()
+    graph = prune_keras.trace(model)
+    share = share_reached(composite, graph, model)
+    assert share >= composite.least_share, (share, unreached(graph, model))
+    assert set(graph.widths) - {fixed.path for fixed in graph.fixed}
+
+
+def check_what_is_fixed_has_a_true_reason(composite):
+    """Everything fixed is fixed by nature, and for the reason given; all that is told is true."""
+    model = composite.build()
+    graph = prune_keras.trace(model)
+    told = {fixed.path: fixed.reason for fixed in graph.fixed}
+    assert [path for path in told if not is_natural(composite, path)] == [], told
+    for pattern, reason in composite.natural:
+        paths = [path for path in told if is_natural(_only(composite, pattern), path)]
+        assert all(reason in told[path] for path in paths), told
+        assert paths or any(reason in note for note in graph.notes), (pattern, graph.notes)
+
+
+def _only(composite, pattern):
+    return type(composite)("", None, None, natural=((pattern, ""),))
+
+
+# Removed is silenced.
+
+
+def check_removed_is_silenced(composite, cut):
+    model = composite.build()
+    plan = random_plan(model, cut)
+    kept = kept_entries(composite, plan)
+    thin, x = prune_keras.shrink(model, plan), composite.data(2)[0]
+    assert thin.count_params() < model.count_params()
+    found = outputs_of(thin, x)
+    with silenced(model, kept):
+        assert_close(found, outputs_of(model, x))
+
+
+def kept_entries(composite, plan) -> list[np.ndarray]:
+    """Return which entries of each weight a plan keeps, in the order of the model's weights."""
+    model = composite.build()
+    shapes = [tuple(variable.shape) for variable in model.weights]
+    for variable in model.weights:
+        numbers = 1 + np.arange(np.prod(variable.shape)).reshape(variable.shape)
+        variable.assign(numbers.astype(variable.dtype))
+    prune_keras.shrink_in_place(model, plan)
+    values = [np.asarray(ops.convert_to_numpy(v.value), np.float64) for v in model.weights]
+    return [_mask(value, shape) for value, shape in zip(values, shapes, strict=True)]
+
+
+def _mask(numbers: np.ndarray, shape: tuple) -> np.ndarray:
+    """Return booleans of a shape from what is left of the numbers of its entries.
+
+    Weights that make up for what an attention divides by are scaled by the root of a fraction.
+    """
+    for up, down in itertools.product(range(1, 33), repeat=2):
+        entries = numbers * np.sqrt(up / down) - 1
+        if np.allclose(entries, entries.round(), rtol=1e-6, atol=1e-3):
+            mask = np.zeros(int(np.prod(shape)), bool)
+            mask[entries.round().astype(int).reshape(-1)] = True
+            return mask.reshape(shape)
+    raise AssertionError(f"what is left of {shape} is no slice")
+
+
+@contextlib.contextmanager
+def silenced(model, kept):
+    """Set to zero what is not kept, and let statistics over channels leave it out, for a while."""
+    before = [np.array(ops.convert_to_numpy(v.value)) for v in model.weights]
+    for variable, value, mask in zip(model.weights, before, kept, strict=True):
+        variable.assign(value * mask)
+    with over_what_is_left():
+        yield
+    for variable, value in zip(model.weights, before, strict=True):
+        variable.assign(value)
+
+
+@contextlib.contextmanager
+def over_what_is_left():
+    """Let what divides by a statistic over the last axis leave out channels that are all zero."""
+    mean, largest = ops.mean, ops.max
+    norms = {layers.LayerNormalization: _layer_norm, layers.RMSNormalization: _rms_norm}
+    calls = {kind: kind.call for kind in norms}
+
+    def mean_of(x, axis=None, keepdims=False):
+        left = ops.sum(ops.cast(_left(x), x.dtype)) if axis == -1 else x.shape[-1]
+        return mean(x, axis, keepdims) * (x.shape[-1] / left)
+
+    def largest_of(x, axis=None, keepdims=False):
+        return largest(ops.where(_left(x), x, -1e9) if axis == -1 else x, axis, keepdims)
+
+    try:
+        ops.mean, ops.max = mean_of, largest_of
+        for kind, call in norms.items():
+            kind.call = call
+        yield
+    finally:
+        ops.mean, ops.max = mean, largest
+        for kind, call in calls.items():
+            kind.call = call
+
+
+def _left(x):
+    return ops.any(x != 0, axis=tuple(range(len(x.shape) - 1)))
+
+
+def _layer_norm(layer, x):
+    left = ops.cast(layer.gamma != 0, x.dtype)
+    mean = ops.sum(x * left, -1, keepdims=True) / ops.sum(left)
+    rest = (x - mean) * left
+    variance = ops.sum(rest**2, -1, keepdims=True) / ops.sum(left)
+    return rest * ops.rsqrt(variance + layer.epsilon) * layer.gamma + (
+        0 if layer.beta is None else layer.beta
+    )
+
+
+def _rms_norm(layer, x):
+    left = ops.cast(layer.scale != 0, x.dtype)
+    square = ops.sum(x**2 * left, -1, keepdims=True) / ops.sum(left)
+    return x * ops.rsqrt(square + layer.epsilon) * layer.scale
+
+
+# Cut while it is fitted.
+
+
+def compiled(composite):
+    """Return the model, compiled for its own train_step or for numbers of classes or targets."""
+    model, y = composite.build(), composite.data(2)[1]
+    loss = "mse"
+    if y is not None and isinstance(y, np.ndarray) and "int" in str(y.dtype):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", None if composite.by_train_step else loss)
+    return model
+
+
+def check_a_fit_with_cuts(composite):
+    model = compiled(composite)
+    before, (x, y) = model.count_params(), composite.data(4)
+    pruning = ProgressivePruning(fraction=0.2, criterion="l2", target={"params": 0.7}, verbose=0)
+    model.fit(x, y, epochs=4, batch_size=2, verbose=0, callbacks=[pruning])
+    assert model.count_params() < before and pruning.rounds
+    assert all(np.isfinite(y).all() for y in outputs_of(model, x))
+    assert {tuple(v.shape) for v in model.optimizer.variables} <= {
+        tuple(v.shape) for v in (*model.weights, *model.optimizer.variables[:2])
+    }
+
+
+# Files that need none of the classes.
+
+
+def thin_and_plain(composite):
+    """Return a thin model that is unfolded into Keras' layers."""
+    model = composite.build()
+    thin = prune_keras.shrink(model, random_plan(model, (0, 0.4)))
+    return thin if _is_plain(thin) else prune_keras.unfold(thin, flat=True)
+
+
+def _is_plain(model) -> bool:
+    every = [model, *model._flatten_layers()]
+    return all(type(each).__module__.split(".")[0] == "keras" for each in every)
+
+
+def foreign_modules(path) -> set[str]:
+    """Return the modules beside Keras that a `.keras` file names classes of."""
+    with zipfile.ZipFile(path) as file:
+        return {
+            part["module"]
+            for part in _dicts(json.loads(file.read("config.json")))
+            if (part.get("module") or "keras").split(".")[0] not in ("keras", "builtins")
+            or part.get("registered_name")
+            and ">" in str(part["registered_name"])
+        }
+
+
+def _dicts(config):
+    parts = config.values() if isinstance(config, dict) else config
+    if isinstance(config, dict):
+        yield config
+    if isinstance(config, dict | list):
+        for part in parts:
+            yield from _dicts(part)
+
+
+def saved(composite, folder):
+    """Save a thin model with inputs and outputs; return its path."""
+    thin, x = thin_and_plain(composite), composite.data(2)[0]
+    path = folder / f"{composite.name.replace(' ', '_')}.keras"
+    thin.save(path)
+    assert foreign_modules(path) == set()
+    arrays = keras.tree.flatten(x)
+    np.savez(path.with_suffix(".npz"), *arrays, *outputs_of(thin, x))
+    return path
+
+
+def check_reads_back(paths):
+    """Read files with nothing but Keras; run in a process of its own by the tests."""
+    for path in paths:
+        model = keras.models.load_model(path)
+        arrays = [*np.load(path.with_suffix(".npz")).values()]
+        x = keras.tree.pack_sequence_as(model._inputs_struct, arrays[: len(model.inputs)])
+        assert_close(outputs_of(model, x), arrays[len(model.inputs) :])
