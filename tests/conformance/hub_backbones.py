@@ -19,8 +19,8 @@ TEXT = dict(
 GEMMA = dict(
     vocabulary_size=50,
     num_layers=2,
-    num_query_heads=4,
-    num_key_value_heads=2,
+    num_query_heads=8,
+    num_key_value_heads=4,
     hidden_dim=8,
     intermediate_dim=24,
     head_dim=6,
@@ -122,7 +122,7 @@ ARGUMENTS = {
     "Roberta": TEXT,
     "GPT2": TEXT,
     "Gemma": GEMMA,
-    "Llama": {**{k: v for k, v in GEMMA.items() if k != "head_dim"}, "hidden_dim": 16},
+    "Llama": {**{k: v for k, v in GEMMA.items() if k != "head_dim"}, "hidden_dim": 32},
 }
 
 
