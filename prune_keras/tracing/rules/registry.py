@@ -125,6 +125,12 @@ def _full_name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
+def ruled_by_name(operation: Any) -> bool:
+    """Tell whether the rule of an operation came with its class' name, and not from a user."""
+    parent = ruled_parent(operation)
+    return parent is not None and _RULES[parent] is _RULES_BY_NAME.get(_full_name(parent))
+
+
 def why_unruled(visit: Any) -> str:
     """Say that an operation has no rule, and what of its parent's it changes."""
     parent, kind = ruled_parent(visit.operation), type(visit.operation).__name__
