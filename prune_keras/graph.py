@@ -128,6 +128,7 @@ class Graph:
         tensors: symbolic tensors of the graph.
         costs: parameters and FLOPs as a function of the families' sizes.
         unit_axes: path -> the axis in `costs` along which the layer's units lie.
+        ids: number of labels, of which the neurons are some.
     """
 
     name: str
@@ -140,6 +141,7 @@ class Graph:
     tensors: tuple[Tensor, ...]
     costs: CostModel
     unit_axes: dict[str, int]
+    ids: int
 
     @property
     def neurons(self) -> int:

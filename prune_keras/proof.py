@@ -65,7 +65,7 @@ def _drawn(model: Any) -> Iterator[Any]:
 
 
 def _given(model: Any, samples: Any) -> Any:
-    inputs = _keras.function_of(model).inputs
+    inputs = _keras.graph_of(model).inputs
     names = [tensor.name for tensor in inputs]
     by_name = isinstance(samples, dict) and {*names} <= {*samples}
     flat = [samples[name] for name in names] if by_name else tree.flatten(samples)

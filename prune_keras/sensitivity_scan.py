@@ -74,7 +74,7 @@ def sensitivity(
     >>> thin, report = prune_keras.prune(model, target={"params": 0.5}, debias=table)
     """
     _check(model, shares)
-    check_data(data, _keras.function_of(model).inputs, 1)
+    check_data(data, _keras.graph_of(model).inputs, 1)
     check_batch_size(data_batch_size)
     widths = trace(model).widths
     twin = shrink(model, Plan.everything(widths))

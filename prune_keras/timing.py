@@ -67,7 +67,7 @@ def _time(function: Callable, samples: Any) -> float:
 
 
 def _check_sizes(model: Any, shapes: list[tuple], batch_size: int) -> None:
-    for tensor, shape in zip(_keras.function_of(model).inputs, shapes, strict=True):
+    for tensor, shape in zip(_keras.graph_of(model).inputs, shapes, strict=True):
         if None in shape:
             raise ValueError(
                 "Latency needs an input of known sizes. Received: "

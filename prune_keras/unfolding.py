@@ -6,8 +6,8 @@ it does; so each layer of layers becomes a nested functional model of the same l
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -17,27 +17,32 @@ from keras import ops, tree
 from prune_keras import _keras
 from prune_keras.proof import case_of
 from prune_keras.tracing import rule_for
+from prune_keras.tracing.opening.opened import Closed, looked_into, may_be_opened, open_model
 
 
-def unfold(model: Any, inputs: Any = None) -> Any:
+def unfold(model: Any, inputs: Any = None, flat: bool = False) -> Any:
     """Return a plain functional copy of a model, in which layers made of layers are nested models.
 
-    What `trace` cannot look into, it can prune through afterwards. The copy saves and loads without
-    the classes that it was written with. A layer stays as it is if it has a rule of its own, or
-    weights that no layer inside of it holds, if it does something else in training than in
-    inference, draws numbers, or works on more than Keras' layers, `keras.ops` and Python.
+    The copy saves and loads without the classes that it was written with. Weights that a layer has
+    of its own become plain layers that hold them. A layer stays as it is if it has a rule of its
+    own, does something else in training than in inference, draws numbers, or works on more than
+    Keras' layers, `keras.ops` and Python.
 
     Args:
         model: a built model, subclassed ones included; it is not changed.
         inputs: what `call` of a subclassed model takes: a `keras.Input`, or a list or dict of
-            them. Defaults to None: those of the functional or Sequential model.
+            them. Defaults to None: those of the functional or Sequential model, or like those that
+            the subclassed model was built on.
+        flat: whether nested models become part of the one graph; layers are named after their
+            paths then. So they do, too, where nested models would share layers, which no file can
+            tell. Defaults to False.
 
     Returns:
         A functional model that is not compiled, with weights of its own.
 
     Raises:
-        ValueError: if a subclassed model is not built or comes without `inputs`, if its own `call`
-            cannot be looked into, or the copy gives other outputs.
+        ValueError: if a subclassed model is not built, its own `call` cannot be looked into, or the
+            copy gives other outputs.
 
     Example:
 
@@ -51,18 +56,28 @@ def unfold(model: Any, inputs: Any = None) -> Any:
     ...         return self.head(self.hidden(x))
     >>> model = Small()
     >>> outputs = model(np.ones((1, 4)))
-    >>> plain = prune_keras.unfold(model, keras.Input((4,)))
+    >>> plain = prune_keras.unfold(model)
     >>> prune_keras.trace(plain).widths
     {'hidden': 8}
     """
     _check(model, inputs)
+    return unfolded(model, inputs, flat)
+
+
+def unfolded(
+    model: Any, inputs: Any = None, flat: bool = False, opens: Callable = may_be_opened
+) -> Any:
+    """Return what `unfold` does; layers of which `opens` is false stay as they are."""
     with _keras.without_new_calls(model):
-        unfolded = _Unfolding().whole(model, inputs)
-        twin = _keras.clone_structure(unfolded)
-        _check_shared(unfolded, twin)
-        for old, new in zip(unfolded.variables, twin.variables, strict=True):
+        nested = _Unfolding(opens).whole(model, inputs)
+        shares = _shares_layers(nested)
+        twin = _keras.clone_structure(nested)
+        _check_shared(nested, twin)
+        for old, new in zip(nested.variables, twin.variables, strict=True):
             new.assign(old)
-        _keras.copy_own_state(unfolded, twin)
+        _keras.copy_own_state(nested, twin)
+    if flat or shares:
+        twin = _flattened(twin)
     _compare(model, twin)
     return twin
 
@@ -82,7 +97,7 @@ def _check(model: Any, inputs: Any) -> None:
             f"The model must be built. Received: {model.name!r} without weights. Call it once."
         )
     given = tree.flatten(inputs)
-    if not given or not all(isinstance(each, keras.KerasTensor) for each in given):
+    if inputs is not None and not all(isinstance(each, keras.KerasTensor) for each in given):
         raise ValueError(
             "A model with a `call` of its own must come with its inputs. Received: "
             f"inputs={inputs!r} for {model.name!r}. Pass what `call` takes: "
@@ -90,37 +105,27 @@ def _check(model: Any, inputs: Any) -> None:
         )
 
 
-def _check_shared(unfolded: Any, twin: Any) -> None:
-    if len(unfolded.variables) != len(twin.variables):
+def _check_shared(nested: Any, twin: Any) -> None:
+    if len(nested.variables) != len(twin.variables):
         raise ValueError(
-            "A layer must not be shared between different layers of layers to be unfolded. "
-            f"Received: {len(unfolded.variables)} variables of {unfolded.name!r}, and "
-            f"{len(twin.variables)} in its copy. Call it from one place."
+            "A weight must belong to one layer to be unfolded. Received: "
+            f"{len(nested.variables)} variables of {nested.name!r}, and {len(twin.variables)} in "
+            "its copy. Let one layer hold it, and be called wherever it is used."
         )
 
 
 class _Unfolding:
-    """Opens layers, each of them once for all of its calls."""
+    """Opens layers; calls in the same way share what a layer became."""
 
-    def __init__(self) -> None:
-        self._opened: dict[int, Any] = {}
+    def __init__(self, opens: Callable[[Any], bool]) -> None:
+        self._opens = opens
+        self._opened: dict[tuple, Any] = {}
 
     def whole(self, model: Any, inputs: Any) -> Any:
         function = _keras.function_of(model)
-        if function is not None:
-            return self._rebuilt(function)
-        try:
-            inner = _inside(model, (inputs,), {})
-        except _Closed as reason:
-            raise ValueError(
-                "The `call` of a model must be made of Keras' layers and keras.ops to be looked "
-                f"into. Received: {model.name!r} ({type(model).__name__}): {reason}."
-            ) from reason.__cause__
-        return self._rebuilt(inner)
+        return self._rebuilt(open_model(model, inputs) if function is None else function)
 
     def _rebuilt(self, function: Any) -> Any:
-        for operation in _called_in_several_ways(function):
-            self._opened[id(operation)] = None
         return _keras.rebuilt(function, self.call)
 
     def call(self, operation: Any, args: tuple, kwargs: dict) -> Any:
@@ -134,123 +139,65 @@ class _Unfolding:
         return inner(given[0] if len(given) == 1 else given)
 
     def _nested(self, model: Any) -> Any:
-        if id(model) not in self._opened:
-            self._opened[id(model)] = self._rebuilt(_keras.function_of(model))
-        return self._opened[id(model)]
+        key = (id(model),)
+        if key not in self._opened:
+            self._opened[key] = self._rebuilt(_keras.function_of(model))
+        return self._opened[key]
 
     def _opened_for(self, operation: Any, args: tuple, kwargs: dict) -> Any:
-        """Return the nested model for a layer, None where it stays as it is."""
-        if not _may_be_opened(operation):
+        """Return the nested model for a call of a layer, None where it stays as it is."""
+        if not self._opens(operation) or rule_for(operation) is not None:
             return None
-        if id(operation) not in self._opened:
+        key = (id(operation), *_way(args, kwargs))
+        if key not in self._opened:
             try:
-                inner = self._rebuilt(_inside(operation, args, kwargs))
-            except _Closed:
+                inner = self._rebuilt(looked_into(operation, args, kwargs))
+            except Closed:
                 inner = None
-            self._opened[id(operation)] = inner
-        return self._opened[id(operation)]
-
-
-class _Closed(Exception):
-    """Says why a layer cannot be looked into."""
-
-
-def _may_be_opened(operation: Any) -> bool:
-    return (
-        _keras.is_layer(operation)
-        and not isinstance(operation, keras.layers.InputLayer)
-        and rule_for(operation) is None
-        and not _keras.module_of(type(operation)).startswith("keras.")
-    )
-
-
-def _inside(operation: Any, args: tuple, kwargs: dict) -> Any:
-    """Return a functional model of what a layer does when it is called in this way."""
-    first, again = (_recorded(operation, args, kwargs) for _ in range(2))
-    ways = [first, again]
-    if "training" in _keras.call_arguments(operation):
-        ways += [_recorded(operation, args, {**kwargs, "training": t}) for t in (True, False)]
-    if any(not _same(_steps(first), _steps(other)) for other in ways[1:]):
-        raise _Closed("it does something else in training, or each time")
-    shown = {id(weight) for weight in first.weights}
-    hidden = [weight.path for weight in operation.weights if id(weight) not in shown]
-    if hidden:
-        raise _Closed(f"its weight {hidden[0]} belongs to no layer that is called on tensors")
-    return first
-
-
-def _recorded(operation: Any, args: tuple, kwargs: dict) -> Any:
-    fresh = [keras.Input(batch_shape=t.shape, dtype=t.dtype) for t in _tensors(args, kwargs)]
-    rest = iter(fresh)
-    args, kwargs = tree.map_structure(
-        lambda value: next(rest) if isinstance(value, keras.KerasTensor) else value, (args, kwargs)
-    )
-    try:
-        outputs = operation.call(*args, **kwargs)
-        return keras.Model(fresh[0] if len(fresh) == 1 else fresh, outputs, name=operation.name)
-    except Exception as error:
-        raise _Closed(_line(error)) from error
-
-
-def _line(error: Exception) -> str:
-    """Return where a `call` was stopped, outside of Keras."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if "/keras/src/" not in f.filename and f.filename != __file__]
-    where = f"{own[-1].filename}:{own[-1].lineno}: {own[-1].line}" if own else "in Keras"
-    return f"{where} ({type(error).__name__}: {str(error).strip().splitlines()[0]})"
+            self._opened[key] = inner
+        return self._opened[key]
 
 
 def _tensors(args: tuple, kwargs: dict) -> list:
     return [t for t in tree.flatten((args, kwargs)) if isinstance(t, keras.KerasTensor)]
 
 
-def _called_in_several_ways(function: Any) -> list:
-    """Return layers that no one model can stand for; two copies would not share their layers."""
-    ways: dict[int, list] = {}
-    for node in _keras.nodes_of(function):
-        ways.setdefault(id(node.operation), []).append(node)
-    return [
-        nodes[0].operation
-        for nodes in ways.values()
-        if any(_way_of(node) != _way_of(nodes[0]) for node in nodes)
-        and _keras.function_of(nodes[0].operation) is None
-    ]
-
-
-def _way_of(node: Any) -> list:
-    return _way(node.arguments.args, node.arguments.kwargs)
-
-
-def _way(args: tuple, kwargs: dict) -> list:
+def _way(args: tuple, kwargs: dict) -> tuple:
     """Return what tells one way to call a layer from another one."""
-    return [
+    told = [
         (tuple(v.shape), v.dtype) if isinstance(v, keras.KerasTensor) else repr(v)
         for v in [*tree.flatten((args, kwargs)), *sorted(kwargs)]
     ]
+    return tuple(told)
 
 
-def _steps(model: Any) -> list:
-    """Return the calls of a graph: which operation, and what it is given beside tensors."""
-    return [
-        (type(node.operation), [v for v in given if not isinstance(v, keras.KerasTensor)])
-        for node in _keras.nodes_of(model)
-        for given in [tree.flatten((node.arguments.args, node.arguments.kwargs))]
-    ]
-
-
-def _same(first: Sequence, other: Sequence) -> bool:
-    return len(first) == len(other) and all(
-        a[0] is b[0] and len(a[1]) == len(b[1]) and all(map(_equal, a[1], b[1]))
-        for a, b in zip(first, other, strict=True)
+def _shares_layers(model: Any) -> bool:
+    """Tell whether several of the graphs in a model have one layer."""
+    held = Counter(
+        id(operation)
+        for function in _keras.graphs_in(model)
+        for operation in {id(each): each for each in function.operations}.values()
+        if _keras.is_layer(operation)
     )
+    return max(held.values(), default=0) > 1
 
 
-def _equal(first: Any, other: Any) -> bool:
-    if isinstance(first, bool | None) and isinstance(other, bool | None):
-        return True  # a flag such as `training`, which is handed on
-    if hasattr(first, "shape") and not isinstance(first, keras.Variable):
-        return hasattr(other, "shape") and np.array_equal(_array(first), _array(other))
-    return first is other or first == other
+def _flattened(model: Any) -> Any:
+    """Return a model of the same layers in which those of nested models are its own."""
+    names = [operation.name for operation in _keras.function_of(model).operations]
+
+    def call(visited: _keras.Call) -> Any:
+        operation = visited.operation
+        name = visited.path.replace("/", "_")
+        if "/" in visited.path and operation.name not in (name, *names):
+            operation.name = name
+        return operation(*visited.args, **visited.kwargs)
+
+    function = _keras.function_of(model)
+    inputs = tree.map_structure(_keras.input_like, function._inputs_struct)
+    made = _keras.walk(model, tree.flatten(inputs), call)
+    outputs = tree.pack_sequence_as(_keras.output_structure(model), made)
+    return keras.Model(inputs, outputs, name=model.name)
 
 
 def _array(tensor: Any) -> np.ndarray:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import keras
 from keras import tree
@@ -40,6 +41,42 @@ def function_of(operation: Any) -> Any:
     return None
 
 
+# What calls of layers without a graph of their own are made of, and models with a `call` of their
+# own; a call or model that is gone takes its entry along.
+_opened: WeakKeyDictionary = WeakKeyDictionary()
+
+
+def graph_of(model: Any) -> Any:
+    """Return the graph of a model: its own, or what was recorded of its `call`; or None."""
+    return function_of(model) or _opened.get(model)
+
+
+def graph_at(node: Any) -> Any:
+    """Return the graph of what a call runs: that of a model, or what was recorded; or None."""
+    return function_of(node.operation) or _opened.get(node)
+
+
+def remember_graph(of: Any, function: Functional) -> None:
+    """Let a call of a layer, or a model with a `call` of its own, have a graph from now on."""
+    _opened[of] = function
+
+
+def forget_graph(of: Any) -> None:
+    _opened.pop(of, None)
+
+
+def graphs_in(model: Any) -> list:
+    """Return the model's graph and those of all that it calls, recorded ones included."""
+    found: dict[int, Any] = {}
+    queue = [graph_of(model)]
+    while queue:
+        current = queue.pop()
+        if current is not None and id(current) not in found:
+            found[id(current)] = current
+            queue += [graph_at(node) for node in nodes_of(current)]
+    return list(found.values())
+
+
 def nodes_of(function: Functional) -> list:
     """Return the graph's calls, inputs first."""
     by_depth = function._nodes_by_depth
@@ -53,6 +90,7 @@ def walk(
     call: Callable[[Call], Any],
     see: Callable[[Any, Any], None] = lambda tensor, value: None,
     prefix: str = "",
+    into: Callable[[Any, str], Any] = lambda node, path: graph_at(node),
 ) -> list:
     """Run `call` over the graph in place of its operations, nested models included.
 
@@ -62,11 +100,24 @@ def walk(
         call: receives a `Call`; returns what stands for the operation's outputs.
         see: receives every symbolic tensor and what stands for it.
         prefix: path of the model inside the outermost one.
+        into: receives a call in a graph and its path; returns the graph that is run in its place,
+            or None. Defaults to `graph_at`.
 
     Returns:
         Flat list of what stands for each output tensor.
     """
-    function = function_of(model)
+    return walk_graph(graph_of(model), inputs, call, see, prefix, into)
+
+
+def walk_graph(
+    function: Functional,
+    inputs: list,
+    call: Callable[[Call], Any],
+    see: Callable[[Any, Any], None] = lambda tensor, value: None,
+    prefix: str = "",
+    into: Callable[[Any, str], Any] = lambda node, path: graph_at(node),
+) -> list:
+    """Run `call` over a graph, as `walk` does over that of a model."""
     values: dict[int, Any] = {}
 
     def put(tensors: list, given: list) -> None:
@@ -78,13 +129,27 @@ def walk(
     for node in nodes_of(function):
         args, kwargs = node.arguments.fill_in(values)
         path = f"{prefix}{node.operation.name}"
-        if function_of(node.operation) is not None:
-            inner = _given(node.operation, args, kwargs)
-            given = walk(node.operation, inner, call, see, f"{path}/")
+        graph = into(node, path)
+        if graph is not None:
+            inner = given_to(node, args, kwargs)
+            given = walk_graph(graph, inner, call, see, f"{path}/", into)
         else:
             given = tree.flatten(call(Call(path, node, args, kwargs)))
         put(node.outputs, given)
     return [values[id(tensor)] for tensor in function.outputs]
+
+
+def given_to(node: Any, args: tuple, kwargs: dict) -> list:
+    """Return what stands for the inputs of a call's graph, of all that stands for its arguments."""
+    if function_of(node.operation) is None:
+        arguments = node.arguments
+        pairs = zip(
+            tree.flatten((arguments.args, arguments.kwargs)),
+            tree.flatten((args, kwargs)),
+            strict=True,
+        )
+        return [value for tensor, value in pairs if isinstance(tensor, keras.KerasTensor)]
+    return _given(node.operation, args, kwargs)
 
 
 def _given(model: Any, args: tuple, kwargs: dict) -> list:
@@ -103,7 +168,7 @@ def rebuilt(function: Any, call: Callable[[Any, tuple, dict], Any]) -> Any:
         call: receives an operation and its arguments, and returns what stands for its outputs.
     """
     values: dict[int, Any] = {}
-    inputs = tree.map_structure(_input_like, function._inputs_struct)
+    inputs = tree.map_structure(input_like, function._inputs_struct)
     values |= zip(map(id, function.inputs), tree.flatten(inputs), strict=True)
     for node in nodes_of(function):
         given = call(node.operation, *node.arguments.fill_in(values))
@@ -112,7 +177,8 @@ def rebuilt(function: Any, call: Callable[[Any, tuple, dict], Any]) -> Any:
     return keras.Model(inputs, outputs, name=function.name)
 
 
-def _input_like(tensor: Any) -> Any:
+def input_like(tensor: Any) -> Any:
+    """Return another input of a graph like one of its own."""
     name = tensor._keras_history.operation.name
     return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
 
@@ -179,9 +245,14 @@ def models_in(model: Any) -> list:
 
 
 def operations_in(model: Any) -> list:
-    """Return all operations of the graph, nested ones included."""
+    """Return all operations of the graph, those of nested models included."""
     functions = [nested for nested in models_in(model) if isinstance(nested, Functional)]
     return [op for function in functions for op in function.operations]
+
+
+def operations_seen_in(model: Any) -> list:
+    """Return all operations of the graph, those in layers that were looked into included."""
+    return [op for function in graphs_in(model) for op in function.operations]
 
 
 def is_layer(operation: Any) -> bool:
@@ -238,11 +309,11 @@ def module_of(thing: Any) -> str:
 
 
 def output_structure(model: Any) -> Any:
-    return function_of(model)._outputs_struct
+    return graph_of(model)._outputs_struct
 
 
 def input_structure(model: Any) -> Any:
-    return function_of(model)._inputs_struct
+    return graph_of(model)._inputs_struct
 
 
 @contextlib.contextmanager
@@ -283,12 +354,6 @@ def check_model(model: Any) -> None:
         raise ValueError(
             f"The model must be built. Received: Sequential model {model.name!r} without weights. "
             "Add a keras.Input as its first layer, or call model.build(input_shape)."
-        )
-    if function_of(model) is None:
-        raise ValueError(
-            "The model must be functional or Sequential, since a graph of layers is needed. "
-            f"Received: {model.name!r}, an instance of {type(model).__name__} with a `call` of its "
-            "own. Rebuild it as keras.Model(inputs, outputs)."
         )
     for layer in all_layers(model):
         if getattr(layer, "quantization_mode", None) is not None:

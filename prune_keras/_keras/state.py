@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 import keras
 from keras import tree
-from keras.src.models.functional import Functional
 from keras.src.ops.symbolic_arguments import SymbolicArguments
 from keras.src.saving.serialization_lib import SerializableDict
 
 from prune_keras import _backend
-from prune_keras._keras.graphs import function_of, models_in
+from prune_keras._keras.graphs import function_of, graphs_in, nodes_of
 
 
 def held_in(variable: keras.Variable) -> Any:
@@ -116,19 +117,31 @@ def shape_attributes(model: Any, shapes: dict[int, tuple]) -> list[tuple[Any, st
         (owner, name, value) triples.
     """
     attributes = []
-    for function in (nested for nested in models_in(model) if isinstance(nested, Functional)):
+    for function in graphs_in(model):
+        # Layers do not know of the calls that were only recorded.
+        recorded = [*nodes_of(function), *_known(function.operations)]
+        calls: dict[int, dict[int, Any]] = defaultdict(dict)
+        for node in recorded:
+            calls[id(node.operation)][id(node)] = node
         for operation in function.operations:
-            attributes += _operation_shapes(operation, shapes)
+            nodes = [*calls[id(operation)].values()]
+            attributes += _operation_shapes(operation, nodes, shapes)
     return attributes
 
 
-def _operation_shapes(operation: Any, shapes: dict[int, tuple]) -> list[tuple[Any, str, Any]]:
-    live = [node for node in operation._inbound_nodes if id(node.outputs[0]) in shapes]
+def _known(operations: Iterable[Any]) -> list:
+    return [node for operation in operations for node in operation._inbound_nodes]
+
+
+def _operation_shapes(
+    operation: Any, nodes: list, shapes: dict[int, tuple]
+) -> list[tuple[Any, str, Any]]:
+    live = [node for node in nodes if id(node.outputs[0]) in shapes]
     if not live:
         return []
     found = [(t, "_shape", shapes[id(t)]) for node in live for t in node.outputs]
     # A Sequential model calls its layers anew whenever one is added; old calls linger.
-    for stale in (node for node in operation._inbound_nodes if node not in live):
+    for stale in (node for node in nodes if node not in live):
         for old, now in zip(stale.outputs, live[0].outputs, strict=True):
             if old.shape == now.shape:
                 found.append((old, "_shape", shapes[id(now)]))

@@ -136,7 +136,7 @@ def _mean_loss(subject: Subject, x: list, y: Any, weights: Any) -> Any:
 
 def _columns(criterion: WeightGradients, subject: Subject) -> list[Any]:
     """Return which outputs are differentiated: all, or some that are drawn; integer tensors."""
-    count = sum(math.prod(_known(t)) for t in _keras.function_of(subject.model).outputs)
+    count = sum(math.prod(_known(t)) for t in _keras.graph_of(subject.model).outputs)
     drawn = subject.rng(0).permutation(count)[: criterion.outputs]
     return [ops.convert_to_tensor(column, "int32") for column in sorted(drawn.tolist())]
 
@@ -144,7 +144,7 @@ def _columns(criterion: WeightGradients, subject: Subject) -> list[Any]:
 def _mean_output(subject: Subject, x: list, column: Any) -> Any:
     """Return one output, averaged over the batch and over axes of open size."""
     outputs = _keras.walk(subject.model, x, _keras.run)
-    tensors = _keras.function_of(subject.model).outputs
+    tensors = _keras.graph_of(subject.model).outputs
     flat = [_by_column(*pair) for pair in zip(outputs, tensors, strict=True)]
     chosen = ops.take(ops.concatenate(flat, axis=1), column, axis=1)
     return ops.mean(ops.cast(chosen, "float32"))

@@ -80,7 +80,7 @@ def _readers(subject: Subject, prunable: np.ndarray) -> dict[str, _Reader]:
     weights = {id(weight.variable): weight for weight in subject.graph.weights}
     found = {
         str(id(layer)): _Reader(layer, weights[id(_keras.kernel_of(layer))], prunable)
-        for layer in _keras.operations_in(subject.model)
+        for layer in _keras.operations_seen_in(subject.model)
         if isinstance(layer, READERS)
         and id(_keras.kernel_of(layer)) in weights  # else it has no rule
     }

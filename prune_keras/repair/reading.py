@@ -104,7 +104,7 @@ def readers_in(model: Any, graph: Graph) -> list[Reader]:
     """Return the layers that read neurons."""
     axes = {id(weight.variable): weight.axes for weight in graph.weights}
     found = []
-    for layer in _keras.operations_in(model):
+    for layer in _keras.operations_seen_in(model):
         if isinstance(layer, READERS) and getattr(layer, "groups", 1) == 1:
             # A layer without a rule, or one that reads positions, reads no neurons by its kernel.
             kernel = _keras.kernel_of(layer)

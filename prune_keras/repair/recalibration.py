@@ -38,7 +38,7 @@ def recalibrate(model: Any, data: Any, steps: int | None = None) -> int:
     if not layers:
         return 0
     _keras.check_runs(model)
-    inputs = _keras.function_of(model).inputs
+    inputs = _keras.graph_of(model).inputs
     read = batches(data, fixed_size=fixed_size(inputs), whole=False)
     flat = (flat_inputs(inputs, x) for x, _, _ in read)
     found = merged(_step(model), model, joined(flat, _least(model), steps))
@@ -93,7 +93,7 @@ def _step(model: Any) -> Callable:
 
 def _least(model: Any) -> int:
     """Return of how many samples a batch must be so that each layer sees enough values."""
-    inputs = _keras.function_of(model).inputs
+    inputs = _keras.graph_of(model).inputs
     if any(tensor.shape[0] is not None or None in tensor.shape[1:] for tensor in inputs):
         return 1  # such batches cannot be joined
     found = [1]

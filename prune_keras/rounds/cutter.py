@@ -88,7 +88,7 @@ class Cutter:
     def check_data(self, model: Any) -> None:
         """Raise a ValueError if the data do not fit the model."""
         if self.data is not None:
-            inputs = _keras.function_of(model).inputs
+            inputs = _keras.graph_of(model).inputs
             check_data(self.data, inputs, self.recalibration_steps)
 
     def check_reachable(self, graph: Graph) -> None:

@@ -34,7 +34,7 @@ def draw(
         normal: whether numbers are normal, and not uniform in [0, 1). Defaults to False.
     """
     rng = np.random.default_rng(0)
-    inputs = _keras.function_of(model).inputs
+    inputs = _keras.graph_of(model).inputs
     drawn = []
     for tensor, shape, known in zip(inputs, shapes, _known_values(model), strict=True):
         batch = batch_size or tensor.shape[0] or _BATCH
@@ -45,7 +45,7 @@ def draw(
 
 def sample_shapes(model: Any, open_size: int | None = None) -> list[tuple]:
     """Return the shape of one sample for each input, with a size for axes that are open."""
-    shapes = [tuple(tensor.shape[1:]) for tensor in _keras.function_of(model).inputs]
+    shapes = [tuple(tensor.shape[1:]) for tensor in _keras.graph_of(model).inputs]
     return [tuple(open_size if size is None else size for size in shape) for shape in shapes]
 
 
@@ -75,7 +75,7 @@ def _known_values(model: Any) -> list[np.ndarray | None]:
             known[origin] = shared if len(shared) else values
         return [frozenset()] * len(visited.node.outputs)
 
-    count = len(_keras.function_of(model).inputs)
+    count = len(_keras.graph_of(model).inputs)
     _keras.walk(model, [frozenset({place}) for place in range(count)], call)
     return [known.get(place) for place in range(count)]
 

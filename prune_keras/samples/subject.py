@@ -50,7 +50,7 @@ class Subject:
 
     @property
     def inputs(self) -> list:
-        return _keras.function_of(self.model).inputs
+        return _keras.graph_of(self.model).inputs
 
     def rng(self, seed: int | None = None) -> np.random.Generator:
         return np.random.default_rng(self.seed if seed is None else seed)

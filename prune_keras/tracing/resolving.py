@@ -53,6 +53,7 @@ def resolve(model: Any, record: Record, partition: Partition) -> Graph:
         settings=tuple(Setting(o, n, roots[ids], v) for o, n, ids, v in record.settings.values()),
         tensors=tuple(Tensor(t, labels.shape, roots[labels.ids]) for t, labels in tensors),
         costs=cost_model(model, axes, groups, prunable, weights, products, results, bounded, index),
+        ids=partition.size,
         unit_axes={path: index[key(p.neurons)] for path, p in producers.items()},
     )
 
@@ -103,7 +104,7 @@ def _producer(made: MadeUnits, roots, prunable, follow: Callable[[Any], Any]) ->
 
 def _follower(model: Any, pointwise: set[int]) -> Callable[[Any], Any]:
     """Return a function that follows a call to where others read its normalized activation."""
-    functions = [_keras.function_of(nested) for nested in _keras.models_in(model)]
+    functions = _keras.graphs_in(model)
     ends = {id(tensor) for function in functions for tensor in function.outputs}
     readers: dict[int, dict[int, Any]] = defaultdict(dict)
     for node in (node for function in functions for node in _keras.nodes_of(function)):

@@ -30,6 +30,7 @@ class Tracer:
     def __init__(self, first_units: bool = False) -> None:
         self.partition = Partition()
         self.record = Record()
+        self.closed: dict[str, str] = {}
         self.chooses_units = False
         self._first_units = first_units
 
@@ -256,8 +257,7 @@ class Tracer:
         rule = rule_for(visit.operation)
         self._reach_by_code(visit)
         if rule is None:
-            alone = pass_alone(visit, tracer or self)
-            return self.refuse(visit, why_unruled(visit)) if alone is None else alone
+            return self._without_rule(visit, tracer or self)
         try:
             found = rule(visit, tracer or self)
         except Exception as error:
@@ -268,6 +268,20 @@ class Tracer:
         self._check_weights(visit)
         self._regularized(visit, found)
         return found
+
+    def _without_rule(self, visit: Visit, tracer: Any) -> Any:
+        alone = pass_alone(visit, tracer)
+        if alone is not None:
+            return alone
+        inside = tracer.opened(visit)
+        if inside is not None:
+            return inside
+        why = self.closed.get(visit.path)
+        return self.refuse(visit, why_unruled(visit) + (f": {why}" if why else ""))
+
+    def opened(self, visit: Visit) -> list | None:
+        """Return ids for the outputs of what a layer is made of; None where that is not known."""
+        return None
 
     def _regularized(self, visit: Visit, found: Any) -> None:
         """Record what a regularizer of activities is called on."""

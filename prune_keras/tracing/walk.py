@@ -19,9 +19,18 @@ from prune_keras import _keras
 from prune_keras.accounting import Cost
 from prune_keras.graph import Graph
 from prune_keras.tracing.labels import Labels, compress
-from prune_keras.tracing.reaching import holds
-from prune_keras.tracing.record import Fixing, Record
+from prune_keras.tracing.opening.opened import (
+    Closed,
+    Opened,
+    looked_into,
+    may_be_opened,
+    open_model,
+)
+from prune_keras.tracing.opening.settling import settle
+from prune_keras.tracing.reaching import holds, reached_from
+from prune_keras.tracing.record import Fixing, Reach, Record
 from prune_keras.tracing.resolving import resolve
+from prune_keras.tracing.rules.registry import rule_for
 from prune_keras.tracing.tracer import Tracer
 from prune_keras.tracing.visit import Visit
 
@@ -55,14 +64,15 @@ def trace(model: Any, input_shape: tuple[int | None, ...] | None = None) -> Grap
     """
     _keras.check_model(model)
     tracer = _Walk()
+    _open_whole(model, tracer)
     inputs = _input_labels(model, input_shape, tracer)
-    dtypes = [tensor.dtype for tensor in _keras.function_of(model).inputs]
+    dtypes = [tensor.dtype for tensor in _keras.graph_of(model).inputs]
     tracer.record.results += zip(inputs, dtypes, strict=True)
-    outputs = _keras.walk(model, inputs, tracer.visit, tracer.see)
+    outputs = _keras.walk(model, inputs, tracer.visit, tracer.see, into=tracer.into)
     reason = "they are an output of the model"
     tracer.record.fixings[:0] = [Fixing(np.unique(labels.ids), reason) for labels in outputs]
     _keep_what_is_reached(tracer)
-    graph = resolve(model, tracer.record, tracer.partition)
+    graph = settle(tracer, tracer.calls, lambda: resolve(model, tracer.record, tracer.partition))
     return dataclasses.replace(graph, notes=(*graph.notes, *_left_out(graph, tracer.record)))
 
 
@@ -88,6 +98,17 @@ def cost(model: Any, input_shape: tuple[int | None, ...] | None = None) -> Cost:
     Cost(params=23, flops=36, neurons=3, weight_bytes=92, activation_bytes=36)
     """
     return trace(model, input_shape).cost
+
+
+def _open_whole(model: Any, tracer: _Walk) -> None:
+    """Look into a model with a `call` of its own."""
+    if _keras.function_of(model) is not None:
+        return
+    graph = _keras.graph_of(model)
+    if graph is None:
+        graph = open_model(model)
+        _keras.remember_graph(model, graph)
+    tracer.calls.append(Opened("", model, graph, (_keras.input_structure(model),), {}))
 
 
 def _keep_what_is_reached(tracer: Tracer) -> None:
@@ -116,6 +137,10 @@ def _left_out(graph: Graph, record: Record) -> Iterable[str]:
 class _Walk(Tracer):
     """A tracer that is taken from call to call of a model."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Opened] = []
+
     def visit(self, call: _keras.Call) -> list[Labels]:
         """Run the rule of one call."""
         shapes = self._output_shapes(call)
@@ -131,6 +156,41 @@ class _Walk(Tracer):
         dtypes = [tensor.dtype for tensor in call.node.outputs]
         self.record.results += zip(made, dtypes, strict=True)
         return made
+
+    def into(self, node: Any, path: str) -> Any:
+        """Return the graph that a call is known to run, unless there is a rule for it by now."""
+        graph = _keras.graph_at(node)
+        if graph is not None and _keras.function_of(node.operation) is None:
+            if rule_for(node.operation) is not None:
+                _keras.forget_graph(node)
+                return None
+            self._remember(path, node, graph)
+        return graph
+
+    def opened(self, visit: Visit) -> list | None:
+        """Walk through what a layer without a rule is made of; None where it is not known."""
+        if visit.node is None or not may_be_opened(visit.operation):
+            return None
+        arguments = visit.node.arguments
+        try:
+            graph = looked_into(visit.operation, arguments.args, arguments.kwargs)
+        except Closed as reason:
+            self.closed[visit.path] = str(reason)
+            return None
+        _keras.remember_graph(visit.node, graph)
+        self._remember(visit.path, visit.node, graph)
+        inner = _keras.given_to(visit.node, visit.args, visit.kwargs)
+        prefix = f"{visit.path}/"
+        made = _keras.walk_graph(graph, inner, self.visit, self.see, prefix, self.into)
+        return [labels.ids for labels in made]
+
+    def _remember(self, path: str, node: Any, graph: Any) -> None:
+        layer, given = node.operation, node.arguments
+        self.calls.append(Opened(path, layer, graph, given.args, given.kwargs))
+        own = {id(variable) for variable in layer.variables}
+        found = {key: each for key, each in reached_from(layer).items() if key not in own}
+        reason = f"{path} ({type(layer).__name__}) can reach them past its attributes"
+        self.record.reaches.append(Reach(path, reason, found))
 
     def see(self, tensor: Any, labels: Labels) -> None:
         """Record what lies in a symbolic tensor; one of a model called twice holds the same."""
@@ -158,7 +218,7 @@ def _spec(labels: Labels, tensor: Any) -> keras.KerasTensor:
 
 
 def _input_labels(model: Any, input_shape: Any, tracer: Tracer) -> list[Labels]:
-    inputs = _keras.function_of(model).inputs
+    inputs = _keras.graph_of(model).inputs
     shapes = [tuple(tensor.shape[1:]) for tensor in inputs]
     if input_shape is not None:
         shapes = given_shapes(shapes, input_shape)

@@ -17,7 +17,7 @@ from keras import layers, ops
 VECTOR, STEPS, IMAGE, VOLUME = (3,), (6, 3), (6, 6, 3), (6, 6, 6, 3)
 SPATIAL = {1: STEPS, 2: IMAGE, 3: VOLUME}
 WIDTH = 8
-TEACH = "teach it: see [your own layers](custom-layers.md)"
+TEACH = "what its `call` does: see [your own layers](custom-layers.md)"
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def own(kind: type) -> layers.Layer:
 
     class YourLayer(kind):
         def call(self, x):
-            return keras.ops.flip(x, -1)
+            return self.layer(x) if kind is layers.Wrapper else keras.ops.flip(x, -1)
 
     return YourLayer(layers.Dense(2)) if kind is layers.Wrapper else YourLayer()
 

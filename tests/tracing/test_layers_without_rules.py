@@ -1,5 +1,7 @@
 """Layers without a rule: passed through where each channel is alone, else named in the report."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -146,6 +148,14 @@ class Noisy(layers.Layer):
         return x + keras.random.normal(ops.shape(x), seed=1)
 
 
+class Backend(layers.Layer):
+    def call(self, x):
+        return x * np.mean(x)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
 class Weighted(layers.Layer):
     def build(self, shape):
         self.scale = self.add_weight(shape=(), name="scale")
@@ -154,21 +164,40 @@ class Weighted(layers.Layer):
         return x * self.scale
 
 
-REFUSED = (
-    Counting,
-    Flipping,
-    lambda **k: Closing(np.ones(5, "float32"), **k),
-    Squeezing,
-    Noisy,
-    Weighted,
-    lambda **k: Closing(keras.Variable(2.0), **k),
-)
+REFUSED = {
+    "the call of odd": (lambda **k: Closing(np.ones(5, "float32"), **k),),
+    "odd/squeeze": (Squeezing,),
+    "no rule for the operation odd (": (Noisy, Backend),
+}
 
 
-@pytest.mark.parametrize("make", REFUSED)
-def test_what_does_not_or_might_not_is_fixed_and_named(make):
+@pytest.mark.parametrize("start, make", [(s, m) for s, kinds in REFUSED.items() for m in kinds])
+def test_what_does_not_or_might_not_is_fixed_and_named(start, make):
     told = reason(between(lambda x: make(name="odd")(x)))
-    assert told.startswith("no rule for the operation odd (")
+    assert told.startswith(start)
+
+
+def test_the_line_that_stops_a_call_is_named():
+    told = reason(between(lambda x: Backend(name="odd")(x)))
+    assert re.match(
+        r"no rule for the operation odd \(Backend\): line \d+ of test_layers_without_rules.py, "
+        r"`return x \* np.mean\(x\)`, stops: .*KerasTensor",
+        told,
+    )
+
+
+SEEN = {
+    "flipping": (Flipping, lambda unit: [4 - unit]),
+    "weighted": (Weighted, lambda unit: [unit]),
+    "closing": (lambda **k: Closing(keras.Variable(2.0), **k), lambda unit: [unit]),
+    "counting": (Counting, lambda unit: [unit]),
+}
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_what_a_call_of_operations_does_is_seen(name):
+    make, rows = SEEN[name]
+    check_rows(between(lambda x: make(name="odd")(x)), rows=rows, copied=name != "closing")
 
 
 @pytest.mark.parametrize("kind", [NeedsThree, InTraining, CentredInTraining])
@@ -184,7 +213,10 @@ def test_tensors_of_unlike_ranks_or_widths_are_not_tried():
 
 class Lenient(layers.Layer):
     def call(self, inputs):
-        return inputs[0] + ops.mean(inputs[1])
+        return inputs[0] + np.mean(inputs[1])
+
+    def compute_output_shape(self, shapes):
+        return shapes[0]
 
 
 # What has no rule is named, once.
@@ -197,7 +229,10 @@ class Block(layers.Layer):
         self.inner.build(shape)
 
     def call(self, x):
-        return ops.relu(self.inner(x))
+        return x * np.mean(x) + ops.relu(self.inner(x))
+
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], 7)
 
 
 def test_composite_layers_are_named_with_their_parameters():
@@ -205,26 +240,24 @@ def test_composite_layers_are_named_with_their_parameters():
     blocks = [Block(name=name) for name in ("one", "two")]
     x = blocks[1](blocks[1](blocks[0](inputs)))
     graph = prune_keras.trace(keras.Model(inputs, layers.Dense(2, name="out")(x)))
-    tail = "it keeps what it reads and gives, and its own"
-    assert graph.notes == (
-        f"no rule for the operation one (Block); {tail} 35 parameters",
-        f"no rule for the operation two (Block); {tail} 56 parameters",
-    )
+    for note, name, own in zip(graph.notes, ("one", "two"), (35, 56), strict=True):
+        assert note.startswith(f"no rule for the operation {name} (Block): line ")
+        assert note.endswith(f"; it keeps what it reads and gives, and its own {own} parameters")
     with pytest.raises(ValueError, match="prunable neurons.*operation two .Block.*56 parameters"):
         prune_keras.prune(keras.Model(inputs, x), fraction=0.5)
 
 
 def test_what_has_no_weights_and_nothing_before_it_is_named():
     inputs = keras.Input((4,))
-    x = layers.Dense(3, name="a")(Flipping(name="odd")(inputs))
+    x = layers.Dense(3, name="a")(Backend(name="odd")(inputs))
     graph = prune_keras.trace(keras.Model(inputs, layers.Dense(2)(x)))
-    assert graph.notes == (
-        "no rule for the operation odd (Flipping); it keeps what it reads and gives",
-    )
+    (note,) = graph.notes
+    assert note.startswith("no rule for the operation odd (Backend): ")
+    assert note.endswith("; it keeps what it reads and gives")
 
 
 def test_what_is_named_as_a_reason_is_not_named_again():
-    graph = prune_keras.trace(between(Flipping(name="odd")))
+    graph = prune_keras.trace(between(Backend(name="odd")))
     assert graph.notes == ()
     assert "odd" in graph.fixed[0].reason
 

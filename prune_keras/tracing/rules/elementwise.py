@@ -182,7 +182,9 @@ def merge(visit, trace):
     for other in whole[1:]:
         trace.unite(whole[0].ids, other.ids)
     sizes = np.broadcast_shapes(*(t.ids.shape for t in whole))
-    ids = np.broadcast_to(whole[0].ids, sizes)
+    # All of them are one now; what varies along fewest axes says so.
+    plainest = min(whole, key=lambda labels: len(varying_axes(labels.ids)))
+    ids = np.broadcast_to(plainest.ids, sizes)
     _join_constants(visit, trace, Labels(ids, visit.shape))
     return ids
 

@@ -1,0 +1,1 @@
+"""Opening: what layers without a rule are made of, recorded from their `call`."""

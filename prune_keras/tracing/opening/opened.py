@@ -1,0 +1,126 @@
+"""Opened: the graph of what a layer does, or of a model with a `call` of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import tree
+
+from prune_keras import _keras
+from prune_keras.tracing.opening.lifting import lifted
+from prune_keras.tracing.opening.recording import (
+    Closed,
+    may_be_opened,
+    recordings,
+    stand_ins,
+    standing_in,
+)
+from prune_keras.tracing.opening.steps import steps_of
+
+__all__ = ["Closed", "Opened", "looked_into", "may_be_opened", "open_model"]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A call of a layer that was looked into.
+
+    Args:
+        path: path of the layer in the model.
+        layer: the layer, or the model with a `call` of its own.
+        function: functional model of what the call does.
+        args, kwargs: what it is called with, symbolic tensors among it.
+    """
+
+    path: str
+    layer: Any
+    function: Any
+    args: tuple
+    kwargs: dict
+
+
+def looked_into(layer: Any, args: tuple, kwargs: dict) -> Any:
+    """Return a functional model of what a layer does when it is called in this way.
+
+    The model shares the layers that the call runs, and the weights that it reads.
+
+    Args:
+        layer: a built layer or model; it is not changed.
+        args, kwargs: what it is called with, symbolic tensors among it.
+
+    Raises:
+        Closed: where that cannot be said, with the reason.
+    """
+    if not layer.built:
+        raise Closed("it is not built")
+    made = recordings(layer, args, kwargs)
+    steps = steps_of(made)
+    with _keras.without_new_calls(layer), standing_in(layer, stand_ins(layer)):
+        try:
+            model = lifted(made.first, steps, layer)
+        except (TypeError, ValueError) as error:
+            # What works on a weight need not on one for each sample.
+            raise Closed(f"it does something to a weight that stops ({error})") from error
+    _check_whole(layer, model)
+    return model
+
+
+def _check_whole(layer: Any, model: Any) -> None:
+    """Raise unless all weights of a layer are among those of the model that stands for it."""
+    shown = {id(weight) for weight in (*model.weights, *_scalars(model))}
+    for weight in layer.weights:
+        if id(weight) not in shown and keras.backend.is_float_dtype(weight.dtype):
+            raise Closed(
+                f"its weight {weight.path} is not used, or by something else than its call"
+            )
+
+
+def _scalars(model: Any) -> list:
+    """Return the variables that operations of a graph are given."""
+    given = [(n.arguments.args, n.arguments.kwargs) for n in _keras.nodes_of(model)]
+    return [each for each in tree.flatten(given) if isinstance(each, keras.Variable)]
+
+
+def _given_inputs(model: Any) -> list:
+    """Return what a built model with a `call` of its own may be called on: numbers, or indices.
+
+    Raises:
+        ValueError: if the model does not know the shapes.
+    """
+    shapes = getattr(model, "_build_shapes_dict", None) or {}
+    if not model.built or len(shapes) != 1:
+        raise ValueError(
+            "A model with a `call` of its own must know what it is called on. Received: "
+            f"{model.name!r} ({type(model).__name__}), which is not built, or on more than one "
+            "argument. Call it once on a batch, or name its inputs: prune_keras.unfold(model, "
+            "inputs=keras.Input(shape_of_a_sample))."
+        )
+    (shape,) = shapes.values()
+    return [
+        tree.map_shape_structure(lambda s, d=dtype: keras.KerasTensor((None, *s[1:]), d), shape)
+        for dtype in (model.compute_dtype, "int32")
+    ]
+
+
+def open_model(model: Any, inputs: Any = None) -> Any:
+    """Return a functional model of what a model with a `call` of its own does.
+
+    Args:
+        model: a built model; it is not changed.
+        inputs: symbolic tensors that `call` takes. Defaults to None: like those it was built on.
+
+    Raises:
+        ValueError: if the `call` cannot be looked into.
+    """
+    ways = _given_inputs(model) if inputs is None else [inputs]
+    reasons = []
+    for way in ways:
+        try:
+            return looked_into(model, (way,), {})
+        except Closed as reason:
+            reasons.append(reason)
+    raise ValueError(
+        "The `call` of a model must be made of Keras' layers and keras.ops to be looked into. "
+        f"Received: {model.name!r} ({type(model).__name__}): {reasons[0]}."
+    ) from reasons[0].__cause__

@@ -1,0 +1,154 @@
+"""Probing: whether a layer's `call` follows a cut that its graph would follow.
+
+A `call` may read a width as a number, which no label shows. So its layers and weights are made
+thin for a moment, the call is recorded again, and what it does is compared with what the graph of
+it would do. An attribute that holds a width is looked for among the numbers that the layer has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from prune_keras import _keras
+from prune_keras.graph import Graph
+from prune_keras.tracing.labels import kept_sizes
+from prune_keras.tracing.opening.opened import Closed, Opened, looked_into
+from prune_keras.tracing.opening.recording import is_symbolic
+
+_BY_SHAPE = {"newshape", "shape"}  # settings that the shape of the output tells
+
+
+@dataclass(frozen=True)
+class Thin:
+    """A graph with some neurons gone.
+
+    Args:
+        graph: the graph.
+        kept: `(neurons,)` booleans.
+    """
+
+    graph: Graph
+    kept: np.ndarray
+
+    def shape_of(self, tensor: Any, labels: dict[int, Any]) -> tuple:
+        """Return the shape that a symbolic tensor would have."""
+        batch, *sizes = tensor.shape
+        found = labels.get(id(tensor))
+        return (
+            tuple(tensor.shape)
+            if found is None
+            else (batch, *kept_sizes(self.kept[found.neurons], sizes))
+        )
+
+
+def mismatch(found: Opened, thin: Thin, attributes: dict[str, Any]) -> str | None:
+    """Return what a layer's call does otherwise than its graph once neurons are gone, or None.
+
+    Args:
+        found: the layer, and the graph of its call.
+        thin: what is gone.
+        attributes: of the layer: name -> the value that it would get.
+    """
+    labels = {id(tensor.tensor): tensor for tensor in thin.graph.tensors}
+    args, kwargs = tree.map_structure(
+        lambda v: keras.KerasTensor(thin.shape_of(v, labels), v.dtype) if is_symbolic(v) else v,
+        (found.args, found.kwargs),
+    )
+    with _thinned(found.layer, thin, attributes):
+        try:
+            again = looked_into(found.layer, args, kwargs)
+        except Closed as reason:
+            return str(reason)
+    return _first_difference(found.function, again, thin, labels)
+
+
+@contextlib.contextmanager
+def _thinned(layer: Any, thin: Thin, attributes: dict[str, Any]) -> Iterator[None]:
+    """Make a layer, and all in it, thin within: shapes and counts only, no values are changed."""
+    inside = {id(each) for each in _keras.all_layers(layer)}
+    changes = [(layer, name, value) for name, value in attributes.items()]
+    for setting in thin.graph.settings:
+        if not isinstance(setting.owner, keras.KerasTensor) and not _keras.is_node(setting.owner):
+            if not isinstance(setting.owner, keras.Operation) or id(setting.owner) in inside:
+                changes.append(
+                    (setting.owner, setting.name, setting.value(thin.kept[setting.neurons]))
+                )
+    held = {id(variable) for variable in layer.variables}
+    weights = [weight for weight in thin.graph.weights if id(weight.variable) in held]
+    for weight in weights:
+        sizes = list(weight.variable.shape)
+        for axis, neurons in weight.axes.items():
+            sizes[axis] = int(thin.kept[neurons].sum())
+        if tuple(sizes) != tuple(weight.variable.shape):
+            changes += _keras.as_if_shaped(weight.variable, tuple(sizes))
+    changes += [(each, "input_spec", None) for each in _keras.checking_inputs(layer)]
+    with _keras.changed(changes):
+        yield
+
+
+def _first_difference(function: Any, again: Any, thin: Thin, labels: dict) -> str | None:
+    old, new = (_keras.calls_of(each) for each in (function, again))
+    if len(old) != len(new):
+        return "it does something else"
+    same = {id(b): id(a) for a, b in zip(function.inputs, again.inputs, strict=True)}
+    expected = {(id(s.owner), s.name): s.value(thin.kept[s.neurons]) for s in thin.graph.settings}
+    for before, after in zip(old, new, strict=True):
+        why = _difference(before, after, thin, labels, expected, same)
+        if why is not None:
+            return why
+        same |= {id(b): id(a) for a, b in zip(before.outputs, after.outputs, strict=True)}
+    return None
+
+
+def _difference(
+    before: Any, after: Any, thin: Thin, labels: dict, expected: dict, same: dict
+) -> str | None:
+    """Return how a call of the thin layer differs from what its graph tells, or None."""
+    operation, name = before.operation, before.operation.name
+    if type(operation) is not type(after.operation):
+        return f"it calls {after.operation.name} in place of {name}"
+    for tensor, found in zip(before.outputs, after.outputs, strict=True):
+        wanted = thin.shape_of(tensor, labels)
+        if tuple(found.shape) != wanted:
+            return f"{name} gives {_sample(found.shape)} in place of {_sample(wanted)}"
+    if [id(t) for t in before.input_tensors] != [same.get(id(t)) for t in after.input_tensors]:
+        return f"{name} is called on something else"
+    arguments = expected.get((id(before), "arguments"), before.arguments)
+    pairs = [(arguments.args, after.arguments.args), (arguments.kwargs, after.arguments.kwargs)]
+    if not _keras.is_layer(operation):
+        told = _keras.settings_of(operation)
+        told |= {n: v for (owner, n), v in expected.items() if owner == id(operation) and n in told}
+        made = _keras.settings_of(after.operation)
+        pairs += [(told[n], made[n]) for n in told if n not in _BY_SHAPE]
+    if not all(_alike(*pair) for pair in pairs):
+        return f"{name} is given other numbers"
+    return None
+
+
+def _sample(shape: tuple) -> str:
+    return "x".join(map(str, shape[1:]))
+
+
+def _alike(first: Any, other: Any) -> bool:
+    if is_symbolic(first) or is_symbolic(other):
+        return is_symbolic(first) and is_symbolic(other)
+    if isinstance(first, slice) and isinstance(other, slice):
+        return (first.start, first.stop, first.step) == (other.start, other.stop, other.step)
+    if isinstance(first, dict) and isinstance(other, dict):
+        return first.keys() == other.keys() and all(_alike(v, other[k]) for k, v in first.items())
+    if isinstance(first, list | tuple) and isinstance(other, list | tuple):
+        return len(first) == len(other) and all(map(_alike, first, other))
+    if first is other:
+        return True
+    try:
+        a, b = (np.asarray(ops.convert_to_numpy(each)) for each in (first, other))
+        return a.shape == b.shape and bool(np.all(a == b))
+    except Exception:
+        return bool(first == other)

@@ -1,0 +1,157 @@
+"""Recording: a layer's `call` is run on symbolic tensors, which remember what it does.
+
+It is run for two sizes of a batch, so that what depends on it is known from what does not, and
+once more in training, so that flags which it hands on are.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import tree
+
+from prune_keras import _keras
+from prune_keras.tracing.rules.registry import ruled_parent
+
+# Neither is likely to be a factor of a width; a size that has both of them is no batch.
+BATCHES = (7, 11)
+_LIBRARIES = ("/keras/src/", "/prune_keras/", "/site-packages/")
+
+
+class Closed(Exception):
+    """Says why a layer cannot be looked into."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What one call did.
+
+    Args:
+        inputs: symbolic tensors that it was given.
+        weights: variables that its code read by attributes, and the tensors in their place.
+        nodes: the calls that it made, in an order in which they can run.
+        outputs: structure of symbolic tensors.
+    """
+
+    inputs: tuple[Any, ...]
+    weights: tuple[tuple[Any, Any], ...]
+    nodes: tuple[Any, ...]
+    outputs: Any
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """What the same call did for two sizes of a batch in inference, and in training."""
+
+    first: Recording
+    other: Recording
+    training: Recording
+
+
+def recordings(layer: Any, args: tuple, kwargs: dict) -> Recordings:
+    """Record a call of a layer.
+
+    Args:
+        layer: the layer, whose `call` is run; nothing of it is changed.
+        args, kwargs: what it is called with, symbolic tensors among it.
+
+    Raises:
+        Closed: where the call cannot be run on symbolic tensors.
+    """
+    flags: list[dict] = [{}, {}]
+    if "training" in _keras.call_arguments(layer):
+        flags = [{"training": False}, {"training": True}]
+    inference, training = ({**kwargs, **flag} for flag in flags)
+    first, other = (_recorded(layer, args, inference, batch) for batch in BATCHES)
+    again = _recorded(layer, args, training, BATCHES[0]) if flags[0] else first
+    return Recordings(first, other, again)
+
+
+def _recorded(layer: Any, args: tuple, kwargs: dict, batch: int) -> Recording:
+    fresh = [keras.KerasTensor((batch, *t.shape[1:]), t.dtype) for t in tensors_in(args, kwargs)]
+    weights = stand_ins(layer)
+    rest = iter(fresh)
+    args, kwargs = tree.map_structure(
+        lambda value: next(rest) if is_symbolic(value) else value, (args, kwargs)
+    )
+    try:
+        with _keras.without_new_calls(layer), keras.StatelessScope(collect_losses=True):
+            with standing_in(layer, weights):
+                outputs = layer.call(
+                    *_keras.cast_for(layer, args), **_keras.cast_for(layer, kwargs)
+                )
+            ends = {id(tensor) for tensor in (*fresh, *(t for _, t in weights))}
+            nodes = _keras.recorded_calls(outputs, ends)
+    except Exception as error:
+        raise Closed(_line(error)) from error
+    _check_outputs(outputs)
+    used = {id(t) for node in nodes for t in node.input_tensors} | set(
+        map(id, tree.flatten(outputs))
+    )
+    read = tuple((v, tensor) for v, tensor in weights if id(tensor) in used)
+    return Recording(tuple(fresh), read, tuple(nodes), outputs)
+
+
+def _check_outputs(outputs: Any) -> None:
+    for output in tree.flatten(outputs):
+        if not is_symbolic(output):
+            raise Closed(f"it returns {type(output).__name__}, which is no tensor of its inputs")
+
+
+def stand_ins(layer: Any) -> list[tuple[Any, Any]]:
+    """Return the variables that code of a layer may read, with symbolic tensors like them."""
+    return [(v, keras.KerasTensor(v.shape, dtype)) for v, dtype in _readable(layer)]
+
+
+def standing_in(layer: Any, weights: list[tuple[Any, Any]]) -> Any:
+    """Return a context in which code of a layer reads symbolic tensors in place of variables."""
+    tensors = {id(variable): tensor for variable, tensor in weights}
+    return _keras.standing_in(layer, tensors, may_be_opened)
+
+
+def may_be_opened(operation: Any) -> bool:
+    """Tell whether a layer is a user's, and has no rule of its own or of a parent."""
+    return (
+        _keras.is_layer(operation)
+        and _keras.function_of(operation) is None
+        and ruled_parent(operation) is None
+        and not _keras.module_of(type(operation)).startswith("keras.")
+    )
+
+
+def _readable(layer: Any) -> Iterator[tuple[Any, str]]:
+    """Yield the floating-point variables in a layer, and the dtype in which its code reads them."""
+    seen: set[int] = set()
+    for each in _keras.all_layers(layer):
+        dtype = each.compute_dtype if each.autocast else None
+        for variable in (*each._trainable_variables, *each._non_trainable_variables):
+            if id(variable) not in seen and keras.backend.is_float_dtype(variable.dtype):
+                seen.add(id(variable))
+                yield variable, dtype or variable.dtype
+
+
+def is_symbolic(value: Any) -> bool:
+    return isinstance(value, keras.KerasTensor)
+
+
+def tensors_in(args: tuple, kwargs: dict) -> list:
+    """Return the symbolic tensors that a call is given, flat."""
+    return [value for value in tree.flatten((args, kwargs)) if is_symbolic(value)]
+
+
+def _line(error: Exception) -> str:
+    """Return where a `call` was stopped, outside of Keras."""
+    if isinstance(error, _keras.ReadBeside):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not any(part in f.filename for part in _LIBRARIES)]
+    place = f"line {own[-1].lineno} of {Path(own[-1].filename).name}, " if own else ""
+    line = f"`{own[-1].line}`, " if own else ""
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"{place}{line}stops: {textwrap.shorten(said, 120, placeholder=' ...')}"

@@ -1,0 +1,175 @@
+"""Settling: which neurons a layer's own `call` lets go, and which of its numbers follow.
+
+What its graph tells may go is tried on the call itself; see `probing`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from prune_keras import _keras
+from prune_keras.graph import Family, Graph
+from prune_keras.tracing.labels import kept_sizes
+from prune_keras.tracing.opening.opened import Opened
+from prune_keras.tracing.opening.probing import Thin, mismatch
+
+
+@dataclass(frozen=True)
+class Width:
+    """How long a tensor or weight is along an axis, as a function of what is kept.
+
+    Args:
+        neurons: `(...)`, those that lie in it.
+        shape: its shape.
+        axis: the axis.
+    """
+
+    neurons: np.ndarray
+    shape: tuple
+    axis: int
+
+    @property
+    def size(self) -> int:
+        return self.shape[self.axis]
+
+    def left(self, kept: np.ndarray) -> int:
+        """Return the size for what is kept, booleans of the shape of `neurons`."""
+        return kept_sizes(kept, self.shape)[self.axis] or 0
+
+
+def settle(tracer: Any, calls: Sequence[Opened], resolve: Callable[[], Graph]) -> Graph:
+    """Return the graph of what all layers' own calls let go.
+
+    Args:
+        tracer: is told what stays, and which attributes follow.
+        calls: what was looked into, outer calls before those in them.
+        resolve: makes a graph of what the tracer knows.
+    """
+    graph = resolve()
+    for _, group in itertools.groupby(sorted(calls, key=_depth, reverse=True), _depth):
+        level = [call for call in group if _fails(call, graph)]
+        if level:
+            for call in level:
+                _settle_one(tracer, call, graph)
+            graph = resolve()
+            for call in (call for call in level if _fails(call, graph)):
+                for family in _touching(call, graph):
+                    tracer.fix(family.neurons, _reason(call, "it reads several widths at once"))
+                graph = resolve()
+    return graph
+
+
+def _depth(call: Opened) -> int:
+    return call.path.count("/") + bool(call.path)
+
+
+def _fails(call: Opened, graph: Graph) -> bool:
+    return _why(call, graph, graph.families) is not None
+
+
+def _why(call: Opened, graph: Graph, families: Sequence[Family], attributes=None) -> str | None:
+    """Return what a call does otherwise once neurons of families are gone, few or most, or None."""
+    for most in (False, True):
+        thin = _thin(graph, families, most)
+        values = {n: w.left(thin.kept[w.neurons]) for n, w in (attributes or {}).items()}
+        why = mismatch(call, thin, values)
+        if why is not None:
+            return why
+    return None
+
+
+def _settle_one(tracer: Any, call: Opened, graph: Graph) -> None:
+    for family in _touching(call, graph):
+        why = _why(call, graph, [family])
+        if why is None:
+            continue
+        found = _following(call, graph, family)
+        if found is None:
+            tracer.fix(family.neurons, _reason(call, why))
+        for name, width in (found or {}).items():
+            tracer.setting(call.layer, name, width.neurons, width.left)
+
+
+def _reason(call: Opened, why: str) -> str:
+    named = f"{call.path or call.layer.name} ({type(call.layer).__name__})"
+    return f"the call of {named} counts them: {why}"
+
+
+def _thin(graph: Graph, families: Sequence[Family], most: bool) -> Thin:
+    """Return the graph with a neuron of each family gone, or all but one, where it can spare it."""
+    kept = np.ones(graph.ids, bool)
+    sizes = graph.sizes
+    numbers = {family.name: number for number, family in enumerate(graph.families)}
+    for family in families:
+        for neuron in family.neurons[: family.size - 1 if most else 1]:
+            fewer = sizes.copy()
+            fewer[numbers[family.name]] -= 1
+            if (graph.costs.lengths(fewer) < graph.costs.least).any():
+                break
+            sizes = fewer
+            kept[neuron] = False
+    return Thin(graph, kept)
+
+
+def _touching(call: Opened, graph: Graph) -> list[Family]:
+    inside = np.zeros(graph.ids, bool)
+    for width in _widths(call, graph):
+        inside[width.neurons] = True
+    return [family for family in graph.families if inside[family.neurons].any()]
+
+
+def _widths(call: Opened, graph: Graph) -> Iterator[Width]:
+    """Yield all lengths of tensors and weights in a call along which neurons lie."""
+    weights = {id(variable) for variable in call.layer.variables}
+    for weight in graph.weights:
+        if id(weight.variable) in weights:
+            for neurons in weight.axes.values():
+                yield Width(neurons, neurons.shape, 0)
+    functions = [call.function]
+    for function in functions:
+        functions += [g for g in map(_keras.graph_at, _keras.nodes_of(function)) if g is not None]
+    tensors = {id(t) for f in functions for n in _keras.nodes_of(f) for t in n.outputs}
+    tensors |= {id(t) for t in call.function.inputs}
+    for tensor in graph.tensors:
+        if id(tensor.tensor) in tensors:
+            for axis in range(tensor.neurons.ndim):
+                if tensor.neurons.shape[axis] > 1:
+                    yield Width(tensor.neurons, tensor.shape, axis)
+
+
+def _following(call: Opened, graph: Graph, family: Family) -> dict[str, Width] | None:
+    """Return the attributes of a layer with which its call follows a cut, or None."""
+    candidates = list(_candidates(call, _thin(graph, [family], False)))
+    ways = [[each] for each in candidates] + [candidates] * (len(candidates) > 1)
+    for way in map(dict, ways):
+        if _why(call, graph, [family], way) is None:
+            return way
+    return None
+
+
+def _candidates(call: Opened, thin: Thin) -> Iterator[tuple[str, Width]]:
+    """Yield the numbers of a layer that are as large as a width that shrinks, by its ways to."""
+    numbers = _numbers(call.layer)
+    seen = set()
+    for width in _widths(call, thin.graph):
+        left = width.left(thin.kept[width.neurons])
+        for name in (name for name, number in numbers.items() if number == width.size != left):
+            if (name, left) not in seen:
+                seen.add((name, left))
+                yield name, width
+
+
+def _numbers(layer: Any) -> dict[str, int]:
+    """Return the whole numbers among the attributes that a layer's own class gave it."""
+    plain = vars(keras.layers.Layer())
+    return {
+        name: value
+        for name, value in vars(layer).items()
+        if type(value) is int and name not in plain
+    }
