@@ -18,6 +18,7 @@ from prune_keras import _keras
 from prune_keras.proof import case_of
 from prune_keras.tracing import rule_for
 from prune_keras.tracing.opening.opened import Closed, looked_into, may_be_opened, open_model
+from prune_keras.tracing.rules.registry import ruled_by_name
 
 
 def unfold(model: Any, inputs: Any = None, flat: bool = False) -> Any:
@@ -133,9 +134,9 @@ class _Unfolding:
         if _keras.function_of(operation) is not None:
             return self._nested(operation)(*args, **kwargs)
         inner = self._opened_for(operation, args, kwargs)
-        if inner is None:
-            return operation(*args, **kwargs)
         given = _tensors(args, kwargs)
+        if inner is None:
+            return given[0] if _is_nothing(operation) else operation(*args, **kwargs)
         return inner(given[0] if len(given) == 1 else given)
 
     def _nested(self, model: Any) -> Any:
@@ -146,12 +147,15 @@ class _Unfolding:
 
     def _opened_for(self, operation: Any, args: tuple, kwargs: dict) -> Any:
         """Return the nested model for a call of a layer, None where it stays as it is."""
-        if not self._opens(operation) or rule_for(operation) is not None:
+        ruled = rule_for(operation) is not None or not self._opens(operation)
+        if ruled and not ruled_by_name(operation):
             return None
         key = (id(operation), *_way(args, kwargs))
         if key not in self._opened:
             try:
                 inner = self._rebuilt(looked_into(operation, args, kwargs))
+                ways = sum(known[0] == id(operation) for known in self._opened)
+                inner.name = f"{inner.name}_{ways + 1}" if ways else inner.name
             except Closed:
                 inner = None
             self._opened[key] = inner
@@ -160,6 +164,20 @@ class _Unfolding:
 
 def _tensors(args: tuple, kwargs: dict) -> list:
     return [t for t in tree.flatten((args, kwargs)) if isinstance(t, keras.KerasTensor)]
+
+
+def _is_nothing(operation: Any) -> bool:
+    """Tell whether a layer passes on what it gets, and Keras cannot write it.
+
+    It knows no config of an Identity that was given its policy as an object.
+    """
+    if type(operation) is not keras.layers.Identity:
+        return False
+    try:
+        operation.get_config()
+    except NotImplementedError:
+        return True
+    return False
 
 
 def _way(args: tuple, kwargs: dict) -> tuple:
@@ -184,13 +202,15 @@ def _shares_layers(model: Any) -> bool:
 
 def _flattened(model: Any) -> Any:
     """Return a model of the same layers in which those of nested models are its own."""
-    names = [operation.name for operation in _keras.function_of(model).operations]
+    names = {operation.name for operation in _keras.function_of(model).operations}
+    named: set[int] = set()
 
     def call(visited: _keras.Call) -> Any:
         operation = visited.operation
-        name = visited.path.replace("/", "_")
-        if "/" in visited.path and operation.name not in (name, *names):
-            operation.name = name
+        if "/" in visited.path and id(operation) not in named and operation.name not in names:
+            operation.name = _unused(visited.path.replace("/", "_"), names)
+            names.add(operation.name)
+            named.add(id(operation))
         return operation(*visited.args, **visited.kwargs)
 
     function = _keras.function_of(model)
@@ -198,6 +218,14 @@ def _flattened(model: Any) -> Any:
     made = _keras.walk(model, tree.flatten(inputs), call)
     outputs = tree.pack_sequence_as(_keras.output_structure(model), made)
     return keras.Model(inputs, outputs, name=model.name)
+
+
+def _unused(name: str, names: set[str]) -> str:
+    number, found = 1, name
+    while found in names:
+        number += 1
+        found = f"{name}_{number}"
+    return found
 
 
 def _array(tensor: Any) -> np.ndarray:

@@ -209,5 +209,3 @@ def samples(name: str):
         return {**found, "segment_ids": np.zeros_like(words)} if name == "Bert" else found
     size = 64 if name == "RetinaNet neck" else IMAGE[0]
     return rng.normal(size=(2, size, size, 3)).astype("float32")
-
-

@@ -39,9 +39,10 @@ def rotated(attend):
 
     def attend_rotated(q, k, v):
         angles = ops.cumsum(ops.ones_like(q[:, :, :1, :1]) * 0.1, axis=1)
-        angles = angles * np.ones((1, 1, 1, 1), "float32") + ops.sum(ops.zeros_like(q), (2, 3))[
-            :, :, None, None
-        ]
+        angles = (
+            angles * np.ones((1, 1, 1, 1), "float32")
+            + ops.sum(ops.zeros_like(q), (2, 3))[:, :, None, None]
+        )
         return attend(q * ops.cos(angles), k * ops.cos(angles), v)
 
     return attend_rotated

@@ -9,6 +9,7 @@ import keras
 from keras import tree
 
 from prune_keras import _keras
+from prune_keras.tracing.opening import keras_hub
 from prune_keras.tracing.opening.lifting import lifted
 from prune_keras.tracing.opening.recording import (
     Closed,
@@ -40,6 +41,7 @@ class Opened:
     kwargs: dict
 
 
+@keras_hub.recordable()
 def looked_into(layer: Any, args: tuple, kwargs: dict) -> Any:
     """Return a functional model of what a layer does when it is called in this way.
 
@@ -67,13 +69,20 @@ def looked_into(layer: Any, args: tuple, kwargs: dict) -> Any:
 
 
 def _check_whole(layer: Any, model: Any) -> None:
-    """Raise unless all weights of a layer are among those of the model that stands for it."""
+    """Raise unless all weights of a layer are among those of the model that stands for it.
+
+    Layers inside of it that its call leaves out may have others, which a model may use to train.
+    """
     shown = {id(weight) for weight in (*model.weights, *_scalars(model))}
-    for weight in layer.weights:
-        if id(weight) not in shown and keras.backend.is_float_dtype(weight.dtype):
-            raise Closed(
-                f"its weight {weight.path} is not used, or by something else than its call"
-            )
+    called = {id(each) for each in _keras.all_layers(model)}
+    for each in _keras.all_layers(layer):
+        if each is not layer and id(each) not in called and not isinstance(layer, keras.Model):
+            continue
+        for weight in (*each._trainable_variables, *each._non_trainable_variables):
+            if id(weight) not in shown and keras.backend.is_float_dtype(weight.dtype):
+                raise Closed(
+                    f"its weight {weight.path} is not used, or by something else than its call"
+                )
 
 
 def _scalars(model: Any) -> list:

@@ -70,7 +70,15 @@ def _depth(call: Opened) -> int:
 
 
 def _fails(call: Opened, graph: Graph) -> bool:
-    return _why(call, graph, graph.families) is not None
+    """Tell whether a call does otherwise once neurons of families are gone, all or some of these.
+
+    Two families may be as wide as each other for it; so there is a trial for any two of them that
+    cuts one and not the other.
+    """
+    families = _touching(call, graph)
+    bits = range(max(len(families) - 1, 0).bit_length())
+    trials = [[f for place, f in enumerate(families) if place >> bit & 1] for bit in bits]
+    return any(_why(call, graph, trial) is not None for trial in (families, *trials))
 
 
 def _why(call: Opened, graph: Graph, families: Sequence[Family], attributes=None) -> str | None:

@@ -85,7 +85,7 @@ class _Merging:
             raise Closed("it does something else for a larger batch, or each time")
         settings = {}
         if _keras.is_layer(first.operation):
-            if first.operation is not other.operation:
+            if not _same_layer(first.operation, other.operation):
                 raise Closed(f"it makes a new {type(first.operation).__name__} each time")
         else:
             settings = self._merged(*(_keras.settings_of(n.operation) for n in (first, other)))
@@ -147,6 +147,15 @@ def _grown(first: Any, other: Any) -> bool:
     raise Closed("it moves the batch")
 
 
+def _same_layer(first: Any, other: Any) -> bool:
+    """Tell whether two layers are one, or one of Keras without weights that each call makes."""
+    if first is other or type(first) is not type(other):
+        return first is other
+    if first.variables or not _keras.module_of(type(first)).startswith("keras."):
+        return False
+    return {**first.get_config(), "name": ""} == {**other.get_config(), "name": ""}
+
+
 def _is_array(value: Any) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype") and not is_symbolic(value)
 
@@ -174,7 +183,7 @@ def _paired(steps: list[Step], training: Recording) -> list[tuple[Step, Any]]:
     nodes = training.nodes
     alike = len(steps) == len(nodes) and all(
         type(step.operation) is type(node.operation)
-        and (step.operation is node.operation or not _keras.is_layer(node.operation))
+        and (not _keras.is_layer(node.operation) or _same_layer(step.operation, node.operation))
         for step, node in zip(steps, nodes, strict=True)
     )
     if not alike:

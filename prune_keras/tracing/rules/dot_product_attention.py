@@ -1,7 +1,7 @@
 """Fused attention: whole heads go, or the same entries of all of them.
 
-`keras.ops.dot_product_attention` is what attention written by hand ends in. Keras takes values to be
-as wide as keys.
+`keras.ops.dot_product_attention` is what attention written by hand ends in. Keras takes values to
+be as wide as keys.
 """
 
 from __future__ import annotations
