@@ -56,7 +56,7 @@ def _apart(x: Any) -> Any:
 
 def _causal(x: Any, padding_mask: Any, attention_mask: Any = None) -> Any:
     """Return which positions each one attends to, `(batch, length, length)`."""
-    merge = sys.modules[_MASKS].merge_padding_and_attention_mask  # type: ignore[attr-defined]
+    merge = sys.modules[_MASKS].merge_padding_and_attention_mask
     mask, behind = merge(x, padding_mask, attention_mask), ops.cast(_apart(x) >= 0, "int32")
     return behind if mask is None else ops.minimum(mask, behind)
 
