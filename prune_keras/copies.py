@@ -13,6 +13,9 @@ from prune_keras.selection import choose
 from prune_keras.selection.limits import Limits
 from prune_keras.selection.scores import Ranking
 from prune_keras.surgery import kept_neurons, thin_structure
+from prune_keras.tracing.opening.probing import tells
+from prune_keras.tracing.opening.settling import thin_graph
+from prune_keras.unfolding import unfolded
 
 
 def rehearsed(model: Any, graph: Graph) -> tuple[str, ...]:
@@ -32,6 +35,39 @@ def rehearsed(model: Any, graph: Graph) -> tuple[str, ...]:
         f"{reason} Call compile on the copy.",
         *notes,
     )
+
+
+def lasting(model: Any, graph: Graph) -> tuple[Any, tuple[str, ...]]:
+    """Return the model to prune in place of one, and notes on it.
+
+    That is the model itself if its own classes can tell in their configs what a cut leaves; else a
+    plain functional copy, which needs none of them.
+
+    Args:
+        model: the model; it is not changed.
+        graph: its graph.
+    """
+    if not graph.opened or _tells(model, graph):
+        return model, ()
+    try:
+        plain = unfolded(model)
+    except ValueError as error:
+        return model, (f"it keeps its classes: {_keras.reason_of(error)}",)
+    _keras.compile_like(plain, model)
+    kinds = ", ".join(sorted({type(call.layer).__name__ for call in graph.opened}))
+    note = (
+        f"the thin model is a plain functional one: no config of {kinds} tells what a cut leaves. "
+        "To keep the classes, cut in place: ProgressivePruning, prune_keras.shrink_in_place"
+    )
+    return plain, (note,)
+
+
+def _tells(model: Any, graph: Graph) -> bool:
+    """Tell whether the classes of a model can tell in their configs what a cut leaves."""
+    if _keras.function_of(model) is None or not all(call.follows for call in graph.opened):
+        return False
+    thin = thin_graph(graph, graph.families)
+    return all(tells(call, thin, {}) for call in graph.opened)
 
 
 def unreadable_notes(model: Any, graph: Graph) -> tuple[str, ...]:

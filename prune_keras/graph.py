@@ -129,6 +129,7 @@ class Graph:
         costs: parameters and FLOPs as a function of the families' sizes.
         unit_axes: path -> the axis in `costs` along which the layer's units lie.
         ids: number of labels, of which the neurons are some.
+        opened: calls of layers without a rule that were looked into. Defaults to none.
     """
 
     name: str
@@ -142,6 +143,7 @@ class Graph:
     costs: CostModel
     unit_axes: dict[str, int]
     ids: int
+    opened: tuple[Any, ...] = ()
 
     @property
     def neurons(self) -> int:

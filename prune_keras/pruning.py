@@ -7,7 +7,7 @@ from typing import Any
 
 from prune_keras.accounting import Cost
 from prune_keras.auto import Scoring
-from prune_keras.copies import rehearsed
+from prune_keras.copies import lasting, rehearsed
 from prune_keras.repair import Repair, check_readable_again
 from prune_keras.report import Report
 from prune_keras.samples.batches import Samples
@@ -40,7 +40,9 @@ def prune(
     """Return a thinner copy of a model, and what was done.
 
     Args:
-        model: a built functional or Sequential model; it is not changed.
+        model: a built model; it is not changed. Of one with a `call` of its own, or layers made of
+            layers whose configs cannot tell what a cut leaves, the thin model is a plain functional
+            one; see `prune_keras.unfold`.
         target: what may remain, at most, of one or more of `{"params", "flops", "neurons",
             "weight_bytes", "activation_bytes"}`: a share in (0, 1), or a whole number above 1 for
             an amount; see `Cost`.
@@ -76,7 +78,7 @@ def prune(
             to None: 32.
 
     Returns:
-        `(thin, report)`: the thin model, of the same class and compiled as the model is, and a
+        `(thin, report)`: the thin model, compiled as the model is, and a
         `Report`, which tells what `"auto"` stood for. Its notes say where the copy could not be
         compiled, or a file of it not be read.
 
@@ -98,8 +100,11 @@ def prune(
     """
     check_request(target, fraction, of)
     data = Samples.of(data, data_batch_size)
-    scoring = Scoring(criterion, fuse).settled(model, data)
     graph = trace(model, input_shape)
+    original, (model, made_plain) = model, lasting(model, graph)
+    if model is not original:
+        graph = trace(model, input_shape)
+    scoring = Scoring(criterion, fuse).settled(model, data)
     check_readable_again(model, data)
     copied = rehearsed(model, graph)
     scores = score_graph(model, graph, scoring.criterion, data, seed)
@@ -122,7 +127,7 @@ def prune(
     after = trace(thin, input_shape).cost
     goal = target_of(target, of, graph.cost)
     notes = missed(goal, after, f"fraction={fraction} was removed first")
-    notes += indistinct(scores, scoring.criterion) + copied + graph.notes
+    notes += indistinct(scores, scoring.criterion) + made_plain + copied + graph.notes
     notes += () if data is None else data.note
     fixed, scored = graph.fixed, str(scoring)
     return thin, Report(model.name, plan, graph.cost, after, fixed, notes, scores=scored, of=of)

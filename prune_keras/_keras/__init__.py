@@ -15,7 +15,7 @@ from prune_keras._keras.clones import (
     uncompiled,
     without_optimizer,
 )
-from prune_keras._keras.configs import own_classes, reason_of, unreadable
+from prune_keras._keras.configs import from_config, own_classes, reason_of, unreadable
 from prune_keras._keras.failing_fit import on_failure, watch_fits
 from prune_keras._keras.graphs import (
     Call,
@@ -131,6 +131,7 @@ __all__ = [
     "finalize",
     "first_input",
     "forget_graph",
+    "from_config",
     "function_of",
     "give_losses",
     "given_to",

@@ -195,7 +195,10 @@ def _arguments(twin: Any, model: Any) -> dict[str, Any]:
 
 def _twins_of(twin: Any, model: Any) -> dict[int, Any]:
     """Return what takes the place of the model, its layers and what its attributes hold, by id."""
-    twins = {id(o): n for o, n in zip(all_layers(model), all_layers(twin), strict=True)}
+    layers = all_layers(model), all_layers(twin)
+    # What was unfolded has others.
+    alike = list(map(type, layers[0])) == list(map(type, layers[1]))
+    twins = {id(old): new for old, new in zip(*layers, strict=True)} if alike else {}
     for name, value in vars(model).items():
         if name in vars(twin) and (is_optimizer(value) or isinstance(value, keras.metrics.Metric)):
             twins[id(value)] = vars(twin)[name]

@@ -32,6 +32,8 @@ class Opened:
         layer: the layer, or the model with a `call` of its own.
         function: functional model of what the call does.
         args, kwargs: what it is called with, symbolic tensors among it.
+        follows: whether the call itself does what its graph does once neurons of any kind that may
+            go are gone; else some had to stay for it.
     """
 
     path: str
@@ -39,6 +41,7 @@ class Opened:
     function: Any
     args: tuple
     kwargs: dict
+    follows: bool = True
 
 
 @keras_hub.recordable()

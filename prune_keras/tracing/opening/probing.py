@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -37,6 +38,23 @@ class Thin:
     graph: Graph
     kept: np.ndarray
 
+    @cached_property
+    def labels(self) -> dict[int, Any]:
+        """Id of a symbolic tensor -> what lies in it."""
+        return {id(tensor.tensor): tensor for tensor in self.graph.tensors}
+
+    @cached_property
+    def _weights(self) -> dict[int, Any]:
+        return {id(weight.variable): weight for weight in self.graph.weights}
+
+    def sizes_of(self, variable: Any) -> tuple[int, ...]:
+        """Return the shape that a variable would have."""
+        sizes = list(variable.shape)
+        weight = self._weights.get(id(variable))
+        for axis, neurons in ({} if weight is None else weight.axes).items():
+            sizes[axis] = int(self.kept[neurons].sum())
+        return tuple(sizes)
+
     def shape_of(self, tensor: Any, labels: dict[int, Any]) -> tuple:
         """Return the shape that a symbolic tensor would have."""
         batch, *sizes = tensor.shape
@@ -56,17 +74,48 @@ def mismatch(found: Opened, thin: Thin, attributes: dict[str, Any]) -> str | Non
         thin: what is gone.
         attributes: of the layer: name -> the value that it would get.
     """
-    labels = {id(tensor.tensor): tensor for tensor in thin.graph.tensors}
-    args, kwargs = tree.map_structure(
-        lambda v: keras.KerasTensor(thin.shape_of(v, labels), v.dtype) if is_symbolic(v) else v,
-        (found.args, found.kwargs),
-    )
+    labels = thin.labels
+    args, kwargs = _thin_arguments(found, thin)
     with _thinned(found.layer, thin, attributes):
         try:
             again = looked_into(found.layer, args, kwargs)
         except Closed as reason:
             return str(reason)
     return _first_difference(found.function, again, thin, labels)
+
+
+def tells(found: Opened, thin: Thin, attributes: dict[str, Any]) -> bool:
+    """Tell whether a layer made again from the config of a thin one does what its graph does.
+
+    Args:
+        found: the layer, and the graph of its call.
+        thin: what is gone.
+        attributes: of the layer: name -> the value that it would get.
+    """
+    args, kwargs = _thin_arguments(found, thin)
+    try:
+        with _thinned(found.layer, thin, attributes), _keras.discarded():
+            made = _keras.from_config(found.layer)
+        with _keras.discarded():
+            made(*args, **kwargs)
+            again = looked_into(made, args, kwargs)
+    except Exception:  # of a class that takes no config, or is not built by a call
+        return False
+    wanted = [thin.sizes_of(variable) for variable in found.layer.weights]
+    if [tuple(variable.shape) for variable in made.weights] != wanted:
+        return False
+    return _first_difference(found.function, again, thin, thin.labels) is None
+
+
+def _thin_arguments(found: Opened, thin: Thin) -> tuple:
+    labels = thin.labels
+
+    def fresh(value: Any) -> Any:
+        if not is_symbolic(value):
+            return value
+        return keras.KerasTensor(thin.shape_of(value, labels), value.dtype)
+
+    return tree.map_structure(fresh, (found.args, found.kwargs))
 
 
 @contextlib.contextmanager
@@ -80,14 +129,10 @@ def _thinned(layer: Any, thin: Thin, attributes: dict[str, Any]) -> Iterator[Non
                 changes.append(
                     (setting.owner, setting.name, setting.value(thin.kept[setting.neurons]))
                 )
-    held = {id(variable) for variable in layer.variables}
-    weights = [weight for weight in thin.graph.weights if id(weight.variable) in held]
-    for weight in weights:
-        sizes = list(weight.variable.shape)
-        for axis, neurons in weight.axes.items():
-            sizes[axis] = int(thin.kept[neurons].sum())
-        if tuple(sizes) != tuple(weight.variable.shape):
-            changes += _keras.as_if_shaped(weight.variable, tuple(sizes))
+    for variable in layer.variables:
+        sizes = thin.sizes_of(variable)
+        if sizes != tuple(variable.shape):
+            changes += _keras.as_if_shaped(variable, sizes)
     changes += [(each, "input_spec", None) for each in _keras.checking_inputs(layer)]
     with _keras.changed(changes):
         yield

@@ -5,9 +5,11 @@ What its graph tells may go is tried on the call itself; see `probing`.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -17,7 +19,7 @@ from prune_keras import _keras
 from prune_keras.graph import Family, Graph
 from prune_keras.tracing.labels import kept_sizes
 from prune_keras.tracing.opening.opened import Opened
-from prune_keras.tracing.opening.probing import Thin, mismatch
+from prune_keras.tracing.opening.probing import Thin, mismatch, tells
 
 
 @dataclass(frozen=True)
@@ -51,18 +53,21 @@ def settle(tracer: Any, calls: Sequence[Opened], resolve: Callable[[], Graph]) -
         calls: what was looked into, outer calls before those in them.
         resolve: makes a graph of what the tracer knows.
     """
-    graph = resolve()
+    graph, held = resolve(), set()
     for _, group in itertools.groupby(sorted(calls, key=_depth, reverse=True), _depth):
-        level = [call for call in group if _fails(call, graph)]
-        if level:
-            for call in level:
-                _settle_one(tracer, call, graph)
+        level = [*group]
+        failing = [call for call in level if _fails(call, graph)]
+        held |= {call.path for call in failing if not _settle_one(tracer, call, graph)}
+        graph = resolve() if failing else graph
+        for call in (call for call in failing if _fails(call, graph)):
+            held.add(call.path)
+            for family in _touching(call, graph):
+                tracer.fix(family.neurons, _reason(call, "it reads several widths at once"))
             graph = resolve()
-            for call in (call for call in level if _fails(call, graph)):
-                for family in _touching(call, graph):
-                    tracer.fix(family.neurons, _reason(call, "it reads several widths at once"))
-                graph = resolve()
-    return graph
+        told = [_let_tell(tracer, call, graph) for call in level if call.path not in held]
+        graph = resolve() if any(told) else graph
+    opened = [dataclasses.replace(call, follows=call.path not in held) for call in calls]
+    return dataclasses.replace(graph, opened=tuple(opened))
 
 
 def _depth(call: Opened) -> int:
@@ -81,27 +86,36 @@ def _fails(call: Opened, graph: Graph) -> bool:
     return any(_why(call, graph, trial) is not None for trial in (families, *trials))
 
 
-def _why(call: Opened, graph: Graph, families: Sequence[Family], attributes=None) -> str | None:
+def _why(
+    call: Opened,
+    graph: Graph,
+    families: Sequence[Family],
+    attributes: Mapping[str, Width] = MappingProxyType({}),
+) -> str | None:
     """Return what a call does otherwise once neurons of families are gone, few or most, or None."""
     for most in (False, True):
-        thin = _thin(graph, families, most)
-        values = {n: w.left(thin.kept[w.neurons]) for n, w in (attributes or {}).items()}
+        thin = thin_graph(graph, families, most)
+        values = {n: width.left(thin.kept[width.neurons]) for n, width in attributes.items()}
         why = mismatch(call, thin, values)
         if why is not None:
             return why
     return None
 
 
-def _settle_one(tracer: Any, call: Opened, graph: Graph) -> None:
+def _settle_one(tracer: Any, call: Opened, graph: Graph) -> bool:
+    """Fix what a call does not let go; return whether that is nothing, as attributes follow."""
+    follows = True
     for family in _touching(call, graph):
         why = _why(call, graph, [family])
         if why is None:
             continue
         found = _following(call, graph, family)
         if found is None:
+            follows = False
             tracer.fix(family.neurons, _reason(call, why))
         for name, width in (found or {}).items():
             tracer.setting(call.layer, name, width.neurons, width.left)
+    return follows
 
 
 def _reason(call: Opened, why: str) -> str:
@@ -109,7 +123,7 @@ def _reason(call: Opened, why: str) -> str:
     return f"the call of {named} counts them: {why}"
 
 
-def _thin(graph: Graph, families: Sequence[Family], most: bool) -> Thin:
+def thin_graph(graph: Graph, families: Sequence[Family], most: bool = False) -> Thin:
     """Return the graph with a neuron of each family gone, or all but one, where it can spare it."""
     kept = np.ones(graph.ids, bool)
     sizes = graph.sizes
@@ -151,11 +165,35 @@ def _widths(call: Opened, graph: Graph) -> Iterator[Width]:
                     yield Width(tensor.neurons, tensor.shape, axis)
 
 
-def _following(call: Opened, graph: Graph, family: Family) -> dict[str, Width] | None:
-    """Return the attributes of a layer with which its call follows a cut, or None."""
-    candidates = list(_candidates(call, _thin(graph, [family], False)))
+def _let_tell(tracer: Any, call: Opened, graph: Graph) -> bool:
+    """Let attributes follow that a config tells, though the call reads none; return if any do."""
+    if call.path == "" or tells(call, thin_graph(graph, graph.families), {}):
+        return False
+    changed = False
+    for family in _touching(call, graph):
+        if not tells(call, thin_graph(graph, [family]), {}):
+            found = _following(call, graph, family, told=True)
+            for name, width in (found or {}).items():
+                changed = True
+                tracer.setting(call.layer, name, width.neurons, width.left)
+    return changed
+
+
+def _following(
+    call: Opened, graph: Graph, family: Family, told: bool = False
+) -> dict[str, Width] | None:
+    """Return the attributes of a layer with which its call, and its config, follow a cut, or None.
+
+    Args:
+        told: whether its config is to tell of the cut, too.
+    """
+    thin = thin_graph(graph, [family])
+    candidates = list(_candidates(call, thin))
     ways = [[each] for each in candidates] + [candidates] * (len(candidates) > 1)
     for way in map(dict, ways):
+        values = {name: width.left(thin.kept[width.neurons]) for name, width in way.items()}
+        if told and not tells(call, thin, values):
+            continue
         if _why(call, graph, [family], way) is None:
             return way
     return None
