@@ -81,9 +81,11 @@ def _fails(call: Opened, graph: Graph) -> bool:
     cuts one and not the other.
     """
     families = _touching(call, graph)
+    if _why(call, graph, families) is not None:
+        return True
     bits = range(max(len(families) - 1, 0).bit_length())
-    trials = [[f for place, f in enumerate(families) if place >> bit & 1] for bit in bits]
-    return any(_why(call, graph, trial) is not None for trial in (families, *trials))
+    trials = ([f for place, f in enumerate(families) if place >> bit & 1] for bit in bits)
+    return any(mismatch(call, thin_graph(graph, trial), {}) is not None for trial in trials)
 
 
 def _why(
