@@ -17,8 +17,10 @@ from keras import ops, tree
 from prune_keras import _keras
 from prune_keras.proof import case_of
 from prune_keras.tracing import rule_for
+from prune_keras.tracing.opening import own_weights
 from prune_keras.tracing.opening.opened import Closed, looked_into, may_be_opened, open_model
 from prune_keras.tracing.rules.registry import ruled_by_name
+from prune_keras.tying import can_be_tied, tied
 
 
 def unfold(model: Any, inputs: Any = None, flat: bool = False) -> Any:
@@ -70,7 +72,7 @@ def unfolded(
 ) -> Any:
     """Return what `unfold` does; layers of which `opens` is false stay as they are."""
     with _keras.without_new_calls(model):
-        nested = _Unfolding(opens).whole(model, inputs)
+        nested = tied(_Unfolding(opens).whole(model, inputs))
         shares = _shares_layers(nested)
         twin = _keras.clone_structure(nested)
         _check_shared(nested, twin)
@@ -121,13 +123,14 @@ class _Unfolding:
     def __init__(self, opens: Callable[[Any], bool]) -> None:
         self._opens = opens
         self._opened: dict[tuple, Any] = {}
+        self._scalars: dict[int, Any] = {}
 
     def whole(self, model: Any, inputs: Any) -> Any:
         function = _keras.function_of(model)
         return self._rebuilt(open_model(model, inputs) if function is None else function)
 
-    def _rebuilt(self, function: Any) -> Any:
-        return _keras.rebuilt(function, self.call)
+    def _rebuilt(self, function: Any, name: str | None = None) -> Any:
+        return _keras.rebuilt(function, self.call, name)
 
     def call(self, operation: Any, args: tuple, kwargs: dict) -> Any:
         """Call an operation on symbolic tensors, or what it turned out to be made of."""
@@ -136,8 +139,27 @@ class _Unfolding:
         inner = self._opened_for(operation, args, kwargs)
         given = _tensors(args, kwargs)
         if inner is None:
-            return given[0] if _is_nothing(operation) else operation(*args, **kwargs)
+            if _is_nothing(operation):
+                return given[0]
+            return operation(*self._with_scalars(args), **self._with_scalars(kwargs))
         return inner(given[0] if len(given) == 1 else given)
+
+    def _with_scalars(self, given: Any) -> Any:
+        """Return arguments in which plain layers give the weights that are single numbers."""
+        tensors = [t for t in tree.flatten(given) if isinstance(t, keras.KerasTensor)]
+        if not any(isinstance(each, keras.Variable) for each in tree.flatten(given)):
+            return given
+        rank = max(len(tensor.shape) for tensor in tensors)
+
+        def plain(value: Any) -> Any:
+            if not isinstance(value, keras.Variable):
+                return value
+            if id(value) not in self._scalars:
+                self._scalars[id(value)] = own_weights.scalar(value, tensors[0].dtype)
+            each = self._scalars[id(value)](own_weights.ones(tensors[0], tensors[0].dtype))
+            return ops.reshape(each, (-1,) + (1,) * (rank - 1))
+
+        return tree.map_structure(plain, given)
 
     def _nested(self, model: Any) -> Any:
         key = (id(model),)
@@ -152,13 +174,13 @@ class _Unfolding:
             return None
         key = (id(operation), *_way(args, kwargs))
         if key not in self._opened:
+            ways = sum(known[0] == id(operation) for known in self._opened)
+            name = f"{operation.name}_{ways}" if ways else operation.name
             try:
-                inner = self._rebuilt(looked_into(operation, args, kwargs))
-                ways = sum(known[0] == id(operation) for known in self._opened)
-                inner.name = f"{inner.name}_{ways + 1}" if ways else inner.name
+                inner = self._rebuilt(looked_into(operation, args, kwargs), name)
             except Closed:
                 inner = None
-            self._opened[key] = inner
+            self._opened[key] = inner if inner is None or can_be_tied(inner) else None
         return self._opened[key]
 
 

@@ -160,12 +160,13 @@ def _given(model: Any, args: tuple, kwargs: dict) -> list:
     return [given[tensor.name] for tensor in tree.flatten(inputs)]  # as Keras looks them up
 
 
-def rebuilt(function: Any, call: Callable[[Any, tuple, dict], Any]) -> Any:
+def rebuilt(function: Any, call: Callable[[Any, tuple, dict], Any], name: str | None = None) -> Any:
     """Return a functional model of the same graph, with something else in place of operations.
 
     Args:
         function: functional model; it gets no new nodes, the operations that are called do.
         call: receives an operation and its arguments, and returns what stands for its outputs.
+        name: name of the model. Defaults to None: that of the function.
     """
     values: dict[int, Any] = {}
     inputs = tree.map_structure(input_like, function._inputs_struct)
@@ -174,7 +175,7 @@ def rebuilt(function: Any, call: Callable[[Any, tuple, dict], Any]) -> Any:
         given = call(node.operation, *node.arguments.fill_in(values))
         values |= zip(map(id, node.outputs), tree.flatten(given), strict=True)
     outputs = tree.map_structure(lambda tensor: values[id(tensor)], function._outputs_struct)
-    return keras.Model(inputs, outputs, name=function.name)
+    return keras.Model(inputs, outputs, name=name or function.name)
 
 
 def input_like(tensor: Any) -> Any:

@@ -68,7 +68,7 @@ class Record:
 
     fixings: list[Fixing] = field(default_factory=list)
     notes: list[Fixing] = field(default_factory=list)
-    made: dict[tuple[int, str], MadeUnits] = field(default_factory=dict)
+    made: dict[tuple[int, str, int], MadeUnits] = field(default_factory=dict)
     used: dict[int, UsedWeight] = field(default_factory=dict)
     products: list[tuple[list[np.ndarray], int | None]] = field(default_factory=list)
     settings: dict[tuple[int, str], tuple] = field(default_factory=dict)

@@ -121,12 +121,13 @@ class Tracer:
             name: what the units are, where a layer makes several kinds, e.g. `"heads"`.
             copies: how often the units follow one another along the axis, as those of gates do.
         """
-        made = self.record.made.get((id(kernel), name))
+        key = (id(kernel), name, axis % len(kernel.shape))  # a tied one is read along both
+        made = self.record.made.get(key)
         if made is None:
             ids = self.partition.new(kernel.shape[axis] // copies)
             path = f"{visit.path}:{name}" if name else visit.path
             made = MadeUnits(path, visit.operation, ids, kernel, axis, [])
-            self.record.made[id(kernel), name] = made
+            self.record.made[key] = made
         if tap_axis is not None:
             made.calls.append((visit.node, tap_axis))
         return made.ids

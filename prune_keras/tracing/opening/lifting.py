@@ -62,6 +62,7 @@ class _Lifting:
         self.turned: dict[int, tuple[int, bool]] = {
             id(t): (id(t), False) for _, t in recording.weights
         }
+        self.layers: dict[tuple, Any] = {}
         self.names: set[str] = {operation.name for operation in _keras.all_layers(layer)}
 
     def model(self, steps: list[Step]) -> Any:
@@ -244,10 +245,11 @@ class _Lifting:
         if len(found[0].shape) != 2:
             raise Closed(f"{step.operation.name} looks up a weight of {len(found[0].shape)} axes")
         places = self._value(places)
-        layer = own_weights.lookup(
-            found[0], self._name(found[0]), self._dtype(weight), places.shape
-        )
-        return layer(places)
+        key = (id(found[0]), "looked up", len(places.shape))
+        if key not in self.layers:
+            name, dtype = self._name(found[0]), self._dtype(weight)
+            self.layers[key] = own_weights.lookup(found[0], name, dtype, places.shape)
+        return self.layers[key](places)
 
     def _multiplied(self, step: Step) -> Any:
         if type(step.operation) is not raw.Matmul or id(step.args[0]) in self.alone:
@@ -279,9 +281,12 @@ class _Lifting:
         )
 
     def _product(self, step: Step, read: Any, variable: Any, equation: str, shape: tuple) -> Any:
-        value = self._value(read)
-        name, dtype = self._name(variable), self._dtype(read)
-        return own_weights.product(variable, name, dtype, equation, shape, value.shape)(value)
+        value, dtype = self._value(read), self._dtype(read)
+        key = (id(variable), equation, dtype, len(value.shape))
+        if key not in self.layers:
+            made = (variable, self._name(variable), dtype, equation, shape, value.shape)
+            self.layers[key] = own_weights.product(*made)
+        return self.layers[key](value)
 
     def _whole(self, tensor: Any) -> tuple[Any, bool] | None:
         """Return the variable that a tensor is, and whether it is transposed, or None."""
@@ -300,11 +305,7 @@ class _Lifting:
 
     def _ones(self, dtype: str) -> Any:
         """Return a one for each sample."""
-        given = self.inputs[0]
-        zeros = ops.zeros_like(given)
-        if len(given.shape) > 1:
-            zeros = ops.sum(zeros, axis=tuple(range(1, len(given.shape))))
-        return ops.cast(ops.ones_like(zeros), dtype)
+        return own_weights.ones(self.inputs[0], dtype)
 
     def _dtype(self, tensor: Any) -> str:
         return self.dtypes.get(id(tensor), tensor.dtype)

@@ -67,31 +67,7 @@ def looked_into(layer: Any, args: tuple, kwargs: dict) -> Any:
         except (TypeError, ValueError) as error:
             # What works on a weight need not on one for each sample.
             raise Closed(f"it does something to a weight that stops ({error})") from error
-    _check_whole(layer, model)
     return model
-
-
-def _check_whole(layer: Any, model: Any) -> None:
-    """Raise unless all weights of a layer are among those of the model that stands for it.
-
-    Layers inside of it that its call leaves out may have others, which a model may use to train.
-    """
-    shown = {id(weight) for weight in (*model.weights, *_scalars(model))}
-    called = {id(each) for each in _keras.all_layers(model)}
-    for each in _keras.all_layers(layer):
-        if each is not layer and id(each) not in called and not isinstance(layer, keras.Model):
-            continue
-        for weight in (*each._trainable_variables, *each._non_trainable_variables):
-            if id(weight) not in shown and keras.backend.is_float_dtype(weight.dtype):
-                raise Closed(
-                    f"its weight {weight.path} is not used, or by something else than its call"
-                )
-
-
-def _scalars(model: Any) -> list:
-    """Return the variables that operations of a graph are given."""
-    given = [(n.arguments.args, n.arguments.kwargs) for n in _keras.nodes_of(model)]
-    return [each for each in tree.flatten(given) if isinstance(each, keras.Variable)]
 
 
 def _given_inputs(model: Any) -> list:
@@ -125,13 +101,16 @@ def open_model(model: Any, inputs: Any = None) -> Any:
     Raises:
         ValueError: if the `call` cannot be looked into.
     """
-    ways = _given_inputs(model) if inputs is None else [inputs]
-    reasons = []
-    for way in ways:
+    reasons: list[Exception] = []
+    for way in _given_inputs(model) if inputs is None else [inputs]:
         try:
+            if inputs is None:
+                model.compute_output_spec(way)  # which tells numbers from indices
             return looked_into(model, (way,), {})
         except Closed as reason:
-            reasons.append(reason)
+            reasons.insert(0, reason)
+        except Exception as error:
+            reasons.append(error)
     raise ValueError(
         "The `call` of a model must be made of Keras' layers and keras.ops to be looked into. "
         f"Received: {model.name!r} ({type(model).__name__}): {reasons[0]}."

@@ -5,7 +5,8 @@ from __future__ import annotations
 import string
 from typing import Any
 
-from keras import layers
+import keras
+from keras import layers, ops
 
 from prune_keras import _keras
 
@@ -24,6 +25,21 @@ def table(variable: Any, name: str, dtype: Any) -> Any:
     letters = string.ascii_lowercase[: len(variable.shape)]
     equation = f"z,{letters}->z{letters}"
     return product(variable, name, dtype, equation, tuple(variable.shape), (None,))
+
+
+def scalar(variable: Any, dtype: Any) -> Any:
+    """Return a layer that gives a variable of no axis, a copy of it, to each sample as `(1,)`."""
+    value = ops.reshape(variable.value, (1,))
+    copy = keras.Variable(value, trainable=variable.trainable, name=variable.name)
+    return table(copy, variable.name, dtype)
+
+
+def ones(tensor: Any, dtype: Any) -> Any:
+    """Return a one for each sample of a tensor."""
+    zeros = ops.zeros_like(tensor)
+    if len(tensor.shape) > 1:
+        zeros = ops.sum(zeros, axis=tuple(range(1, len(tensor.shape))))
+    return ops.cast(ops.ones_like(zeros), dtype)
 
 
 def product(variable: Any, name: str, dtype: Any, equation: str, shape: tuple, taken: tuple) -> Any:

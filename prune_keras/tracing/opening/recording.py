@@ -81,7 +81,8 @@ def _recorded(layer: Any, args: tuple, kwargs: dict, batch: int) -> Recording:
         lambda value: next(rest) if is_symbolic(value) else value, (args, kwargs)
     )
     try:
-        with _keras.without_new_calls(layer), keras.StatelessScope(collect_losses=True):
+        scope = keras.StatelessScope(collect_losses=True)
+        with _keras.without_new_calls(layer), scope:
             with standing_in(layer, weights):
                 outputs = layer.call(
                     *_keras.cast_for(layer, args), **_keras.cast_for(layer, kwargs)
@@ -91,6 +92,7 @@ def _recorded(layer: Any, args: tuple, kwargs: dict, batch: int) -> Recording:
     except Exception as error:
         raise Closed(_line(error)) from error
     _check_outputs(outputs)
+    _check_unchanged(layer, scope)
     used = {id(t) for node in nodes for t in node.input_tensors} | set(
         map(id, tree.flatten(outputs))
     )
@@ -102,6 +104,12 @@ def _check_outputs(outputs: Any) -> None:
     for output in tree.flatten(outputs):
         if not is_symbolic(output):
             raise Closed(f"it returns {type(output).__name__}, which is no tensor of its inputs")
+
+
+def _check_unchanged(layer: Any, scope: Any) -> None:
+    for variable in layer.weights:
+        if scope.get_current_value(variable) is not None:
+            raise Closed(f"it changes {variable.path}")
 
 
 def stand_ins(layer: Any) -> list[tuple[Any, Any]]:
