@@ -53,7 +53,9 @@ def settle(tracer: Any, calls: Sequence[Opened], resolve: Callable[[], Graph]) -
         calls: what was looked into, outer calls before those in them.
         resolve: makes a graph of what the tracer knows.
     """
-    graph, held, silent = resolve(), set(), set()
+    graph = resolve()
+    held: set[str] = set()
+    silent: set[str] = set()
     for _, group in itertools.groupby(sorted(calls, key=_depth, reverse=True), _depth):
         level = [*group]
         failing = [call for call in level if _fails(call, graph)]
