@@ -74,13 +74,10 @@ def unfolded(
     with _keras.without_new_calls(model):
         nested = tied(_Unfolding(opens).whole(model, inputs))
         shares = _shares_layers(nested)
-        twin = _keras.clone_structure(nested)
-        _check_shared(nested, twin)
-        for old, new in zip(nested.variables, twin.variables, strict=True):
-            new.assign(old)
-        _keras.copy_own_state(nested, twin)
+        twin = _copied(nested)
     if flat or shares:
-        twin = _flattened(twin)
+        # Copied once more, since layers keep the calls of the models that they were nested in.
+        twin = _copied(_flattened(twin))
     _compare(model, twin)
     return twin
 
@@ -106,6 +103,15 @@ def _check(model: Any, inputs: Any) -> None:
             f"inputs={inputs!r} for {model.name!r}. Pass what `call` takes: "
             "inputs=keras.Input(shape_of_a_sample), or a list or dict of them."
         )
+
+
+def _copied(model: Any) -> Any:
+    twin = _keras.clone_structure(model)
+    _check_shared(model, twin)
+    for old, new in zip(model.variables, twin.variables, strict=True):
+        new.assign(old)
+    _keras.copy_own_state(model, twin)
+    return twin
 
 
 def _check_shared(nested: Any, twin: Any) -> None:
