@@ -99,9 +99,11 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             to None: that of `fit`, or 32 where `fit` is given batches.
         recalibration_steps: batches of `data` for batch normalization. Defaults to None: as many
             as hold 1,280 samples.
-        fuse: one of `{"auto", "weights", "bias", None}`: let the weights that read neurons that
-            stay make up for those that go, or only the bias, for their mean; True stands for
-            `"weights"`, False for None. Defaults to `"auto"`: `"weights"` where
+        fuse: one of `{"auto", "weights", "bias", "sequential", None}`: let the weights that read
+            neurons that stay make up for those that go, or only the bias, for their mean; or fit
+            all weights behind the cut anew, layer after layer, which takes longer and leaves a
+            better model, and of which `prune_keras.repair.Refit` bounds the memory. True stands
+            for `"weights"`, False for None. Defaults to `"auto"`: `"weights"` where
             there is `data`, else None.
         min_units: units that a layer keeps at least; one number, or numbers by path, pattern or
             type of layer: `{"block1_*": 16, "Dense": 8}`. Defaults to 1.
@@ -170,7 +172,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     data: Any = None
     data_batch_size: int | None = None
     recalibration_steps: int | None = None
-    fuse: str | bool | None = "auto"
+    fuse: Any = "auto"
     min_units: int | Mapping[str, int] = 1
     max_layer_fraction: float | Mapping[str, float] = 1.0
     exclude: Any = ()

@@ -24,8 +24,8 @@ class Scoring:
 
     Args:
         criterion: `"auto"`, or what `prune_keras.criteria.get` takes. Defaults to `"auto"`.
-        fuse: one of `{"auto", "weights", "bias", None}`; True stands for `"weights"`, False for
-            None. Defaults to `"auto"`.
+        fuse: one of `{"auto", "weights", "bias", "sequential", None}`, or a `Refit`; True stands
+            for `"weights"`, False for None. Defaults to `"auto"`.
 
     Example:
 

@@ -74,11 +74,15 @@ class Setting:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A symbolic tensor of the graph, its shape without the batch and the neurons in it."""
+    """A symbolic tensor of the graph, its shape without the batch and the neurons in it.
+
+    `batch` is the axis of the tensor along which the batch lies.
+    """
 
     tensor: Any
     shape: tuple[int | None, ...]
     neurons: np.ndarray
+    batch: int = 0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from prune_keras.accounting import Cost
 from prune_keras.auto import Scoring
 from prune_keras.copies import lasting, rehearsed
-from prune_keras.repair import Repair, check_readable_again
+from prune_keras.repair import Refit, Repair, check_readable_again
 from prune_keras.report import Report
 from prune_keras.samples.batches import Samples
 from prune_keras.scoring import indistinct, score_graph
@@ -31,7 +31,7 @@ def prune(
     max_layer_fraction: float | Mapping[str, float] = 1.0,
     exclude: Any = (),
     round_to: int | Mapping[str, int] = 1,
-    fuse: str | bool | None = "auto",
+    fuse: str | bool | Refit | None = "auto",
     input_shape: tuple[int | None, ...] | None = None,
     seed: int | None = None,
     of: Cost | None = None,
@@ -66,9 +66,11 @@ def prune(
             path. Defaults to none.
         round_to: neurons are removed so that a family keeps a multiple of this many; one number,
             or several as above, all of which hold. Defaults to 1.
-        fuse: one of `{"auto", "weights", "bias", None}`: let the weights that read neurons that
-            stay make up for those that go, or only the bias, for their mean; True stands for
-            `"weights"`, False for None. Defaults to `"auto"`: `"weights"` where
+        fuse: one of `{"auto", "weights", "bias", "sequential", None}`: let the weights that read
+            neurons that stay make up for those that go, or only the bias, for their mean; or fit
+            all weights behind the cut anew, layer after layer, which takes longer and leaves a
+            better model, and of which `prune_keras.repair.Refit` bounds the memory. True stands
+            for `"weights"`, False for None. Defaults to `"auto"`: `"weights"` where
             there is `data`, else None.
         input_shape: shape of one sample, for models that leave spatial sizes open.
         seed: seed of `criterion="random"`.
@@ -123,11 +125,13 @@ def prune(
         of=of,
     )
     thin = shrink(model, plan)
-    Repair.of(model, graph, kept_neurons(graph, plan), data, scoring.fuse).apply(thin)
+    repair = Repair.of(model, graph, kept_neurons(graph, plan), data, scoring.fuse)
+    repair.apply(thin)
     after = trace(thin, input_shape).cost
     goal = target_of(target, of, graph.cost)
     notes = missed(goal, after, f"fraction={fraction} was removed first")
-    notes += indistinct(scores, scoring.criterion) + made_plain + copied + graph.notes
+    notes += indistinct(scores, scoring.criterion) + repair.notes + made_plain + copied
+    notes += graph.notes
     notes += () if data is None else data.note
     fixed, scored = graph.fixed, str(scoring)
     return thin, Report(model.name, plan, graph.cost, after, fixed, notes, scores=scored, of=of)

@@ -320,8 +320,10 @@ def _thin_attributes(model: Any, graph: Graph, kept: np.ndarray) -> list[tuple[A
     settings = [(s.owner, s.name, s.value(kept[s.neurons])) for s in graph.settings]
     shapes = {}
     for record in graph.tensors:
-        batch, *sizes = record.tensor.shape
-        shapes[id(record.tensor)] = (batch, *kept_sizes(kept[record.neurons], sizes))
+        sizes = list(record.tensor.shape)
+        batch = sizes.pop(record.batch)
+        thin = kept_sizes(kept[record.neurons], sizes)
+        shapes[id(record.tensor)] = (*thin[: record.batch], batch, *thin[record.batch :])
     cuts = {id(weight.variable): _slices(weight, kept).axes for weight in graph.weights}
     return [*settings, *_keras.shape_attributes(model, shapes), *thin_initializers(model, cuts)]
 

@@ -19,6 +19,7 @@ from prune_keras.proof import case_of
 from prune_keras.tracing import rule_for
 from prune_keras.tracing.opening import own_weights
 from prune_keras.tracing.opening.opened import Closed, looked_into, may_be_opened, open_model
+from prune_keras.tracing.opening.windows import rows_since_inputs
 from prune_keras.tracing.rules.registry import ruled_by_name
 from prune_keras.tying import can_be_tied, tied
 
@@ -130,6 +131,7 @@ class _Unfolding:
         self._opens = opens
         self._opened: dict[tuple, Any] = {}
         self._scalars: dict[int, Any] = {}
+        self._rows = 1  # so many entries along the batch of the present graph's inputs are a sample
 
     def whole(self, model: Any, inputs: Any) -> Any:
         function = _keras.function_of(model)
@@ -183,11 +185,19 @@ class _Unfolding:
             ways = sum(known[0] == id(operation) for known in self._opened)
             name = f"{operation.name}_{ways}" if ways else operation.name
             try:
-                inner = self._rebuilt(looked_into(operation, args, kwargs), name)
+                inner = self._inside(operation, args, kwargs, name)
             except Closed:
                 inner = None
             self._opened[key] = inner if inner is None or can_be_tied(inner) else None
         return self._opened[key]
+
+    def _inside(self, operation: Any, args: tuple, kwargs: dict, name: str) -> Any:
+        outside, given = self._rows, _tensors(args, kwargs)
+        self._rows *= rows_since_inputs(given[0]) if given else 1
+        try:
+            return self._rebuilt(looked_into(operation, args, kwargs, self._rows), name)
+        finally:
+            self._rows = outside
 
 
 def _tensors(args: tuple, kwargs: dict) -> list:

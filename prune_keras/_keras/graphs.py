@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from keras.src import backend
 from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 from keras.src.models.functional import Functional
 from keras.src.ops.node import Node
+from keras.src.ops.numpy import Add
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ def walk(
 ) -> list:
     """Run `call` over the graph in place of its operations, nested models included.
 
+    What no operation reads any more is let go.
+
     Args:
         model: functional or built Sequential model.
         inputs: flat list of what stands for each input tensor.
@@ -123,6 +127,9 @@ def walk_graph(
     into: Callable[[Any, str], Any] = lambda node, path: graph_at(node),
 ) -> list:
     """Run `call` over a graph, as `walk` does over that of a model."""
+    nodes = nodes_of(function)
+    left = Counter(id(tensor) for tensor in function.outputs)
+    left.update(id(tensor) for node in nodes for tensor in node.arguments.keras_tensors)
     values: dict[int, Any] = {}
 
     def put(tensors: list, given: list) -> None:
@@ -131,8 +138,12 @@ def walk_graph(
             see(tensor, value)
 
     put(function.inputs, inputs)
-    for node in nodes_of(function):
+    for node in nodes:
         args, kwargs = node.arguments.fill_in(values)
+        for tensor in node.arguments.keras_tensors:
+            left[id(tensor)] -= 1
+            if not left[id(tensor)]:
+                values.pop(id(tensor), None)
         path = f"{prefix}{node.operation.name}"
         graph = into(node, path)
         if graph is not None:
@@ -141,6 +152,7 @@ def walk_graph(
         else:
             given = tree.flatten(call(Call(path, node, args, kwargs)))
         put(node.outputs, given)
+        del args, kwargs, given
     return [values[id(tensor)] for tensor in function.outputs]
 
 
@@ -367,3 +379,28 @@ def check_model(model: Any) -> None:
                 f"The model must have floating-point weights. Received: layer {layer.name!r} "
                 f"quantized to {layer.quantization_mode!r}. Prune first, quantize afterwards."
             )
+
+
+def readers_of(model: Any) -> dict[int, list]:
+    """Return, by id of a symbolic tensor, the calls that read it; None for where it leaves."""
+    found: dict[int, list] = {}
+    for function in graphs_in(model):
+        for node in nodes_of(function):
+            for tensor in node.arguments.keras_tensors:
+                found.setdefault(id(tensor), []).append(node)
+        for tensor in function.outputs:
+            found.setdefault(id(tensor), []).append(None)
+    return found
+
+
+def given_tensors(call: Call) -> dict[int, Any]:
+    """Return what stands for each symbolic tensor that a call reads, by the tensor's id."""
+    symbolic = tree.flatten((call.node.arguments.args, call.node.arguments.kwargs))
+    given = tree.flatten((call.args, call.kwargs))
+    pairs = zip(symbolic, given, strict=True)
+    return {id(s): value for s, value in pairs if isinstance(s, keras.KerasTensor)}
+
+
+def is_sum(operation: Any) -> bool:
+    """Tell whether an operation adds tensors, entry by entry."""
+    return isinstance(operation, keras.layers.Add | Add)

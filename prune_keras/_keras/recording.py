@@ -27,7 +27,7 @@ def recorded_calls(outputs: Any, ends: set[int]) -> list:
         outputs: symbolic tensors.
         ends: ids of the tensors where the search ends.
     """
-    return _in_order(outputs, lambda tensor: None if id(tensor) in ends else _made_by(tensor))
+    return _in_order(outputs, lambda tensor: None if id(tensor) in ends else made_by(tensor))
 
 
 def calls_of(function: Any) -> list:
@@ -51,7 +51,8 @@ def _in_order(outputs: Any, made_by: Callable[[Any], Any]) -> list:
     return list(order.values())
 
 
-def _made_by(tensor: Any) -> Any:
+def made_by(tensor: Any) -> Any:
+    """Return the call that a symbolic tensor comes from, or None."""
     history = getattr(tensor, "_keras_history", None)
     if history is None or history.operation is None:
         return None

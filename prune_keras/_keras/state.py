@@ -6,7 +6,7 @@ import contextlib
 import copy
 import inspect
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -65,6 +65,22 @@ def set_value_on_exit(variable: keras.Variable, value: Any) -> None:
     variable._shape = variable._validate_shape(tuple(value.shape))
     # Some backends would share the memory, and write to it or free it in a training step.
     variable._initializer = lambda shape, dtype: keras.ops.copy(keras.ops.cast(value, dtype))
+
+
+@contextlib.contextmanager
+def other_values(pairs: Sequence[tuple[keras.Variable, Any]]) -> Iterator[None]:
+    """Let variables show other values, of any shape, to what is computed within."""
+    scope = keras.StatelessScope()
+    held = [(variable, variable._shape) for variable, _ in pairs]
+    try:
+        for variable, value in pairs:
+            scope.add_update((variable, value))
+            variable._shape = tuple(value.shape)
+        with scope:
+            yield
+    finally:
+        for variable, shape in held:
+            variable._shape = shape
 
 
 def set_attribute(owner: Any, name: str, value: Any) -> None:

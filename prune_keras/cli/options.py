@@ -45,7 +45,8 @@ Criterion = Annotated[
     ),
 ]
 Fuse = Annotated[
-    str, typer.Option(help="What takes over for what is cut: auto, weights, bias or none.")
+    str,
+    typer.Option(help="What takes over for what is cut: auto, weights, bias, sequential or none."),
 ]
 Debias = Annotated[str, typer.Option(help="Makes layers comparable: none, mean, l2, zscore, rank.")]
 Scope = Annotated[str, typer.Option(help="global, layerwise or uniform.")]

@@ -72,7 +72,9 @@ def cats_vs_dogs(
         str | None, typer.Option(help="auto, or see prune_keras.criteria.")
     ] = None,
     debias: Annotated[str | None, typer.Option(help="See prune_keras.debias.")] = None,
-    fuse: Annotated[str | None, typer.Option(help="auto, weights, bias or none.")] = None,
+    fuse: Annotated[
+        str | None, typer.Option(help="auto, weights, bias, sequential or none.")
+    ] = None,
     scope: Annotated[str | None, typer.Option(help="global, layerwise or uniform.")] = None,
     target: Targets = None,
     max_drop: MaxDrop = 0.01,

@@ -113,7 +113,8 @@ def _calls(subject: Subject, statistic: Callable[[Any, int], Any]) -> Callable[[
         def call(visited: _keras.Call) -> Any:
             outputs = _keras.run(visited)
             for path, axis in tapped.get(id(visited.node), ()):
-                values = statistic(_by_units(_first(outputs), axis), units[path])
+                shown = _by_units(_first(outputs), axis, ops.shape(x[0])[0])
+                values = statistic(shown, units[path])
                 found.setdefault(path, []).append(values)
             return outputs
 
@@ -127,11 +128,10 @@ def _first(outputs: Any) -> Any:
     return keras.tree.flatten(outputs)[0]
 
 
-def _by_units(outputs: Any, axis: int) -> Any:
-    """Lay activations out as `(batch, positions, units)`."""
+def _by_units(outputs: Any, axis: int, samples: Any) -> Any:
+    """Lay activations out as `(batch, positions, units)`; windows in the batch are positions."""
     outputs = ops.moveaxis(outputs, axis if axis < 0 else axis + 1, -1)
-    shape = ops.shape(outputs)
-    return ops.reshape(outputs, (shape[0], -1, shape[-1]))
+    return ops.reshape(outputs, (samples, -1, ops.shape(outputs)[-1]))
 
 
 def _over_copies(values: Any, units: int) -> Any:

@@ -52,7 +52,8 @@ class Gradients(Criterion):
                     outputs = _keras.run(visited)
                     for path, axis in tapped.get(id(visited.node), ()):
                         first, *others = keras.tree.flatten(outputs)
-                        positions[path] = math.prod(ops.shape(first)[1:]) // units[path]
+                        places = math.prod(ops.shape(first)[1:]) // units[path]
+                        positions[path] = places * _windows(first, gates[path])
                         gated = first * _spread(gates[path], axis, first)
                         gated = _keras.with_mask_of(first, gated)
                         outputs = keras.tree.pack_sequence_as(outputs, [gated, *others])
@@ -73,9 +74,15 @@ def _scaled(loss: Any, scale: Any) -> Any:
     return loss * ops.cast(scale, loss.dtype)
 
 
+def _windows(outputs: Any, gate: Any) -> Any:
+    """Return how many entries along the batch of activations belong to one sample."""
+    return ops.shape(outputs)[0] // ops.shape(gate)[0]
+
+
 def _spread(gate: Any, axis: int, outputs: Any) -> Any:
     """Lay a gate `(batch, units)` along the channel axis of activations."""
     shape = [1] * len(outputs.shape)
+    gate = ops.repeat(gate, _windows(outputs, gate), axis=0)
     axis = axis if axis < 0 else axis + 1
     gate = ops.tile(gate, (1, outputs.shape[axis] // gate.shape[1]))  # both directions
     shape[0], shape[axis] = -1, gate.shape[1]

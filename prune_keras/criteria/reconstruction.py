@@ -55,7 +55,7 @@ class Reconstruction(Criterion):
                 key = str(id(visited.operation))
                 reader = readers.get(key)
                 if reader is not None:
-                    energy = reader.energy(_keras.first_input(visited))
+                    energy = reader.energy(_keras.first_input(visited), ops.shape(x[0])[0])
                     sums[key] = sums[key] + energy if key in sums else energy
                 return _keras.run(visited)
 
@@ -109,16 +109,16 @@ class _Reader:
             [np.where(known, place * self.groups + g, -1) for g in range(self.groups)]
         )
 
-    def energy(self, x: Any) -> Any:
+    def energy(self, x: Any, samples: Any) -> Any:
         """Return the sum over samples of the mean over positions of what each neuron adds,
-        squared and summed over the outputs, `(neurons,)`."""
-        return sum(self._energy_along(x, direction) for direction in self.directions)
+        squared and summed over the outputs, `(neurons,)`; windows in the batch are positions."""
+        return sum(self._energy_along(x, samples, direction) for direction in self.directions)
 
-    def _energy_along(self, x: Any, direction: np.ndarray) -> Any:
+    def _energy_along(self, x: Any, samples: Any, direction: np.ndarray) -> Any:
         parts = ops.cast(self._products(x, direction), "float32")
         axis = 1 if getattr(self.layer, "data_format", "") == "channels_first" else -1
         parts = ops.moveaxis(parts, axis, -1)
-        parts = ops.reshape(parts, (ops.shape(x)[0], -1, parts.shape[-1]))
+        parts = ops.reshape(parts, (samples, -1, parts.shape[-1]))
         squares = mean_over_positions(ops.square(self._joined(parts)))
         return ops.sum(ops.reshape(ops.sum(squares, axis=0), (-1, self.groups)), axis=1)
 

@@ -10,8 +10,9 @@ import numpy as np
 from prune_keras.graph import Graph
 from prune_keras.repair.fusing import assign, check_fuse, fused
 from prune_keras.repair.recalibration import check_readable_again, recalibrate
+from prune_keras.repair.refit import Refit, refitted
 
-__all__ = ["Repair", "check_fuse", "check_readable_again", "recalibrate"]
+__all__ = ["Refit", "Repair", "check_fuse", "check_readable_again", "recalibrate"]
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,13 @@ class Repair:
         values: (position in `model.variables`, value) pairs, what weights that read neurons become.
         data: samples that batch normalization is measured anew on; None leaves its statistics.
         steps: number of batches of them, at most; None for as many as hold 1,280 samples.
+        notes: what is to be said of layers that keep their weights.
     """
 
     values: tuple[tuple[int, np.ndarray], ...]
     data: Any
     steps: int | None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -35,7 +38,7 @@ class Repair:
         graph: Graph,
         kept: np.ndarray,
         data: Any,
-        fuse: str | None,
+        fuse: str | Refit | None,
         steps: int | None = None,
     ) -> Repair:
         """Look at a model before it is cut; it is not changed.
@@ -45,10 +48,16 @@ class Repair:
             graph: its graph.
             kept: `(neurons,)` booleans, which neurons stay.
             data: inputs, `(inputs, targets)`, a dataset of batches, or None for no repair.
-            fuse: one of `{"weights", "bias", None}`; see `fusing.fused`.
+            fuse: one of `{"weights", "bias", None}`, see `fusing.fused`; or `"sequential"` or a
+                `Refit`, see `refit.refitted`, which measures statistics itself.
             steps: batches of `data` for batch normalization, at most. Defaults to None: as many as
                 hold 1,280 samples.
         """
+        if fuse == "sequential":
+            fuse = Refit()
+        if isinstance(fuse, Refit):
+            values, notes = refitted(model, graph, kept, data, fuse)
+            return cls(tuple(values), None, None, notes)
         values = [] if fuse is None else fused(model, graph, kept, data, fuse)
         return cls(tuple(values), data, steps)
 

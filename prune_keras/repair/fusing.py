@@ -17,17 +17,21 @@ from prune_keras import _backend, _keras
 from prune_keras.graph import Graph
 from prune_keras.repair.change import Change
 from prune_keras.repair.reading import Reader, readers_in
+from prune_keras.repair.refit import Refit
 from prune_keras.samples.moments import Moments, merged
 from prune_keras.samples.subject import Subject
 
-WAYS = ("auto", "weights", "bias")
+WAYS = ("auto", "weights", "bias", "sequential")
 
 
 def check_fuse(fuse: Any, data: Any) -> None:
     """Raise a ValueError unless `fuse` is known, and there are samples for it."""
-    if fuse is not None and fuse not in WAYS:
-        raise ValueError(f"`fuse` must be a bool, None or one of {WAYS}. Received: fuse={fuse!r}.")
-    if fuse in ("weights", "bias") and data is None:
+    known = fuse is None or isinstance(fuse, Refit) or fuse in WAYS
+    if not known:
+        raise ValueError(
+            f"`fuse` must be a bool, None, a Refit or one of {WAYS}. Received: fuse={fuse!r}."
+        )
+    if fuse not in (None, "auto") and data is None:
         raise ValueError(
             f"Fusing looks at samples. Received: fuse={fuse!r}, data=None. "
             "Pass data=inputs, (inputs, targets), or a dataset of batches."

@@ -157,12 +157,12 @@ class Course:
             self.is_finished = True
             return None
         before, metric = progress.graph.cost, progress.metric
-        self._cutter.cut(model, progress, plan)
+        repaired = self._cutter.cut(model, progress, plan)
         after, seconds = progress.graph.cost, time.perf_counter() - begun
         fraction = pace.step if pace.schedule is None else 1 - after.neurons / before.neurons
         opened = Round(number, epoch, fraction, plan, before, after, metric, seconds)
         notes, widths = self._cutter.notes(scores), progress.plan.new_widths
-        opened = replace(opened, batch=batch, widths=widths, notes=notes)
+        opened = replace(opened, batch=batch, widths=widths, notes=notes + repaired)
         self.open.append(opened)
         self._pace, self._cut_at = pace, time.perf_counter()
         return opened

@@ -200,8 +200,8 @@ class Cutter:
             original=progress.plan.widths,
         )
 
-    def cut(self, model: Any, progress: Progress, plan: Plan) -> None:
-        """Cut the model in place, and repair it, if there is data.
+    def cut(self, model: Any, progress: Progress, plan: Plan) -> tuple[str, ...]:
+        """Cut the model in place, and repair it, if there is data; return notes on the repair.
 
         Raises:
             ValueError: if a model has been built meanwhile that shares layers with this one.
@@ -213,3 +213,4 @@ class Cutter:
         progress.cut(model, plan, views)
         with _keras.averages_follow(model):
             repair.apply(model)
+        return repair.notes

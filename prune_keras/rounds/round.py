@@ -38,7 +38,7 @@ class Round:
         widths: path of the layer -> number of units after the cut.
         latency_ms: measured latency after the cut; None without a target on it.
         file: where the model at the end of the round is kept; None if it is not.
-        notes: what is to be said of the scores that it went by.
+        notes: what is to be said of the scores that it went by, and of its repair.
     """
 
     number: int

@@ -94,5 +94,6 @@ def result_of(labels: Labels, dtype: str, roots: np.ndarray) -> Result:
     ids = roots[labels.ids]
     axes = varying_axes(ids)
     along = [np.moveaxis(ids, axis, -1).reshape(-1, ids.shape[axis])[0] for axis in axes]
-    others = product(size for axis, size in enumerate(labels.shape) if axis not in axes)
+    sizes = (size for axis, size in enumerate(labels.shape) if axis not in axes)
+    others = product((labels.rows, *sizes))
     return Result(along, -1 if others is None else others, itemsize(dtype))

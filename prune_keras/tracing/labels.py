@@ -61,10 +61,15 @@ class Labels:
     Args:
         ids: integer array; each axis has the tensor's size or 1.
         shape: the tensor's shape without the batch; `None` where unknown.
+        rows: how many entries along the batch belong to one sample: more than one where positions
+            were joined with the batch, as windows of a picture are; `None` where unknown.
+        batch: the axis of the tensor along which the batch lies.
     """
 
     ids: np.ndarray
     shape: tuple[int | None, ...]
+    rows: int | None = 1
+    batch: int = 0
 
     @property
     def rank(self) -> int:

@@ -51,7 +51,7 @@ def resolve(model: Any, record: Record, partition: Partition) -> Graph:
         notes=(*_notes(record, roots, prunable), *_tied(producers.values())),
         weights=weights,
         settings=tuple(Setting(o, n, roots[ids], v) for o, n, ids, v in record.settings.values()),
-        tensors=tuple(Tensor(t, labels.shape, roots[labels.ids]) for t, labels in tensors),
+        tensors=tuple(Tensor(t, la.shape, roots[la.ids], la.batch) for t, la in tensors),
         costs=cost_model(model, axes, groups, prunable, weights, products, results, bounded, index),
         ids=partition.size,
         unit_axes={path: index[key(p.neurons)] for path, p in producers.items()},

@@ -14,6 +14,7 @@ from prune_keras.tracing.labels import Labels, Partition, count
 from prune_keras.tracing.reaching import own_code, reached_from
 from prune_keras.tracing.record import Fixing, MadeUnits, Reach, Record, Refusal, UsedWeight
 from prune_keras.tracing.rule_checks import check_found, check_setting, check_weight
+from prune_keras.tracing.rules.batches import stands_in_front
 from prune_keras.tracing.rules.registry import rule_for, why_unruled
 from prune_keras.tracing.trying import Place, function_mixes, pass_alone
 from prune_keras.tracing.visit import Visit
@@ -257,6 +258,8 @@ class Tracer:
         """
         rule = rule_for(visit.operation)
         self._reach_by_code(visit)
+        if not stands_in_front(visit):
+            return self.refuse(visit, f"{visit.path} takes another axis for that of the batch")
         if rule is None:
             return self._without_rule(visit, tracer or self)
         try:

@@ -30,7 +30,9 @@ from prune_keras.tracing.opening.settling import settle
 from prune_keras.tracing.reaching import holds, reached_from
 from prune_keras.tracing.record import Fixing, Reach, Record
 from prune_keras.tracing.resolving import resolve
+from prune_keras.tracing.rules.batches import batch_axis, rows_made, rows_read
 from prune_keras.tracing.rules.registry import counts_of, rule_for
+from prune_keras.tracing.rules.wrappers import Repeated
 from prune_keras.tracing.tracer import Tracer
 from prune_keras.tracing.visit import Visit
 
@@ -164,16 +166,22 @@ class _Walk(Tracer):
 
     def visit(self, call: _keras.Call) -> list[Labels]:
         """Run the rule of one call."""
-        shapes = self._output_shapes(call)
-        visit = Visit(
-            call.path, call.operation, call.node, call.args, call.kwargs, shapes[0], shapes
-        )
-        found = self.apply(visit)
+        visit = Visit(call.path, call.operation, call.node, call.args, call.kwargs, (), [])
+        batch = batch_axis(visit)
+        shapes = self._output_shapes(call, batch)
+        visit = dataclasses.replace(visit, shape=shapes[0], shapes=shapes)
+        count = rows_read(visit)
+        found = self.apply(visit, self if count == 1 else Repeated(self, count))
         found = found if isinstance(found, list) else [found]
         if len(found) != len(shapes):
             counts = f"{len(shapes)} outputs, and its rule returns ids of {len(found)}"
             found = self.refuse(visit, f"{visit.path} has {counts}")
-        made = [Labels(compress(ids), shape) for ids, shape in zip(found, shapes, strict=True)]
+        made = [
+            ids
+            if isinstance(ids, Labels)
+            else Labels(compress(ids), shape, rows_made(visit), batch)
+            for ids, shape in zip(found, shapes, strict=True)
+        ]
         dtypes = [tensor.dtype for tensor in call.node.outputs]
         self.record.results += zip(made, dtypes, strict=True)
         return made
@@ -189,12 +197,14 @@ class _Walk(Tracer):
         return graph
 
     def opened(self, visit: Visit) -> list | None:
-        """Walk through what a layer without a rule is made of; None where it is not known."""
-        if visit.node is None or not may_be_opened(visit.operation):
+        """Return the labels of what a layer without a rule is made of; None where not known."""
+        stands_here = visit.node is not None and visit.node.operation is visit.operation
+        if not stands_here or not may_be_opened(visit.operation):
             return None
         arguments = visit.node.arguments
         try:
-            graph = looked_into(visit.operation, arguments.args, arguments.kwargs)
+            rows = self._rows_at(visit.node)
+            graph = looked_into(visit.operation, arguments.args, arguments.kwargs, rows)
         except Closed as reason:
             self.closed[visit.path] = str(reason)
             return None
@@ -202,16 +212,21 @@ class _Walk(Tracer):
         self._remember(visit.path, visit.node, graph)
         inner = _keras.given_to(visit.node, visit.args, visit.kwargs)
         prefix = f"{visit.path}/"
-        made = _keras.walk_graph(graph, inner, self.visit, self.see, prefix, self.into)
-        return [labels.ids for labels in made]
+        return _keras.walk_graph(graph, inner, self.visit, self.see, prefix, self.into)
 
     def _remember(self, path: str, node: Any, graph: Any) -> None:
         layer, given = node.operation, node.arguments
-        self.calls.append(Opened(path, layer, graph, given.args, given.kwargs))
+        rows = self._rows_at(node)
+        self.calls.append(Opened(path, layer, graph, given.args, given.kwargs, rows=rows))
         own = {id(variable) for variable in layer.variables}
         found = {key: each for key, each in reached_from(layer).items() if key not in own}
         reason = f"{path} ({type(layer).__name__}) can reach them past its attributes"
         self.record.reaches.append(Reach(path, reason, found))
+
+    def _rows_at(self, node: Any) -> int:
+        """Return how many entries along the batch of what a call reads belong to one sample."""
+        known = (self.record.tensors.get(id(tensor)) for tensor in node.input_tensors)
+        return max((labels.rows or 1 for _, labels in filter(None, known)), default=1)
 
     def see(self, tensor: Any, labels: Labels) -> None:
         """Record what lies in a symbolic tensor; one of a model called twice holds the same."""
@@ -222,20 +237,25 @@ class _Walk(Tracer):
             for ids in (known.ids, labels.ids):
                 self.fix(ids, "a nested model is called on tensors of different structure")
 
-    def _output_shapes(self, call: _keras.Call) -> list[tuple]:
+    def _output_shapes(self, call: _keras.Call, batch: int) -> list[tuple]:
         if not self.record.recompute_shapes:
-            return [tuple(tensor.shape[1:]) for tensor in call.node.outputs]
+            return [_without(tensor.shape, batch) for tensor in call.node.outputs]
         specs = iter(call.node.input_tensors)
         args, kwargs = tree.map_structure(
             lambda v: _spec(v, next(specs)) if isinstance(v, Labels) else v,
             (call.args, call.kwargs),
         )
         outputs = call.operation.compute_output_spec(*args, **kwargs)
-        return [tuple(spec.shape[1:]) for spec in tree.flatten(outputs)]
+        return [_without(spec.shape, batch) for spec in tree.flatten(outputs)]
+
+
+def _without(shape: tuple, batch: int) -> tuple:
+    return (*shape[:batch], *shape[batch + 1 :])
 
 
 def _spec(labels: Labels, tensor: Any) -> keras.KerasTensor:
-    return keras.KerasTensor((None, *labels.shape), dtype=tensor.dtype)
+    before, behind = labels.shape[: labels.batch], labels.shape[labels.batch :]
+    return keras.KerasTensor((*before, None, *behind), dtype=tensor.dtype)
 
 
 def _input_labels(model: Any, input_shape: Any, tracer: Tracer) -> list[Labels]:

@@ -27,6 +27,7 @@ class Composite:
         natural: `(pattern, reason)`: all paths that are fixed, outputs included, and a part of the
             reason that trace must give. Patterns are those of fnmatch.
         by_train_step: whether the class trains by its own `train_step`.
+        fit_data: the same as `data`, where `fit` takes something else than `call` does.
         noise: whether it draws random numbers in training.
     """
 
@@ -36,6 +37,7 @@ class Composite:
     least_share: float = 0.9
     natural: tuple[tuple[str, str], ...] = ()
     by_train_step: bool = False
+    fit_data: Callable | None = None
     noise: bool = False
 
     def __str__(self):

@@ -72,6 +72,12 @@ def test_what_a_size_decides_stays(target, shape):
     assert "reshapes an axis of unknown size" in reason(model_of(target, shape))
 
 
-def test_raw_reshapes_that_may_move_the_batch_stay():
+def test_a_raw_reshape_that_joins_an_open_axis_with_the_batch():
     model = model_of(None, (None, 4, 3), lambda x: keras.ops.reshape(x, (-1, 20)))
+    x = np.random.default_rng(0).normal(size=(2, 6, 4, 3)).astype("float32")
+    check_rows(model, None, times(4), [x])
+
+
+def test_raw_reshapes_that_may_move_channels_into_the_batch_stay():
+    model = model_of(None, (None, 4, 3), lambda x: keras.ops.reshape(x, (-1, 10)))
     assert "moves, joins or splits the batch" in reason(model)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import keras
@@ -80,7 +81,7 @@ class _Lifting:
     def _take(self, step: Step) -> None:
         tensors = _symbolic(step)
         alone = [tensor for tensor in tensors if id(tensor) in self.alone]
-        if len(alone) < len(tensors) and not step.grows:
+        if len(alone) < len(tensors) and step.batch is None:
             raise Closed(f"{step.operation.name} mixes samples")
         if not alone:
             made = self._run(step, self._open(step))
@@ -195,7 +196,7 @@ class _Lifting:
                 raise Closed(f"{operation.name} is given the size of the batch")
             return self._fitted(tensor, len(made))
         repeated = tuple(step.settings[name])
-        if repeated[0] != PerSample(1) or _grows(repeated[1:]):
+        if repeated[0] != PerSample(Fraction(1)) or _grows(repeated[1:]):
             raise Closed(f"{operation.name} is given the size of the batch")
         value = self._fitted(tensor, len(made))
         if isinstance(operation, raw.Tile):
@@ -209,6 +210,8 @@ class _Lifting:
 
     def _joined(self, step: Step) -> Any:
         operation = step.operation
+        if any(each.shape[:1] != (None,) for each in self._of_samples(step)):
+            raise Closed(f"{operation.name} joins a weight with what stands in front of the batch")
         for way in (self._looked_up, self._multiplied, self._summed):
             made = way(step)
             if made is not None:
@@ -224,6 +227,9 @@ class _Lifting:
             return self._fitted(tensor, rank) if id(tensor) in self.alone else self._value(tensor)
 
         return self._run(step, self._open(step), fill)
+
+    def _of_samples(self, step: Step) -> list:
+        return [self._value(each) for each in _symbolic(step) if id(each) not in self.alone]
 
     def _fitted(self, tensor: Any, rank: int) -> Any:
         """Return a weight for each sample as a tensor of a rank, its own batch of one left out."""

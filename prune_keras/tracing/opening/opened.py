@@ -34,6 +34,7 @@ class Opened:
         args, kwargs: what it is called with, symbolic tensors among it.
         follows: whether the call itself does what its graph does once neurons of any kind that may
             go are gone; else some had to stay for it.
+        rows: how many entries along the batch of what it is called on belong to one sample.
     """
 
     path: str
@@ -42,10 +43,11 @@ class Opened:
     args: tuple
     kwargs: dict
     follows: bool = True
+    rows: int = 1
 
 
 @keras_hub.recordable()
-def looked_into(layer: Any, args: tuple, kwargs: dict) -> Any:
+def looked_into(layer: Any, args: tuple, kwargs: dict, rows: int = 1) -> Any:
     """Return a functional model of what a layer does when it is called in this way.
 
     The model shares the layers that the call runs, and the weights that it reads.
@@ -53,13 +55,14 @@ def looked_into(layer: Any, args: tuple, kwargs: dict) -> Any:
     Args:
         layer: a built layer or model; it is not changed.
         args, kwargs: what it is called with, symbolic tensors among it.
+        rows: how many entries along the batch of these belong to one sample, as windows do.
 
     Raises:
         Closed: where that cannot be said, with the reason.
     """
     if not layer.built:
         raise Closed("it is not built")
-    made = recordings(layer, args, kwargs)
+    made = recordings(layer, args, kwargs, rows)
     steps = steps_of(made)
     with _keras.without_new_calls(layer), standing_in(layer, stand_ins(layer)):
         try:

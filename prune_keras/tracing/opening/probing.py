@@ -57,13 +57,13 @@ class Thin:
 
     def shape_of(self, tensor: Any, labels: dict[int, Any]) -> tuple:
         """Return the shape that a symbolic tensor would have."""
-        batch, *sizes = tensor.shape
         found = labels.get(id(tensor))
-        return (
-            tuple(tensor.shape)
-            if found is None
-            else (batch, *kept_sizes(self.kept[found.neurons], sizes))
-        )
+        if found is None:
+            return tuple(tensor.shape)
+        sizes = list(tensor.shape)
+        batch = sizes.pop(found.batch)
+        left = kept_sizes(self.kept[found.neurons], sizes)
+        return (*left[: found.batch], batch, *left[found.batch :])
 
 
 def mismatch(found: Opened, thin: Thin, attributes: dict[str, Any]) -> str | None:
@@ -78,7 +78,7 @@ def mismatch(found: Opened, thin: Thin, attributes: dict[str, Any]) -> str | Non
     args, kwargs = _thin_arguments(found, thin)
     with _thinned(found.layer, thin, attributes):
         try:
-            again = looked_into(found.layer, args, kwargs)
+            again = looked_into(found.layer, args, kwargs, found.rows)
         except Closed as reason:
             return str(reason)
     return _first_difference(found.function, again, thin, labels)
@@ -134,8 +134,18 @@ def _thinned(layer: Any, thin: Thin, attributes: dict[str, Any]) -> Iterator[Non
         if sizes != tuple(variable.shape):
             changes += _keras.as_if_shaped(variable, sizes)
     changes += [(each, "input_spec", None) for each in _keras.checking_inputs(layer)]
+    changes += _shapes_inside(layer, thin)
     with _keras.changed(changes):
         yield
+
+
+def _shapes_inside(layer: Any, thin: Thin) -> list[tuple[Any, str, Any]]:
+    """Return the shapes that tensors of functional models in a layer would have."""
+    labels = {id(tensor.tensor): tensor for tensor in thin.graph.tensors}
+    functions = [*filter(None, map(_keras.function_of, _keras.all_layers(layer)))]
+    tensors = [t for each in functions for node in _keras.nodes_of(each) for t in node.outputs]
+    tensors += [tensor for each in functions for tensor in each.inputs]
+    return [(tensor, "_shape", thin.shape_of(tensor, labels)) for tensor in tensors]
 
 
 def _first_difference(function: Any, again: Any, thin: Thin, labels: dict) -> str | None:

@@ -52,14 +52,16 @@ class Recordings:
     first: Recording
     other: Recording
     training: Recording
+    batches: tuple[int, int]
 
 
-def recordings(layer: Any, args: tuple, kwargs: dict) -> Recordings:
+def recordings(layer: Any, args: tuple, kwargs: dict, rows: int = 1) -> Recordings:
     """Record a call of a layer.
 
     Args:
         layer: the layer, whose `call` is run; nothing of it is changed.
         args, kwargs: what it is called with, symbolic tensors among it.
+        rows: how many entries along the batch belong to one sample, as windows do.
 
     Raises:
         Closed: where the call cannot be run on symbolic tensors.
@@ -68,9 +70,10 @@ def recordings(layer: Any, args: tuple, kwargs: dict) -> Recordings:
     if "training" in _keras.call_arguments(layer):
         flags = [{"training": False}, {"training": True}]
     inference, training = ({**kwargs, **flag} for flag in flags)
-    first, other = (_recorded(layer, args, inference, batch) for batch in BATCHES)
-    again = _recorded(layer, args, training, BATCHES[0]) if flags[0] else first
-    return Recordings(first, other, again)
+    batches = (rows * BATCHES[0], rows * BATCHES[1])
+    first, other = (_recorded(layer, args, inference, batch) for batch in batches)
+    again = _recorded(layer, args, training, batches[0]) if flags[0] else first
+    return Recordings(first, other, again, batches)
 
 
 def _recorded(layer: Any, args: tuple, kwargs: dict, batch: int) -> Recording:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import keras
@@ -12,20 +13,14 @@ import numpy as np
 from keras import ops
 
 from prune_keras import _keras
-from prune_keras.tracing.opening.recording import (
-    BATCHES,
-    Closed,
-    Recording,
-    Recordings,
-    is_symbolic,
-)
+from prune_keras.tracing.opening.recording import Closed, Recording, Recordings, is_symbolic
 
 
 @dataclass(frozen=True)
 class PerSample:
-    """A number that grows with the batch: so many for each sample."""
+    """A number that grows with the batch: so many, or such a part, for each of its entries."""
 
-    factor: int
+    factor: Fraction
 
 
 @dataclass(frozen=True)
@@ -44,7 +39,7 @@ class Step:
         args, kwargs: what it is given: symbolic tensors of the recording, constants, `PerSample`.
         settings: what a raw operation is made with; empty for layers.
         outputs: symbolic tensors of the recording.
-        grows: whether these are longer for a larger batch, along their first axis.
+        batch: the axis along which these are longer for a larger batch, None where there is none.
     """
 
     operation: Any
@@ -52,7 +47,7 @@ class Step:
     kwargs: dict
     settings: dict
     outputs: tuple[Any, ...]
-    grows: bool
+    batch: int | None
 
 
 def steps_of(made: Recordings) -> list[Step]:
@@ -61,7 +56,7 @@ def steps_of(made: Recordings) -> list[Step]:
     Raises:
         Closed: where they differ by more than the batch, and flags that are handed on.
     """
-    merging = _Merging(made.first, made.other)
+    merging = _Merging(made)
     if len(made.first.nodes) != len(made.other.nodes):
         raise Closed("it does something else for a larger batch, or each time")
     steps = [merging.step(*pair) for pair in zip(made.first.nodes, made.other.nodes, strict=True)]
@@ -73,7 +68,9 @@ def steps_of(made: Recordings) -> list[Step]:
 class _Merging:
     """Makes one of what was recorded for two sizes of a batch."""
 
-    def __init__(self, first: Recording, other: Recording) -> None:
+    def __init__(self, made: Recordings) -> None:
+        first, other = made.first, made.other
+        self._batches = made.batches
         self._same: dict[int, int] = {}
         self._meet(first.inputs, other.inputs)
         by_variable = {id(variable): tensor for variable, tensor in other.weights}
@@ -85,17 +82,18 @@ class _Merging:
             raise Closed("it does something else for a larger batch, or each time")
         settings = {}
         if _keras.is_layer(first.operation):
-            if not _same_layer(first.operation, other.operation):
+            if not _is_made_alike(first.operation, other.operation):
                 raise Closed(f"it makes a new {type(first.operation).__name__} each time")
         else:
             settings = self._merged(*(_keras.settings_of(n.operation) for n in (first, other)))
         args = self._merged(first.arguments.args, other.arguments.args)
         kwargs = self._merged(first.arguments.kwargs, other.arguments.kwargs)
         self._meet(first.outputs, other.outputs)
-        grown = {_grown(*pair) for pair in zip(first.outputs, other.outputs, strict=True)}
+        grown = {self._grown(*pair) for pair in zip(first.outputs, other.outputs, strict=True)}
         if len(grown) > 1:
             raise Closed(f"{first.operation.name} mixes samples")
-        return Step(first.operation, args, kwargs, settings, tuple(first.outputs), grown == {True})
+        (batch,) = grown
+        return Step(first.operation, args, kwargs, settings, tuple(first.outputs), batch)
 
     def _meet(self, first: Sequence, other: Sequence) -> None:
         self._same |= {id(b): id(a) for a, b in zip(first, other, strict=True)}
@@ -111,13 +109,15 @@ class _Merging:
         if type(first) is type(other) and isinstance(first, list | tuple | dict | slice):
             return self._merged_parts(first, other)
         if _is_array(first) and _is_array(other):
-            return _merged_arrays(first, other)
+            return self._merged_arrays(first, other)
         if first is other or _equal(first, other):
             return first
         if all(isinstance(each, int | np.integer) for each in (first, other)):
-            factor, rest = divmod(int(first), BATCHES[0])
-            if not rest and int(other) == factor * BATCHES[1]:
-                return PerSample(factor)
+            factors = {
+                Fraction(int(n), b) for n, b in zip((first, other), self._batches, strict=True)
+            }
+            if len(factors) == 1:
+                return PerSample(*factors)
         raise Closed("it draws numbers, or computes some from the size of the batch")
 
     def _merged_parts(self, first: Any, other: Any) -> Any:
@@ -132,44 +132,44 @@ class _Merging:
         parts = [self._merged(*pair) for pair in zip(first, other, strict=True)]
         return tuple(parts) if isinstance(first, tuple) else parts
 
+    def _grown(self, first: Any, other: Any) -> int | None:
+        """Return the axis along which a tensor is longer for a larger batch, or None."""
+        a, b = tuple(first.shape), tuple(other.shape)
+        axes = [axis for axis in range(min(len(a), len(b))) if a[axis] != b[axis]]
+        if len(a) == len(b) and not axes:
+            return None
+        if len(a) == len(b) and len(axes) == 1:
+            (axis,) = axes
+            if a[axis] * self._batches[1] == b[axis] * self._batches[0]:
+                return axis
+        raise Closed("it moves the batch")
+
+    def _merged_arrays(self, first: Any, other: Any) -> Any:
+        if first is other:
+            return first
+        a, b = (np.asarray(ops.convert_to_numpy(each)) for each in (first, other))
+        if a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"):
+            return first
+        long = a.ndim > 0 and a.shape[1:] == b.shape[1:] and (len(a), len(b)) == self._batches
+        if long and np.array_equal(a, a[:1].repeat(len(a), 0)) and np.array_equal(a[:1], b[:1]):
+            return Stretched(a[:1])
+        raise Closed("it draws numbers, or computes some from the size of the batch")
+
+
+def _is_made_alike(first: Any, other: Any) -> bool:
+    """Tell whether two layers are one, or were made by the same call without anything to learn."""
+    if first is other or type(first) is not type(other):
+        return first is other
+    configs = [each.get_config() | {"name": None} for each in (first, other)]
+    return not first.variables and not other.variables and _equal(*configs)
+
 
 def _of(part: slice) -> tuple:
     return part.start, part.stop, part.step
 
 
-def _grown(first: Any, other: Any) -> bool:
-    """Tell whether a tensor is longer for a larger batch."""
-    a, b = tuple(first.shape), tuple(other.shape)
-    if a == b:
-        return False
-    if len(a) == len(b) and a[1:] == b[1:] and a[0] * BATCHES[1] == b[0] * BATCHES[0]:
-        return True
-    raise Closed("it moves the batch")
-
-
-def _same_layer(first: Any, other: Any) -> bool:
-    """Tell whether two layers are one, or one of Keras without weights that each call makes."""
-    if first is other or type(first) is not type(other):
-        return first is other
-    if first.variables or not _keras.module_of(type(first)).startswith("keras."):
-        return False
-    return {**first.get_config(), "name": ""} == {**other.get_config(), "name": ""}
-
-
 def _is_array(value: Any) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype") and not is_symbolic(value)
-
-
-def _merged_arrays(first: Any, other: Any) -> Any:
-    if first is other:
-        return first
-    a, b = (np.asarray(ops.convert_to_numpy(each)) for each in (first, other))
-    if a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"):
-        return first
-    long = a.ndim > 0 and a.shape[1:] == b.shape[1:] and (len(a), len(b)) == BATCHES
-    if long and np.array_equal(a, a[:1].repeat(len(a), 0)) and np.array_equal(a[:1], b[:1]):
-        return Stretched(a[:1])
-    raise Closed("it draws numbers, or computes some from the size of the batch")
 
 
 def _equal(first: Any, other: Any) -> bool:
@@ -183,7 +183,7 @@ def _paired(steps: list[Step], training: Recording) -> list[tuple[Step, Any]]:
     nodes = training.nodes
     alike = len(steps) == len(nodes) and all(
         type(step.operation) is type(node.operation)
-        and (not _keras.is_layer(node.operation) or _same_layer(step.operation, node.operation))
+        and (not _keras.is_layer(node.operation) or _is_made_alike(step.operation, node.operation))
         for step, node in zip(steps, nodes, strict=True)
     )
     if not alike:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from prune_keras.tracing.rules import (  # noqa: F401, they register their rules
     applications,
     attention,
+    attention_of_heads,
     convolutions,
     dense,
-    dot_product_attention,
     einsum_dense,
     elementwise,
     embeddings,

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from keras import layers
+from keras.src.ops import numpy as raw
+
+from prune_keras.tracing.labels import product
 
 BATCH = -1
+PERMUTING = (raw.Transpose, raw.Moveaxis, raw.Swapaxes)
 
 
 def channel_axis(layer) -> int:
@@ -47,3 +54,25 @@ def reshapes_the_unknown(visit, trace) -> np.ndarray:
     reason = f"{visit.path} reshapes an axis of unknown size"
     trace.fix(visit.input.ids, reason)
     return trace.nothing(len(visit.shape), reason)
+
+
+def permutation(operation, rank: int) -> Sequence[int]:
+    """Return which axis comes to stand where, the batch counted."""
+    numbered = np.empty(range(rank))  # of no entry, but each axis has its number for size
+    if isinstance(operation, layers.Permute):
+        return (0, *operation.dims)
+    if isinstance(operation, raw.Moveaxis):
+        return np.moveaxis(numbered, operation.source, operation.destination).shape
+    if isinstance(operation, raw.Swapaxes):
+        return np.swapaxes(numbered, operation.axis1, operation.axis2).shape
+    return np.transpose(numbered, operation.axes).shape
+
+
+def keeps_the_batch(visit) -> bool:
+    """Tell whether a reshape works on each entry of the batch alone."""
+    new, (before, *_) = visit.operation.newshape, visit.node.input_tensors
+    if isinstance(new, int):
+        return False
+    if None in (*visit.input.shape, *visit.shape):
+        return new[0] == before.shape[0]
+    return product(visit.input.shape) == product(visit.shape)

@@ -26,10 +26,7 @@ REDUCTIONS = (
 QUANTILES = named(raw, "Nanpercentile Nanquantile Percentile Quantile")
 POSITIONS = named(raw, "Argmax Argmin Nanargmax Nanargmin")
 SOFTMAXES = (layers.Softmax, *named(nn, "Softmax LogSoftmax Sparsemax"))
-ALONG = (
-    *named(raw, "Argsort Cumprod Cumsum Nancumprod Nancumsum Roll Sort"),
-    *named(nn, "Normalize"),
-)
+ALONG = named(raw, "Argsort Cumprod Cumsum Nancumprod Nancumsum Roll Sort")
 
 
 @register_rule(*REDUCTIONS, *POSITIONS, nn.Moments)
@@ -113,3 +110,14 @@ def _masked(visit, trace, ids: np.ndarray, mask: Labels) -> None:
     for axis, size in enumerate(shape, ids.ndim - len(shape)):
         if size != 1 and varies(ids, axis):
             trace.fix(ids, f"{visit.path} has a mask along the axis on which they lie")
+
+
+@register_rule(*named(nn, "Normalize"))
+def by_a_norm(visit, trace):
+    """What is gone adds nothing to a norm."""
+    axes = _axes(visit.operation, visit.input.rank)
+    if not axes or BATCH in axes or not visit.operation.order > 0:
+        return trace.refuse(visit, f"{visit.path} divides by another norm than that of a sample")
+    for axis in (axis for axis in axes if varies(visit.input.ids, axis)):
+        trace.along(visit.input, axis, visit.path)
+    return trace.pointwise(visit)

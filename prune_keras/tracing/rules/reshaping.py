@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from keras import layers
 from keras.src.ops import image, nn
 from keras.src.ops import numpy as raw
 
-from prune_keras.tracing.labels import Labels, kept_sizes, product, varies, vector
+from prune_keras.tracing.labels import (
+    Labels,
+    kept_sizes,
+    product,
+    varies,
+    varying_axes,
+    vector,
+)
 from prune_keras.tracing.rules.axes import (
     BATCH,
+    PERMUTING,
     channel_axis,
+    keeps_the_batch,
     moves_the_batch,
+    permutation,
     reshapes_the_unknown,
     tied_parts,
     without_batch,
@@ -22,36 +32,20 @@ from prune_keras.tracing.rules.axes import (
 from prune_keras.tracing.rules.registry import named, register_rule
 
 
-@register_rule(layers.Permute, raw.Transpose, raw.Moveaxis, raw.Swapaxes)
+@register_rule(layers.Permute, *PERMUTING)
 def permuted(visit, trace):
-    order = _order(visit.operation, visit.input.rank + 1)
-    if order[0] != 0:
-        return moves_the_batch(visit, trace)
-    return visit.input.ids.transpose([axis - 1 for axis in order[1:]])
-
-
-def _order(operation, rank: int) -> Sequence[int]:
-    """Return which axis comes to stand where, the batch counted."""
-    numbered = np.empty(range(rank))  # of no entry, but each axis has its number for size
-    if isinstance(operation, layers.Permute):
-        return (0, *operation.dims)
-    if isinstance(operation, raw.Moveaxis):
-        return np.moveaxis(numbered, operation.source, operation.destination).shape
-    if isinstance(operation, raw.Swapaxes):
-        return np.swapaxes(numbered, operation.axis1, operation.axis2).shape
-    return np.transpose(numbered, operation.axes).shape
+    x = visit.input
+    order = permutation(visit.operation, x.rank + 1)
+    return np.expand_dims(x.ids, x.batch).transpose(order).squeeze(order.index(x.batch))
 
 
 @register_rule(raw.Reshape)
 def reshaped(visit, trace):
     operation, x, shape = visit.operation, visit.input, visit.shape
-    new = operation.newshape
-    known = None not in (*x.shape, *shape)
-    if isinstance(new, int) or (known and product(x.shape) != product(shape)):
+    new, same_batch = operation.newshape, keeps_the_batch(visit)
+    ids = reshaped_ids(x, shape) if same_batch else _with_another_batch(x, shape)
+    if isinstance(new, int) or (ids is None and not same_batch):
         return moves_the_batch(visit, trace)
-    if not known and new[0] != visit.node.input_tensors[0].shape[0]:
-        return moves_the_batch(visit, trace)
-    ids = reshaped_ids(x, shape)
     if ids is None:
         return trace.refuse(visit, f"{visit.path} reshapes an axis of unknown size")
     trace.rectangle(ids)
@@ -62,6 +56,21 @@ def reshaped(visit, trace):
 
     trace.setting(operation, "newshape", ids, new_shape)
     return ids
+
+
+def _with_another_batch(x: Labels, shape: tuple) -> np.ndarray | None:
+    """Return ids in another shape, where axes in front of all channels join or leave the batch.
+
+    None where the batch gets, or gives, a part of an axis behind the first one of channels.
+    """
+    first = next(iter(varying_axes(x.ids)), x.rank)
+    for start in range(first, -1, -1):
+        behind = x.shape[start:]
+        for end in range(len(shape), -1, -1):
+            if None not in behind and product(shape[end:]) == product(behind):
+                ids = np.broadcast_to(x.ids.reshape(x.ids.shape[start:]), behind)  # type: ignore[arg-type]
+                return ids.reshape((1,) * end + shape[end:])
+    return None
 
 
 @register_rule(raw.Squeeze)

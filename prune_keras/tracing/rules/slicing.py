@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from keras import ops
 from keras.src.ops import core, nn
 from keras.src.ops import numpy as raw
 
@@ -17,15 +18,24 @@ from prune_keras.tracing.rules.registry import named, register_rule
 @register_rule(raw.GetItem)
 def get_item(visit, trace):
     """Slices follow numpy; a step over channels ties each period, so that the step stays true."""
-    parts, ids = _parts(visit), visit.input.ids
-    if not parts or parts[0] != slice(None):
-        return trace.refuse(visit, f"{visit.path} picks single entries of them")
+    parts, ids = parts_of(visit), visit.input.ids
     places = [place for place, part in enumerate(parts) if part is not None]
-    for axis, place in enumerate(places[1:]):
-        if parts[place] != slice(None) and varies(ids, axis):
-            change = _sliced if isinstance(parts[place], slice) else _picked
-            ids = change(visit, trace, ids, axis, place)
-    return ids[tuple(part if part is None else _rest(part) for part in parts[1:])]
+    batch = places.pop(visit.input.batch) if parts else None
+    if batch is None or parts[batch] != slice(None):
+        return trace.refuse(visit, f"{visit.path} picks single entries of them")
+    cuts = {
+        axis: place
+        for axis, place in enumerate(places)
+        if parts[place] != slice(None) and varies(ids, axis)
+    }
+    if cuts:
+        trace.rectangle(ids)
+        trace.setting(visit.node, "arguments", ids, _new_arguments(visit, cuts))
+    for axis, place in cuts.items():
+        change = _sliced if isinstance(parts[place], slice) else _picked
+        ids = change(visit, trace, ids, axis, parts[place])
+    del parts[batch]
+    return ids[tuple(part if part is None else _rest(part) for part in parts)]
 
 
 def _rest(part):
@@ -33,7 +43,7 @@ def _rest(part):
     return slice(None) if isinstance(part, slice) else 0
 
 
-def _parts(visit) -> list:
+def parts_of(visit) -> list:
     """Return one slice or integer an axis, and None for new ones; nothing for any other key."""
     key = visit.args[1] if len(visit.args) > 1 else visit.kwargs["key"]
     parts = list(key) if isinstance(key, tuple | list) else [key]
@@ -45,47 +55,66 @@ def _parts(visit) -> list:
     return [*parts[:at], *missing, *parts[at + 1 :]]
 
 
-def _picked(visit, trace, ids: np.ndarray, axis: int, place: int) -> np.ndarray:
+def _picked(visit, trace, ids: np.ndarray, axis: int, at: int) -> np.ndarray:
     """Pick one position, which stays where it lies along an axis of channels."""
-    size = visit.input.shape[axis]
-    at = _parts(visit)[place] % size
     taken = ids.take([at], axis)
-    if len(varying_axes(ids)) > 1:
-        trace.fix(ids, f"{visit.path} picks single entries of them")
-        return taken
-    trace.fix(taken, f"{visit.path} picks it alone")
-    change = _new_arguments(visit, place, lambda kept: int(kept[:at].sum()))
-    trace.setting(visit.node, "arguments", ids, change)
+    if not _tied_along(trace, ids, axis):
+        trace.fix(taken, f"{visit.path} picks it alone")
     return taken
 
 
-def _sliced(visit, trace, ids: np.ndarray, axis: int, place: int) -> np.ndarray:
-    part = _parts(visit)[place]
-    start, stop, step = part.indices(visit.input.shape[axis])
-    taken = ids.take(range(start, stop, step), axis)
-    if step < 1 or len(varying_axes(ids)) > 1:
-        trace.fix(ids, f"{visit.path} picks them backwards, or along several axes")
-        return taken
+def _sliced(visit, trace, ids: np.ndarray, axis: int, part: slice) -> np.ndarray:
+    """Take a range; of each period of its step, all go together."""
+    size = ids.shape[axis]
+    start, stop, step = part.indices(size)
+    if step < 1 and not _tied_along(trace, ids, axis):
+        trace.fix(ids, f"{visit.path} picks them backwards")
+    firsts = ids.take(range(0, size, step), axis) if step > 1 else ids
     for later in range(1, step):
-        others = ids.take(range(start + later, ids.shape[axis], step), axis)
-        firsts = ids.take(range(start, ids.shape[axis], step), axis)
+        others = ids.take(range(later, size, step), axis)
         trace.unite(firsts.take(range(others.shape[axis]), axis), others)
-    change = _new_arguments(
-        visit, place, lambda kept: slice(int(kept[:start].sum()), int(kept[:stop].sum()), step)
-    )
-    trace.setting(visit.node, "arguments", ids, change)
-    return taken
+    return ids.take(range(start, stop, step), axis)
 
 
-def _new_arguments(visit, place: int, part: Callable) -> Callable:
-    parts = _parts(visit)
+def _tied_along(trace, ids: np.ndarray, axis: int) -> bool:
+    """Let all places along an axis stay or none, if channels lie along another one, too.
+
+    Two of these stay: with one, a thin model no longer shows what was tied.
+    """
+    others = [each for each in varying_axes(ids) if each != axis]
+    if others and varies(ids, axis):
+        first = ids.take([0], axis)
+        trace.unite(ids, first)
+        rows = np.moveaxis(first, others[-1], -1).reshape(-1, first.shape[others[-1]])
+        trace.at_least(rows[0], 2)
+    return bool(others)
+
+
+def _new_arguments(visit, cuts: dict[int, int]) -> Callable:
+    """Return a function of what is kept of a tensor that returns the call's new arguments."""
+    parts = parts_of(visit)
 
     def new_arguments(mask: np.ndarray):
         changed = list(parts)
-        changed[place] = part(mask.reshape(-1))
+        for axis, place in cuts.items():
+            changed[place] = _new_part(parts[place], _kept_along(mask, axis))
         return _keras.with_argument(visit.node, 1, "key", tuple(changed))
 
     return new_arguments
+
+
+def _kept_along(mask: np.ndarray, axis: int) -> np.ndarray:
+    return np.asarray(mask.any(axis=tuple(each for each in range(mask.ndim) if each != axis)))
+
+
+def _new_part(part: slice | int, kept: np.ndarray) -> slice | int:
+    if isinstance(part, int):
+        return int(kept[: part % len(kept)].sum())
+    start, stop, step = part.indices(len(kept))
+    if step < 1:
+        return part
+    within = start % step
+    return slice(within + int(kept[: start - within].sum()), int(kept[:stop].sum()), step)
 
 
 @register_rule(raw.Split, *named(raw, "Dsplit Hsplit"))
@@ -98,17 +127,19 @@ def split(visit, trace):
         return moves_the_batch(visit, trace)
     if not varies(x.ids, axis):
         return [x.ids] * count
-    given = operation.indices_or_sections
-    channels = trace.along(x, axis, visit.path)
-    width = len(channels) // count
+    ids, given = x.ids, operation.indices_or_sections
+    width = ids.shape[axis] // count
     ends = [width * part for part in range(1, count)] if isinstance(given, int) else list(given)
+    if len(ends) == ids.shape[axis] - 1:
+        _tied_along(trace, ids, axis)
+    trace.rectangle(ids)
     trace.setting(
         operation,
         "indices_or_sections",
-        channels,
-        lambda mask: tuple(int(mask[:end].sum()) for end in ends),
+        ids,
+        lambda mask: tuple(int(_kept_along(mask, axis)[:end].sum()) for end in ends),
     )
-    return [vector(part, axis, x.rank) for part in np.split(channels, ends)]
+    return np.split(ids, ends, axis)
 
 
 @register_rule(raw.ArraySplit)
@@ -120,21 +151,29 @@ def array_split(visit, trace):
         return moves_the_batch(visit, trace)
     if not varies(x.ids, axis):
         return [x.ids] * count
-    channels = trace.along(x, axis, visit.path)
-    if len(channels) % count:
+    size = x.ids.shape[axis]
+    tied = _tied_along(trace, x.ids, axis) if size % count or size == count else False
+    if size % count and not tied:
         return trace.refuse(visit, f"{visit.path} splits them into parts of two sizes")
-    return [vector(tied_parts(trace, channels, count), axis, x.rank)] * count
+    parts = np.array_split(x.ids, count, axis)
+    for part in () if tied else parts[1:]:
+        trace.unite(parts[0], part)
+    trace.rectangle(x.ids)
+    return parts
 
 
 @register_rule(core.Unstack)
 def unstack(visit, trace):
     x = visit.input
-    axis = without_batch(visit.operation.axis, x.rank)
-    if axis == BATCH:
+    axis = visit.operation.axis % (x.rank + 1)
+    if axis == x.batch:
         return moves_the_batch(visit, trace)
-    if varies(x.ids, axis):
+    axis -= axis > x.batch
+    if varies(x.ids, axis) and len(varying_axes(x.ids)) == 1:
         return trace.refuse(visit, f"{visit.path} makes a tensor of each of them")
-    return [x.ids.take(0, axis)] * len(visit.shapes)
+    _tied_along(trace, x.ids, axis)
+    count = x.ids.shape[axis]
+    return [x.ids.take(place % count, axis) for place in range(len(visit.shapes))]
 
 
 @register_rule(raw.Take)
@@ -144,9 +183,11 @@ def take(visit, trace):
     axis = BATCH if given is None else without_batch(given, x.rank)
     if axis == BATCH or len(visit.inputs) > 1:
         return trace.refuse(visit, f"{visit.path} picks entries by numbers")
-    if varies(x.ids, axis):
-        return trace.refuse(visit, f"{visit.path} picks them by numbers")
     indices = visit.args[1] if len(visit.args) > 1 else visit.kwargs["indices"]
+    if varies(x.ids, axis):
+        if not _tied_along(trace, x.ids, axis):
+            return trace.refuse(visit, f"{visit.path} picks them by numbers")
+        return x.ids.take(np.asarray(ops.convert_to_numpy(indices)), axis)
     sizes = x.ids.shape
     return x.ids.reshape(sizes[:axis] + (1,) * np.ndim(indices) + sizes[axis + 1 :])
 

@@ -60,8 +60,8 @@ def _thinner(kept: np.ndarray, shape: tuple) -> tuple:
     return (shape[0], *kept_sizes(kept, shape[1:]))
 
 
-class _Slices:
-    """A `Tracer` for a layer that is called on each slice along the first axis."""
+class Repeated:
+    """A `Tracer` for a layer that is called several times for one sample."""
 
     def __init__(self, trace: Any, count: int | None):
         self._trace, self._count = trace, count
@@ -72,10 +72,6 @@ class _Slices:
     def apply(self, visit, tracer=None) -> Any:
         return self._trace.apply(visit, tracer or self)
 
-    def units(self, visit, kernel, axis, tap_axis=-1, *others, **arguments) -> np.ndarray:
-        tap_axis = tap_axis if tap_axis is None or tap_axis < 0 else tap_axis + 1
-        return self._trace.units(visit, kernel, axis, tap_axis, *others, **arguments)
-
     def weight(self, visit, variable, axes, reads=(), times: int | None = 0, scale=None) -> None:
         if times is not None:
             times = 0 if times == 0 else product((times, self._count))
@@ -83,6 +79,14 @@ class _Slices:
 
     def multiplied(self, axes, times: int | None) -> None:
         self._trace.multiplied(axes, product((times, self._count)))
+
+
+class _Slices(Repeated):
+    """A `Tracer` for a layer that is called on each slice along the first axis."""
+
+    def units(self, visit, kernel, axis, tap_axis=-1, *others, **arguments) -> np.ndarray:
+        tap_axis = tap_axis if tap_axis is None or tap_axis < 0 else tap_axis + 1
+        return self._trace.units(visit, kernel, axis, tap_axis, *others, **arguments)
 
 
 @register_rule(layers.TimeDistributed)

@@ -1,0 +1,138 @@
+"""Following: what comes behind a layer, by which its responses are shifted, scaled, and added."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from keras import layers
+
+from prune_keras import _keras
+from prune_keras.repair.designs import Response, numbers
+from prune_keras.repair.side_by_side import Both, Thin
+from prune_keras.samples.moments import Moments
+
+PASSING = (
+    *(layers.Dropout, layers.SpatialDropout1D, layers.SpatialDropout2D, layers.SpatialDropout3D),
+    *(layers.GaussianNoise, layers.GaussianDropout, layers.Identity),
+)
+
+
+@dataclass(frozen=True)
+class Behind:
+    """What comes behind a layer.
+
+    Args:
+        norm: batch normalization that measures its responses anew, and only them. Defaults to None.
+        slope: `(units,)`, by what a response is multiplied before it is added to a stream.
+        streams: what it is added to. Defaults to nothing.
+    """
+
+    norm: Any = None
+    slope: np.ndarray = field(default_factory=lambda: np.ones(1))
+    streams: tuple[Both, ...] = ()
+
+    def missed(
+        self, number: int, dense: Response, thin: Response, places: np.ndarray, stays: Any
+    ) -> np.ndarray:
+        """Return what responses have to make up for, as the stream lost it before."""
+        total = np.zeros((1, 1, 1))
+        for both in self.streams:
+            whole = dense.taken(both.dense[number], places, stays).astype("float64")
+            total = total + whole - thin.taken(both.thin[number], places)
+        if not self.streams:
+            return total + np.zeros_like(thin.at(places), dtype="float64")
+        # Where next to nothing of a response gets into the sum, it need not make up for anything.
+        least = np.square(0.01) * np.mean(np.square(self.slope))
+        weight = self.slope / np.maximum(np.square(self.slope) + least, 1e-30)
+        each = np.broadcast_to(weight, (total.shape[0] * total.shape[2],))
+        return total * each.reshape(total.shape[0], 1, -1)
+
+
+class Following:
+    """Which calls read what; see `behind`."""
+
+    def __init__(self, model: Any):
+        self._readers = _keras.readers_of(model)
+
+    def behind(
+        self, visited: _keras.Call, live: Mapping[int, Both], thin: Thin, calls: Mapping[int, int]
+    ) -> Behind:
+        """Return what comes behind a call: dropout, batch normalization, and a sum, or some of it.
+
+        Args:
+            visited: the call.
+            live: what tensors hold, by their id, as far as they are computed.
+            thin: the thin model.
+            calls: how often each operation is called.
+        """
+        tensor, norm, slope = visited.node.outputs[0], None, np.ones(1)
+        node = self._only(tensor)
+        while node is not None and calls[id(node.operation)] == 1:
+            layer = node.operation
+            if isinstance(layer, layers.BatchNormalization) and norm is None:
+                norm, slope = layer, slope_of(layer, thin)
+            elif not isinstance(layer, PASSING):
+                break
+            tensor = node.outputs[0]
+            node = self._only(tensor)
+        streams = self._streams(node, tensor, live)
+        measured = norm if norm is not None and norm.trainable else None
+        return Behind(measured, slope, streams)
+
+    def _only(self, tensor: Any) -> Any:
+        """Return the only call that reads a tensor, or None."""
+        found = self._readers.get(id(tensor), [None])
+        return found[0] if len(found) == 1 else None
+
+    def _streams(self, node: Any, tensor: Any, live: Mapping[int, Both]) -> tuple[Both, ...]:
+        if node is None or not _keras.is_sum(node.operation):
+            return ()
+        others = [other for other in node.arguments.keras_tensors if other is not tensor]
+        alike = all(other.shape == tensor.shape for other in others)
+        if not alike or not all(id(other) in live for other in others):
+            return ()
+        return tuple(live[id(other)] for other in others)
+
+
+def slope_of(norm: Any, thin: Thin) -> np.ndarray:
+    """Return by what the thin model's batch normalization multiplies."""
+    gamma = 1.0 if norm.gamma is None else numbers(thin.value(norm.gamma))
+    variance = numbers(thin.value(norm.moving_variance)).astype("float64")
+    return gamma / np.sqrt(variance + norm.epsilon)
+
+
+def normalized(
+    norm: Any, thin: Thin, dense: Moments, now: Moments, shift: Any
+) -> Iterator[tuple[Any, np.ndarray]]:
+    """Yield what batch normalization's variables become.
+
+    It goes on to scale as it did, and shifts as is wanted, so that what was fitted stays. Its
+    statistics move by as much as those of the samples differ between both models, which says
+    nothing of samples that differ from others; scale and offset make up for it, if they may.
+
+    Args:
+        norm: the layer.
+        thin: the thin model, which has its old variables.
+        dense: moments of what it reads in the dense model, in channels that stay.
+        now: those in the thin model.
+        shift: what it shall add to what it reads, on average, beyond the dense mean.
+    """
+    slope = slope_of(norm, thin)
+    mean = numbers(thin.value(norm.moving_mean)).astype("float64") + now.mean - dense.mean
+    scale, offset = norm.gamma, norm.beta
+    if not (_is_free(scale) and _is_free(offset)):
+        yield norm.moving_mean, mean - shift
+        return
+    old = numbers(thin.value(norm.moving_variance)).astype("float64") + norm.epsilon
+    grown = (now.variance.clip(0) + norm.epsilon) / (dense.variance.clip(0) + norm.epsilon)
+    yield norm.moving_mean, mean
+    yield norm.moving_variance, old * grown - norm.epsilon
+    yield scale, slope * np.sqrt(old * grown)
+    yield offset, numbers(thin.value(offset)) + slope * shift
+
+
+def _is_free(variable: Any) -> bool:
+    return variable is not None and variable.trainable and variable.constraint is None

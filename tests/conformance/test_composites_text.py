@@ -1,0 +1,86 @@
+"""Models of text, tables and signals, of layers made of layers or with a `call` of their own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import composites_cached
+import composites_checks as checks
+import composites_decoders
+import composites_signals
+import composites_tables
+import composites_translators
+import numpy as np
+import pytest
+from promises import random_plan
+
+import prune_keras
+
+FILES = (
+    composites_cached,
+    composites_decoders,
+    composites_signals,
+    composites_tables,
+    composites_translators,
+)
+COMPOSITES = {each.name: each for file in FILES for each in file.TABLE}
+each_composite = pytest.mark.parametrize(
+    "composite", [pytest.param(each, id=name) for name, each in COMPOSITES.items()]
+)
+FITTED = [name for name in ("tied gpt", "llama", "recommender", "dense vae") if name in COMPOSITES]
+thorough = pytest.mark.slow
+
+
+@each_composite
+def test_what_can_be_reached_is(composite):
+    checks.check_what_can_be_reached_is(composite)
+
+
+@each_composite
+def test_what_is_fixed_has_a_true_reason(composite):
+    checks.check_what_is_fixed_has_a_true_reason(composite)
+
+
+@each_composite
+def test_removed_is_silenced(composite):
+    checks.check_removed_is_silenced(composite, (0, 0.5))
+
+
+@thorough
+@each_composite
+def test_removed_is_silenced_where_more_goes(composite):
+    checks.check_removed_is_silenced(composite, (1, 0.6))
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_a_fit_with_cuts(name):
+    checks.check_a_fit_with_cuts(COMPOSITES[name])
+
+
+@thorough
+@each_composite
+def test_every_fit_with_cuts(composite):
+    checks.check_a_fit_with_cuts(composite)
+
+
+def test_files_are_read_back_without_the_classes(tmp_path):
+    """All of them in one process that has imported nothing but Keras and what compares."""
+    paths = [checks.saved(composite, tmp_path) for composite in COMPOSITES.values()]
+    code = (
+        "import sys, pathlib, composites_checks as checks;"
+        "checks.check_reads_back([*map(pathlib.Path, sys.argv[1:])])"
+    )
+    here = Path(__file__).parent
+    subprocess.run([sys.executable, "-c", code, *map(str, paths)], cwd=here, check=True)
+
+
+def test_a_thin_decoder_writes_with_its_cache_what_it_would_without():
+    (composite,) = composites_cached.TABLE
+    model = composite.build()
+    prune_keras.shrink_in_place(model, random_plan(model, (0, 0.4)))
+    prompt = composite.data(2)[0][:, :3]
+    written = model.generate(prompt)
+    assert written.shape == (2, composites_cached.LENGTH)
+    for end in range(3, composites_cached.LENGTH):
+        (logits,) = checks.outputs_of(model, written[:, :end])
+        np.testing.assert_array_equal(logits[:, -1].argmax(-1), written[:, end])
