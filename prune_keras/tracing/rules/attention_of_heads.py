@@ -31,7 +31,7 @@ def dot_product_attention(visit, trace):
     for place, name in ((3, "bias"), (4, "mask")):
         mask = visit.argument(place, name)
         if isinstance(mask, Labels):
-            trace.fix(mask.ids, f"{visit.path} takes them as a {name}")
+            trace.fix(mask.ids, f"{visit.path} takes them as a mask or a bias")
         if by_head and mask is not None and _differs_between_heads(mask):
             trace.fix(ids, f"{visit.path} has a {name} for each of them")
     return vector(ids, HEADS if by_head else WIDTH, len(visit.shape))
