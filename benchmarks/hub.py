@@ -15,19 +15,16 @@ errors only; from the untouched original, which must not; and from the file that
 
 import argparse
 import csv
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import keras
 import numpy as np
 
-TESTS = Path(__file__).resolve().parents[1] / "tests" / "conformance"
-sys.path.insert(0, str(TESTS))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "conformance"))
 import hub_backbones  # noqa: E402
-from composites import Composite  # noqa: E402
-from composites_checks import kept_entries, outputs_of, share_reached, silenced  # noqa: E402
+from composites_checks import kept_entries, outputs_of, share_reached  # noqa: E402
+from hub_checks import composite, is_plain, read_elsewhere, silenced  # noqa: E402
 
 import prune_keras  # noqa: E402
 
@@ -35,50 +32,42 @@ SEED, FRACTION = 0, 0.5
 
 
 def main(folder):
-    folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "before.csv", newline="", encoding="utf-8") as file:
         before = {row["backbone"]: row["share"] for row in csv.DictReader(file)}
     rows = [row_of(name, before[name]) for name in hub_backbones.NAMES]
     with open(folder / "backbones.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
+        writer = csv.DictWriter(file, max(rows, key=len))
         writer.writeheader()
         writer.writerows(rows)
 
 
 def row_of(name, before):
     """Build a backbone with a head, cut it both ways, and say what came of it."""
-    whole = Composite(name, lambda: hub_backbones.with_head(name), None)
-    plain = Composite(name, lambda: prune_keras.unfold(whole.build(), flat=True), None)
-    graphs = [prune_keras.trace(each.build()) for each in (whole, plain)]
-    shares = [
-        f"{share_reached(each, graph, each.build()):.3f}"
-        for each, graph in zip((whole, plain), graphs, strict=True)
-    ]
-    row = {"backbone": name, "params": graphs[0].cost.params, "before": before}
-    row |= dict(zip(("in place", "unfolded"), shares, strict=True))
-    for way, each, graph in zip(("in place", "unfolded"), (whole, plain), graphs, strict=True):
-        found = halved(name, each, graph)
-        row |= {f"{way}, {column}": value for column, value in found.items()}
-    row["fixed in place"] = "; ".join(sorted({fixed.reason for fixed in graphs[0].fixed}))
-    row["fixed unfolded"] = "; ".join(sorted({fixed.reason for fixed in graphs[1].fixed}))
+    row = {"backbone": name, "params": hub_backbones.with_head(name).count_params()}
+    row["before"] = before
+    for way in ("in place", "unfolded"):
+        found = halved(name, composite(name, way == "unfolded"))
+        row |= {f"{way}: {column}": value for column, value in found.items()}
     print(row, flush=True)
     return row
 
 
-def halved(name, composite, graph):
+def halved(name, each):
     """Cut half of the neurons; return how far outputs are from what they are compared with."""
-    x, model = hub_backbones.samples(name), composite.build()
-    plan = half_of(graph)
-    kept, original = kept_entries(composite, plan), outputs_of(model, x)
-    with silenced(model, kept):
+    x, model = hub_backbones.samples(name), each.build()
+    graph = prune_keras.trace(model)
+    row = {"share": f"{share_reached(each, graph, model):.3f}"}
+    plan, original = half_of(graph), outputs_of(model, x)
+    with silenced(model, kept_entries(each, plan)):
         expected = outputs_of(model, x)
     prune_keras.shrink_in_place(model, plan)
     found = outputs_of(model, x)
-    row = {"params of half": model.count_params()}
+    row |= {"params of half": model.count_params()}
     row |= {"from silenced": difference(found, expected)}
     row |= {"from original": difference(found, original)}
-    plain = all(type(each).__module__.startswith("keras.") for each in model._flatten_layers())
-    return {**row, "read back": read_back(model, x, found)} if plain else row
+    if is_plain(model):
+        row["read back"] = read_back(name, model, found)
+    return row | {"fixed": "; ".join(sorted({fixed.reason for fixed in graph.fixed}))}
 
 
 def half_of(graph):
@@ -93,15 +82,10 @@ def difference(found, expected):
     return f"{max(np.abs(a - b).max() / np.abs(b).max() for a, b in pairs):.1e}"
 
 
-def read_back(thin, x, found):
+def read_back(name, thin, found):
     """Return the difference of the model that a process without KerasHub reads."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "thin.keras"
-        thin.save(path)
-        np.savez(path.with_suffix(".npz"), *keras.tree.flatten(x))
-        command = [sys.executable, str(TESTS / "hub_reader.py"), str(path)]
-        subprocess.run(command, check=True, capture_output=True)  # noqa: S603, of this checkout
-        read = [*np.load(path.with_suffix(".out.npz")).values()]
+        ((_, read),) = read_elsewhere({name: thin}, Path(folder)).values()
     return difference(read, found)
 
 
