@@ -58,7 +58,7 @@ def check_arguments(given: Any, judge: Judge) -> None:
             "Pruning must know where to stop. Received: target=None, max_drop=None, "
             'floor=None. Give target={"flops": 0.5}, max_drop=0.01, or both.'
         )
-    for name in ("epochs_per_round", "latency_batch_size"):
+    for name in ("epochs_per_round", "latency_batch_size", "steps_per_cut"):
         check_count(name, getattr(given, name))
     for name in ("recalibration_steps", "data_batch_size"):
         if getattr(given, name) is not None:

@@ -78,7 +78,8 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         debias: name or function; see `prune_keras.debias`. Defaults to `"mean"`.
         combine: one of `{"mean", "sum", "max", "min"}`: the score of coupled units. Defaults to
             `"mean"`.
-        scope: one of `{"global", "layerwise", "uniform"}`. Defaults to `"global"`.
+        scope: one of `{"global", "per_cost", "optimal", "layerwise", "uniform"}`; see
+            `prune_keras.select`. Defaults to `"global"`.
         monitor: metric to judge rounds by. Defaults to `"val_accuracy"`.
         mode: one of `{"auto", "min", "max"}`; `"auto"` asks the model's metric. Defaults to
             `"auto"`.
@@ -124,6 +125,9 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         of: what shares of the target are of, for a model that was pruned before, such as the
             checkpoint of an interrupted fit: `prune_keras.cost(original)`. Defaults to None: the
             model as `fit` begins.
+        steps_per_cut: in how many steps the cut of a round is made: each one scores what is left,
+            cuts, and repairs, and leaves the same share of the target's metrics, or of the neurons
+            where a fraction ends the round first. Takes as many times as long. Defaults to 1.
 
     Attributes:
         report: a `Report` of what is gone, counted in the original; after `fit` has begun.
@@ -184,6 +188,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     verbose: int = 1
     of: Cost | None = None
     judge: Judge | None = None
+    steps_per_cut: int = 1
 
     def __post_init__(self) -> None:
         super().__init__()

@@ -44,6 +44,19 @@ def _jitted(function: Callable, variables: Sequence[Any]) -> Callable:
     return lambda *arguments: stateless([v.value for v in variables], *arguments)
 
 
+FEW = 4
+
+
+def is_worth_compiling(calls: float | None) -> bool:
+    """Tell whether a function without gradients is compiled for so many calls; None is unknown.
+
+    On TensorFlow, making a graph takes as long as some ten calls of the operations one by one lose
+    to it. On JAX, operations that run one by one are compiled too, each for itself. PyTorch
+    compiles nothing.
+    """
+    return keras.backend.backend() != "tensorflow" or calls is None or calls > FEW
+
+
 def without_gradients(function: Callable) -> Callable:
     """Keep a backend that records operations as they run from doing so."""
     if keras.backend.backend() == "torch":
@@ -173,8 +186,15 @@ def retire(held: Any) -> None:
 
     for each in getattr(held, "values", (held,)):
         if hasattr(each, "handle"):
-            empty = tf.zeros((0,), each.dtype)
-            tf.raw_ops.AssignVariableOp(resource=each.handle, value=empty)
+            tf.raw_ops.AssignVariableOp(resource=each.handle, value=_nothing(each.dtype))
+
+
+@functools.cache
+def _nothing(dtype: Any) -> Any:
+    """Return a tensor of TensorFlow without entries, which takes longer to make than to assign."""
+    import tensorflow as tf
+
+    return tf.zeros((0,), dtype)
 
 
 def eagerly() -> contextlib.AbstractContextManager:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -79,17 +80,27 @@ class CostModel:
 
     def at(self, sizes: np.ndarray) -> Cost:
         """Return the cost with `(families,)` neurons kept."""
-        lengths = np.append(self.lengths(sizes), 1)
-        entries = self.factors * np.prod(lengths[self.terms], axis=1, dtype=np.int64)
+        amounts = self.amounts(np.asarray(sizes, int)[None])
+        known: dict[str, Any] = {m: a if a is None else int(a[0]) for m, a in amounts.items()}
+        return Cost(**known)
+
+    def amounts(self, sizes: np.ndarray) -> dict[str, Any]:
+        """Return metric -> `(cases,)` amounts with `(cases, families)` neurons kept.
+
+        What a `Cost` does not know is None.
+        """
+        ends = np.ones((len(sizes), 1), np.int64)
+        lengths = np.hstack([self.constants + sizes @ self.members.T, ends])
+        entries = self.factors * np.prod(lengths[:, self.terms], axis=2, dtype=np.int64)
         memory = self.itemsizes * entries
         known, sized = (bool((each >= 0).all()) for each in (self.times, self.factors))
-        return Cost(
-            params=int(entries[: self.held].sum()) + self.params,
-            flops=int((2 * self.times * entries).sum()) if known else None,
-            neurons=int(np.sum(sizes)),
-            weight_bytes=int(memory[: self.held].sum()) + self.weight_bytes,
-            activation_bytes=int(memory[self.held :].sum()) if sized else None,
-        )
+        return {
+            "params": entries[:, : self.held].sum(axis=1) + self.params,
+            "flops": (2 * self.times * entries).sum(axis=1) if known else None,
+            "neurons": np.sum(sizes, axis=1),
+            "weight_bytes": memory[:, : self.held].sum(axis=1) + self.weight_bytes,
+            "activation_bytes": memory[:, self.held :].sum(axis=1) if sized else None,
+        }
 
 
 def itemsize(dtype: str) -> int:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from prune_keras import criteria
+from prune_keras import debias as debiasing
 from prune_keras.repair import check_fuse
 from prune_keras.samples.batches import batches, is_read_once
 from prune_keras.scoring import check_samples
+from prune_keras.selection.scores import Ranking
 
 AUTO = "auto"
 
@@ -86,6 +88,30 @@ class Scoring:
             )
         chosen = _suitable(model, data) if self.criterion == AUTO else self.criterion
         return Scoring(criteria.get(chosen), fuse)
+
+    def ranking(self, scope: str, debias: Any, combine: str) -> Ranking:
+        """Return how neurons are ranked by the scores.
+
+        Raises:
+            ValueError: if scores are to be summed over layers that are no parts of one loss.
+        """
+        loses = criteria.loses(self.criterion)
+        ranking = Ranking(scope, debias, combine, loses == "running")
+        measured = ranking.debias not in debiasing.DEBIASES.values()
+        if (
+            scope == "optimal"
+            and not measured
+            and (loses is None or ranking.debias.__name__ != "none")
+        ):
+            raise ValueError(
+                'scope="optimal" sums scores over layers, so that they must be parts of one loss. '
+                f"Received: criterion={self.criterion.__name__!r}, "
+                f"debias={ranking.debias.__name__!r}. Pass one of "
+                f"{[name for name, each in criteria.CRITERIA.items() if criteria.loses(each)]} "
+                'as the criterion and debias="none", or a debias that was measured, '
+                "prune_keras.sensitivity(model, data)."
+            )
+        return ranking
 
     def __str__(self) -> str:
         name = getattr(self.criterion, "__name__", repr(self.criterion))

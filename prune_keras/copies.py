@@ -18,15 +18,27 @@ from prune_keras.tracing.opening.settling import thin_graph
 from prune_keras.unfolding import unfolded
 
 
-def rehearsed(model: Any, graph: Graph) -> tuple[str, ...]:
+def rehearsed(model: Any, graph: Graph, needs_loss: bool = False) -> tuple[str, ...]:
     """Make the structure of a thinner copy, and return notes on what it will not be.
 
+    Args:
+        model: the model.
+        graph: its graph.
+        needs_loss: whether the copy has to be compiled, as it is scored by its loss.
+
     Raises:
-        ValueError: if a layer cannot be made again from its config.
+        ValueError: if a layer cannot be made again from its config, or the copy cannot be compiled
+            and has to be.
     """
     with _keras.discarded():
         twin = _keras.clone_structure(model)
     reason = _keras.uncompilable(twin, model)
+    if reason is not None and needs_loss:
+        raise ValueError(
+            "A copy must be compiled to be scored by its loss at each step. Received: "
+            f"{model.name!r}, of which that fails: {reason} "
+            "Pass steps=1, or a criterion that needs no loss."
+        )
     notes = unreadable_notes(model, graph)
     if reason is None:
         return notes

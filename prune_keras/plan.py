@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,6 +81,37 @@ class Plan:
             )
         kept = {path: self.kept[path][indices] for path, indices in following.kept.items()}
         return Plan({**self.kept, **kept}, self.widths)
+
+    def since(self, first: Plan, paths: Iterable[str] | None = None) -> Plan:
+        """Return what is left to do once a part of the plan was carried out.
+
+        Args:
+            first: a plan for the same model that keeps all that this plan keeps.
+            paths: the layers that the result names. Defaults to None: all.
+
+        Returns:
+            A plan for the model that `first` leaves; `first.then` of it is this plan.
+
+        Raises:
+            ValueError: if `first` was made for another model, or removes what this plan keeps.
+
+        Example:
+
+        >>> first = Plan({"conv": [0, 2, 3]}, {"conv": 4})
+        >>> Plan({"conv": [2, 3]}, {"conv": 4}).since(first).kept
+        {'conv': array([1, 2])}
+        """
+        first.check_fits(self.widths)
+        for path, indices in self.kept.items():
+            lost = np.setdiff1d(indices, first.kept[path])
+            if len(lost):
+                raise ValueError(
+                    "A plan must keep no units that were removed before. Received: "
+                    f"{lost.tolist()} of {path!r}. Choose among the units that are left."
+                )
+        named = self.kept if paths is None else paths
+        kept = {path: np.searchsorted(first.kept[path], self.kept[path]) for path in named}
+        return Plan(kept, {path: len(first.kept[path]) for path in named})
 
     def to_dict(self) -> dict:
         """Return the plan as lists and numbers."""

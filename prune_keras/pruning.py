@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from prune_keras import criteria
 from prune_keras.accounting import Cost
 from prune_keras.auto import Scoring
 from prune_keras.copies import lasting, rehearsed
+from prune_keras.graph import Graph
+from prune_keras.plan import Plan
 from prune_keras.repair import Refit, Repair, check_readable_again
 from prune_keras.report import Report
-from prune_keras.samples.batches import Samples
+from prune_keras.samples.batches import Samples, is_read_once
 from prune_keras.scoring import indistinct, score_graph
-from prune_keras.selection import select
-from prune_keras.selection.targets import check_request, missed, target_of
-from prune_keras.surgery import kept_neurons, shrink
+from prune_keras.selection.choice import plan_for
+from prune_keras.selection.limits import Limits
+from prune_keras.selection.stepping import Request
+from prune_keras.selection.targets import check_reached, check_request, missed, target_of
+from prune_keras.surgery import kept_neurons, restore, shrink, thinned
 from prune_keras.tracing import trace
+from prune_keras.validation import check_count
 
 
 def prune(
@@ -36,6 +42,7 @@ def prune(
     seed: int | None = None,
     of: Cost | None = None,
     data_batch_size: int | None = None,
+    steps: int = 1,
 ) -> tuple[Any, Report]:
     """Return a thinner copy of a model, and what was done.
 
@@ -53,7 +60,8 @@ def prune(
         debias: name or function; see `prune_keras.debias`. Defaults to `"mean"`.
         combine: one of `{"mean", "sum", "max", "min"}`: the score of coupled units. Defaults to
             `"mean"`.
-        scope: one of `{"global", "layerwise", "uniform"}`. Defaults to `"global"`.
+        scope: one of `{"global", "per_cost", "optimal", "layerwise", "uniform"}`; see `select`.
+            Defaults to `"global"`.
         data: samples to score and to fuse with, and to measure batch normalization's statistics
             anew, for which 1,280 samples are used: inputs, `(inputs, targets)`, with sample
             weights too if the loss is to be weighted, or a dataset of batches. Of arrays, 4,096
@@ -78,6 +86,9 @@ def prune(
             or `report.before`. Defaults to None: the model's own cost.
         data_batch_size: samples a batch where `data` is arrays; memory grows with it. Defaults
             to None: 32.
+        steps: in how many steps the cut is made: each one scores what is left, cuts, and repairs,
+            and leaves the same share of the target's metrics, or of the neurons where there is
+            only a fraction. Takes as many times as long. Defaults to 1.
 
     Returns:
         `(thin, report)`: the thin model, compiled as the model is, and a
@@ -101,37 +112,86 @@ def prune(
     'l2'
     """
     check_request(target, fraction, of)
+    check_count("steps", steps)
     data = Samples.of(data, data_batch_size)
+    _check_readable_at_each(steps, data)
     graph = trace(model, input_shape)
     original, (model, made_plain) = model, lasting(model, graph)
     if model is not original:
         graph = trace(model, input_shape)
     scoring = Scoring(criterion, fuse).settled(model, data)
+    ranking = scoring.ranking(scope, debias, combine)
     check_readable_again(model, data)
-    copied = rehearsed(model, graph)
-    scores = score_graph(model, graph, scoring.criterion, data, seed)
-    plan = select(
-        graph,
-        scores,
-        target=target,
-        fraction=fraction,
-        scope=scope,
-        debias=debias,
-        combine=combine,
-        min_units=min_units,
-        max_layer_fraction=max_layer_fraction,
-        exclude=exclude,
-        round_to=round_to,
-        of=of,
-    )
-    thin = shrink(model, plan)
-    repair = Repair.of(model, graph, kept_neurons(graph, plan), data, scoring.fuse)
-    repair.apply(thin)
-    after = trace(thin, input_shape).cost
+    copied = rehearsed(model, graph, steps > 1 and criteria.needs_loss(scoring.criterion))
+    limits = Limits(min_units, max_layer_fraction, exclude, round_to)
     goal = target_of(target, of, graph.cost)
-    notes = missed(goal, after, f"fraction={fraction} was removed first")
-    notes += indistinct(scores, scoring.criterion) + repair.notes + made_plain + copied
-    notes += graph.notes
+    scores = score_graph(model, graph, scoring.criterion, data, seed)
+    plan = plan_for(graph, scores, ranking, limits, goal, fraction)
+    turn = 0 if target is None else None
+    request = Request(graph, ranking, limits, goal.budget, fraction, turn)
+    cut = _Cut(model, graph, scoring, data, seed, input_shape)
+    plan = request.go(plan, steps, cut.noted(scores), cut.score, cut.cut)
+    if fraction is None:
+        check_reached(goal, cut.costs[-1])
+    notes = missed(goal, cut.costs[-1], f"fraction={fraction} was removed first")
+    notes += cut.notes + made_plain + copied + graph.notes
     notes += () if data is None else data.note
-    fixed, scored = graph.fixed, str(scoring)
-    return thin, Report(model.name, plan, graph.cost, after, fixed, notes, scores=scored, of=of)
+    costs, way = (graph.cost, cut.costs[-1]), cut.costs if steps > 1 else ()
+    told: dict[str, Any] = {"scores": str(scoring), "of": of, "steps": way}
+    return cut.thin, Report(model.name, plan, *costs, graph.fixed, notes, **told)
+
+
+def _check_readable_at_each(steps: int, data: Any) -> None:
+    """Raise a ValueError if data that are looked at in several steps can be read only once."""
+    if steps > 1 and is_read_once(data):
+        raise ValueError(
+            "`data` must be readable more than once to score at each step. Received: an iterator, "
+            f"with steps={steps}. Pass arrays, a PyDataset or a tf.data.Dataset, or steps=1."
+        )
+
+
+class _Cut:
+    """A thinner copy, as it comes to be in steps.
+
+    Attributes:
+        thin: the copy.
+        costs: what the copy cost after each step.
+        notes: what is to be said of the scores and the repair.
+    """
+
+    def __init__(
+        self, model: Any, graph: Graph, scoring: Scoring, data: Any, seed: Any, input_shape: Any
+    ) -> None:
+        self.thin, self._graph, self._scoring = model, graph, scoring
+        self._dense = model, graph
+        self._data, self._seed, self._input_shape = data, seed, input_shape
+        self.costs: tuple[Cost, ...] = ()
+        self.notes: tuple[str, ...] = ()
+
+    def score(self) -> Mapping[str, Any]:
+        """Score what is left."""
+        criterion, graph = self._scoring.criterion, self._graph
+        return self.noted(score_graph(self.thin, graph, criterion, self._data, self._seed))
+
+    def noted(self, scores: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return scores, and keep in mind what is to be said of them."""
+        new = indistinct(scores, self._scoring.criterion)
+        self.notes = tuple(dict.fromkeys([*self.notes, *new]))
+        return scores
+
+    def cut(self, done: Plan, whole: Plan) -> None:
+        """Remove what is to go beside what is gone, and repair."""
+        model, graph, fuse = self.thin, self._graph, self._scoring.fuse
+        plan = whole.since(done, graph.widths)
+        # A fit aims at the model as it was; what is fused stands for what goes with this step.
+        fits = fuse == "sequential" or isinstance(fuse, Refit)
+        before, its_plan = (self._dense, whole) if fits else ((model, graph), plan)
+        repair = Repair.of(*before, kept_neurons(before[1], its_plan), self._data, fuse)
+        if self.costs:  # the copy is cut in place: a config need not tell widths that are left
+            restore(model, thinned(model, graph, plan))
+        else:
+            self.thin = shrink(model, plan)
+        repair.apply(self.thin)
+        self.notes = tuple(dict.fromkeys([*self.notes, *repair.notes]))
+        self._graph = trace(self.thin, self._input_shape)
+        self.costs += (self._graph.cost,)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -32,6 +33,9 @@ class Report:
             `"taylor, fused weights"`. Defaults to `""`: not told.
         of: cost that shares were counted from, for a model that was pruned before. Defaults to
             None: `before`.
+        seconds: phase of a round -> seconds over all rounds, as `Round.phases` has them. Defaults
+            to nothing.
+        steps: cost after each step of a cut that was made in several. Defaults to nothing.
     """
 
     name: str
@@ -43,6 +47,8 @@ class Report:
     frontier: tuple[Point, ...] = ()
     scores: str = ""
     of: Cost | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    steps: tuple[Cost, ...] = ()
 
     @property
     def widths(self) -> dict[str, tuple[int, int]]:
@@ -54,6 +60,10 @@ class Report:
         """Return the report as text: costs, widths of layers, and what is fixed."""
         console = Console(width=100, no_color=True, highlight=False, markup=False, emoji=False)
         lines = [f"scores: {self.scores}"] if self.scores else []
+        took = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in self.seconds.items())
+        lines += [f"seconds of rounds: {took}"] if took else []
+        whole = self.of or self.before
+        lines += [f"step {n}: {_remains(cost, whole)}" for n, cost in enumerate(self.steps, 1)]
         lines += [f"fixed: {fixed}" for fixed in self.fixed]
         lines += [f"note: {note}" for note in self.notes]
         with console.capture() as captured:
@@ -77,12 +87,19 @@ class Report:
             "fixed": [asdict(fixed) for fixed in self.fixed],
             "notes": list(self.notes),
             "plan": self.plan.to_dict(),
+            "steps": [asdict(cost) for cost in self.steps],
             "frontier": [point.to_dict() for point in self.frontier],
+            "seconds": dict(self.seconds),
         }
 
     def to_json(self) -> str:
         """Return the report as JSON."""
         return json.dumps(self.to_dict(), indent=1)
+
+
+def _remains(cost: Cost, whole: Cost) -> str:
+    """Return what a cost has of another one, metric by metric."""
+    return ", ".join(f"{m} {share:.1%}" for m, share in cost.share_of(whole).items())
 
 
 def _cost_table(report: Report) -> Table:

@@ -7,6 +7,7 @@ cut may touch is one `State`, so that going back is the same step with the older
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -285,11 +286,18 @@ def _sliced(weight: Weight, variable: Any, kept: np.ndarray) -> Any:
     return value if slices.factor == 1 else value * slices.factor
 
 
+SMALL = 2**20
+"""Entries up to which a value is cut along all of its axes at once."""
+
+
 def _cut(variable: Any, slices: Slices) -> None:
-    """Cut axis by axis, so that no more than one new value stands beside an old one."""
-    for axis, indices in slices.axes:
+    """Cut large values axis by axis, so that no more than one new one stands beside an old one."""
+    is_small = math.prod(variable.shape) <= SMALL
+    for axes in [slices.axes] if is_small else [(each,) for each in slices.axes]:
         value = ops.convert_to_tensor(variable.value)
-        _keras.set_value(variable, _backend.take(value, indices, axis))
+        for axis, indices in axes:
+            value = _backend.take(value, indices, axis)
+        _keras.set_value(variable, value)
     if slices.factor != 1:
         variable.assign(ops.convert_to_tensor(variable.value) * slices.factor)
 

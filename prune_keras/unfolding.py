@@ -73,7 +73,7 @@ def unfolded(
 ) -> Any:
     """Return what `unfold` does; layers of which `opens` is false stay as they are."""
     with _keras.without_new_calls(model):
-        nested = tied(_Unfolding(opens).whole(model, inputs))
+        nested = tied(_unfolding(model, inputs, opens))
         shares = _shares_layers(nested)
         twin = _copied(nested)
     if flat or shares:
@@ -124,11 +124,29 @@ def _check_shared(nested: Any, twin: Any) -> None:
         )
 
 
+def _unfolding(model: Any, inputs: Any, opens: Callable[[Any], bool]) -> Any:
+    """Return a model in which layers are open, or stay as they are in all of their calls."""
+    closed: set[int] = set()
+    while True:
+        try:
+            return _Unfolding(opens, closed).whole(model, inputs)
+        except _StaysClosed as found:
+            closed.add(found.layer)
+
+
+class _StaysClosed(Exception):
+    """A layer was opened in one call, and cannot be in another one."""
+
+    def __init__(self, layer: int) -> None:
+        super().__init__(layer)
+        self.layer = layer
+
+
 class _Unfolding:
     """Opens layers; calls in the same way share what a layer became."""
 
-    def __init__(self, opens: Callable[[Any], bool]) -> None:
-        self._opens = opens
+    def __init__(self, opens: Callable[[Any], bool], closed: set[int]) -> None:
+        self._opens, self._closed = opens, closed
         self._opened: dict[tuple, Any] = {}
         self._scalars: dict[int, Any] = {}
         self._rows = 1  # so many entries along the batch of the present graph's inputs are a sample
@@ -181,21 +199,23 @@ class _Unfolding:
         if ruled and not ruled_by_name(operation):
             return None
         key = (id(operation), *_way(args, kwargs))
-        if key not in self._opened:
-            ways = sum(known[0] == id(operation) for known in self._opened)
-            name = f"{operation.name}_{ways}" if ways else operation.name
-            try:
-                inner = self._inside(operation, args, kwargs, name)
-            except Closed:
-                inner = None
-            self._opened[key] = inner if inner is None or can_be_tied(inner) else None
-        return self._opened[key]
+        if id(operation) not in self._closed and key not in self._opened:
+            others = [inner for known, inner in self._opened.items() if known[0] == key[0]]
+            name = f"{operation.name}_{len(others)}" if others else operation.name
+            self._opened[key] = self._inside(operation, args, kwargs, name)
+            if self._opened[key] is None and others:
+                raise _StaysClosed(id(operation))
+        return self._opened.get(key)
 
     def _inside(self, operation: Any, args: tuple, kwargs: dict, name: str) -> Any:
+        """Return the nested model for a call of a layer; None where it cannot be looked into."""
         outside, given = self._rows, _tensors(args, kwargs)
         self._rows *= rows_since_inputs(given[0]) if given else 1
         try:
-            return self._rebuilt(looked_into(operation, args, kwargs, self._rows), name)
+            inner = self._rebuilt(looked_into(operation, args, kwargs, self._rows), name)
+            return inner if can_be_tied(inner) else None
+        except Closed:
+            return None
         finally:
             self._rows = outside
 

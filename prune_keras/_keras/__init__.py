@@ -81,6 +81,7 @@ from prune_keras._keras.own_state import copy_own_state
 from prune_keras._keras.reading import unreadable_layer
 from prune_keras._keras.recording import (
     ReadBeside,
+    Recorded,
     adopt,
     as_if_shaped,
     calls_of,
@@ -107,6 +108,7 @@ from prune_keras._keras.state import (
 )
 from prune_keras._keras.training import Logs, direction, logs_of, refresh, sync
 from prune_keras._keras.undisturbed import give_losses, losses_of, passing, undisturbed
+from prune_keras._keras.watching import watched
 
 __all__ = [
     "Call",
@@ -115,6 +117,7 @@ __all__ = [
     "Logs",
     "Missing",
     "ReadBeside",
+    "Recorded",
     "Slot",
     "adopt",
     "as_if_shaped",
@@ -211,6 +214,7 @@ __all__ = [
     "walk",
     "walk_graph",
     "watch_fits",
+    "watched",
     "with_argument",
     "with_arguments",
     "with_mask_of",

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 from keras import tree
+from keras.src.models.functional import Functional
 
 from prune_keras._keras.graphs import all_layers, function_of, nodes_of
 
@@ -212,6 +213,10 @@ def settings_of(operation: Any) -> dict[str, Any]:
 def _constructor_arguments(kind: Any) -> tuple[str, ...]:
     parameters = inspect.signature(kind.__init__).parameters
     return tuple(name for name in parameters if name not in ("self", "name", "args", "kwargs"))
+
+
+class Recorded(Functional):
+    """What a call was seen to do: the graph of no model of a user's."""
 
 
 def adopt(layer: Any, attributes: dict[str, Any], taken: tuple) -> Any:

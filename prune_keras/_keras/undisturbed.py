@@ -16,14 +16,20 @@ from prune_keras._keras.graphs import all_layers, is_layer
 
 
 @contextlib.contextmanager
-def passing(step: Callable, model: Any) -> Iterator[Callable]:
+def passing(step: Callable, model: Any, calls: float | None = None) -> Iterator[Callable]:
     """Give a step compiled for passes over samples, and free it; what it updates stays as it was.
 
     Args:
         step: a function of tensors that reads the model's variables.
         model: the model.
+        calls: how often it will be called, if it needs no gradients: a few calls are not worth
+            compiling. Defaults to None: not known, or with gradients, where an operation that
+            runs at once also gives the gradients that nobody asks for.
     """
     with undisturbed(model), _loss_apart(model):
+        if not _backend.is_worth_compiling(calls):
+            yield step
+            return
         compiled = _backend.compiled(step, model)
         try:
             yield compiled

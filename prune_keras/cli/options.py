@@ -49,7 +49,7 @@ Fuse = Annotated[
     typer.Option(help="What takes over for what is cut: auto, weights, bias, sequential or none."),
 ]
 Debias = Annotated[str, typer.Option(help="Makes layers comparable: none, mean, l2, zscore, rank.")]
-Scope = Annotated[str, typer.Option(help="global, layerwise or uniform.")]
+Scope = Annotated[str, typer.Option(help="global, per_cost, optimal, layerwise or uniform.")]
 Fraction = Annotated[float, typer.Option(help="Share of the neurons that one round removes.")]
 Schedule = Annotated[
     str | None,

@@ -75,7 +75,9 @@ def cats_vs_dogs(
     fuse: Annotated[
         str | None, typer.Option(help="auto, weights, bias, sequential or none.")
     ] = None,
-    scope: Annotated[str | None, typer.Option(help="global, layerwise or uniform.")] = None,
+    scope: Annotated[
+        str | None, typer.Option(help="global, per_cost, optimal, layerwise or uniform.")
+    ] = None,
     target: Targets = None,
     max_drop: MaxDrop = 0.01,
     fraction: Fraction = None,

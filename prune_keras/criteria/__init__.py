@@ -10,6 +10,7 @@ from prune_keras.criteria.activations import Activations, activation_std, apoz, 
 from prune_keras.criteria.criterion import (
     Criterion,
     at_round,
+    loses,
     needs_loss,
     needs_targets,
 )
@@ -23,6 +24,7 @@ from prune_keras.criteria.gradients import (
     taylor_weights,
 )
 from prune_keras.criteria.names import CRITERIA, Mean, Switch, get, serialize
+from prune_keras.criteria.obs import OptimalBrainSurgeon
 from prune_keras.criteria.oracle import Oracle
 from prune_keras.criteria.reconstruction import Reconstruction
 from prune_keras.criteria.weights import BatchNormScale, Random, geometric_median, l1, l2, measured
@@ -35,6 +37,7 @@ __all__ = [
     "Discrimination",
     "Gradients",
     "Mean",
+    "OptimalBrainSurgeon",
     "Oracle",
     "Random",
     "Reconstruction",
@@ -47,6 +50,7 @@ __all__ = [
     "get",
     "l1",
     "l2",
+    "loses",
     "mean_activation",
     "measured",
     "needs_data",

@@ -69,7 +69,7 @@ class Deviation(Criterion):
             return moments_of(ops.reshape(exact(activations), (-1, units)))
 
         step = _backend.without_gradients(_calls(subject, statistic))
-        found = merged(step, subject.model, subject.flat())
+        found = merged(step, subject.model, subject.flat(), calls=subject.calls)
         return {path: np.sqrt(moments.variance.clip(0)) for path, moments in found.items()}
 
 

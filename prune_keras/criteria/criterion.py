@@ -19,10 +19,18 @@ class Criterion:
         needs_samples: whether it looks at samples. Defaults to False.
         needs_loss: whether it looks at the loss that the model is compiled with. Defaults to False.
         needs_targets: whether it looks at targets. Defaults to `needs_loss`.
+        loses: what scores say of the loss, so that those of different layers can be compared and
+            summed: `"each"`, what it grows by as the neuron goes, `"running"`, what it has grown by
+            once the neuron is gone, those of its family with lower scores included; None, nothing.
+            Defaults to None.
         arguments: names of its fields that `prune_keras.criteria.serialize` stores.
     """
 
     arguments: tuple[str, ...] = ()
+
+    @property
+    def loses(self) -> str | None:
+        return None
 
     @property
     def needs_samples(self) -> bool:
@@ -58,6 +66,11 @@ def needs_loss(criterion: Any) -> bool:
 def needs_targets(criterion: Any) -> bool:
     """Tell whether a criterion looks at the targets of samples."""
     return isinstance(criterion, Criterion) and criterion.needs_targets
+
+
+def loses(criterion: Any) -> str | None:
+    """Return what a criterion says of the loss; see `Criterion`."""
+    return criterion.loses if isinstance(criterion, Criterion) else None
 
 
 def at_round(criterion: Any, round: int) -> Any:

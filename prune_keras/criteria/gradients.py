@@ -30,6 +30,7 @@ class Gradients(Criterion):
     statistic: Callable[[Any], Any]
     __name__: str
 
+    loses = "each"
     needs_samples = True
     needs_loss = True
 
@@ -112,6 +113,10 @@ class WeightGradients(Criterion):
     @property
     def needs_loss(self) -> bool:
         return self.of == "loss"
+
+    @property
+    def loses(self) -> str | None:
+        return "each" if self.of == "loss" else None
 
     def __call__(self, kernel: Any, gradient: Any) -> Any:
         kernel, gradient = (ops.cast(each, "float32") for each in (kernel, gradient))

@@ -13,12 +13,14 @@ from prune_keras.criteria.activations import activation_std, apoz, mean_activati
 from prune_keras.criteria.criterion import (
     Criterion,
     at_round,
+    loses,
     needs_loss,
     needs_samples,
     needs_targets,
 )
 from prune_keras.criteria.discrimination import Discrimination
 from prune_keras.criteria.gradients import sensitivity, taylor, taylor_weights
+from prune_keras.criteria.obs import OptimalBrainSurgeon
 from prune_keras.criteria.oracle import Oracle
 from prune_keras.criteria.reconstruction import Reconstruction
 from prune_keras.criteria.weights import (
@@ -37,7 +39,7 @@ CRITERIA: dict[str, Any] = {
     for criterion in (
         *(l1, l2, BatchNormScale(), geometric_median, Random()),
         *(apoz, mean_activation, activation_std, Reconstruction()),
-        *(taylor, taylor_weights, sensitivity, Discrimination(), Oracle()),
+        *(taylor, taylor_weights, sensitivity, Discrimination(), OptimalBrainSurgeon(), Oracle()),
     )
 }
 
@@ -48,7 +50,7 @@ def get(identifier: Any) -> Any:
     Args:
         identifier: one of `{"l1", "l2", "bn_scale", "geometric_median", "random", "apoz",
             "mean_activation", "activation_std", "reconstruction", "taylor", "taylor_weights",
-            "sensitivity", "discrimination", "oracle"}`, several of them as in
+            "sensitivity", "discrimination", "obs", "oracle"}`, several of them as in
             `"mean(taylor, l2)"`, a function from a kernel `(inputs, units)` to scores `(units,)`, a
             record such as `Activations`, `Mean` or `Switch`, or a config from `serialize`.
 
@@ -97,7 +99,7 @@ def serialize(criterion: Any) -> dict[str, Any]:
 def _serialized(value: Any) -> Any:
     if isinstance(value, tuple):
         return [serialize(each) for each in value]
-    return value if value is None or isinstance(value, int) else serialize(value)
+    return value if value is None or isinstance(value, int | float) else serialize(value)
 
 
 def _from_config(config: dict[str, Any]) -> Any:
@@ -209,6 +211,10 @@ class Switch(_Mixture):
     @property
     def parts(self) -> Sequence[Any]:
         return self.first, self.then
+
+    @property
+    def loses(self) -> str | None:
+        return loses(self.first) if loses(self.first) == loses(self.then) else None
 
     def at(self, round: int) -> Any:
         """Return the criterion of a round, counted from 0."""

@@ -38,6 +38,7 @@ class Oracle(Criterion):
     """
 
     __name__ = "oracle"
+    loses = "each"
     needs_samples = True
     needs_loss = True
 

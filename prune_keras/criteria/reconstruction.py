@@ -9,6 +9,7 @@ convolution.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +98,7 @@ class _Reader:
         self.groups = getattr(layer, "groups", 1)
         along = weight.axes.get(axis, np.full(kernel.shape[axis], -1))
         self.neurons = np.intersect1d(along, prunable)
+        self.entries = list(_entries(along, self.neurons))
         parts = np.split(kernel, self.groups, axis=-1)
         found = [_directions(part, along, self.neurons) for part in parts]
         count = max(len(each) for each in found)
@@ -112,7 +114,25 @@ class _Reader:
     def energy(self, x: Any, samples: Any) -> Any:
         """Return the sum over samples of the mean over positions of what each neuron adds,
         squared and summed over the outputs, `(neurons,)`; windows in the batch are positions."""
+        if isinstance(self.layer, layers.Dense) and len(self.directions) > 1:
+            return self._energy_of_entries(x, samples)
         return sum(self._energy_along(x, samples, direction) for direction in self.directions)
+
+    def _energy_of_entries(self, x: Any, samples: Any) -> Any:
+        """Return the same for a Dense layer in all directions at once, by a product a neuron."""
+        rows = ops.cast(ops.reshape(x, (-1, x.shape[-1])), "float32")
+        found = []
+        for _, entries in self.entries:
+            read = ops.take(rows, entries.reshape(-1), axis=-1)
+            read = ops.reshape(read, (-1, *entries.shape))
+            ways = self.directions[:, entries].transpose(1, 2, 0)
+            ways = ops.convert_to_tensor(ways, dtype="float32")
+            parts = ops.matmul(ops.transpose(read, (1, 0, 2)), ways)
+            found.append(ops.sum(ops.square(parts), axis=(1, 2)))
+        order = np.argsort(np.concatenate([places for places, _ in self.entries]))
+        energy = ops.take(ops.concatenate(found), order)
+        rows, samples = (ops.cast(size, "float32") for size in (ops.shape(rows)[0], samples))
+        return energy * samples / rows
 
     def _energy_along(self, x: Any, samples: Any, direction: np.ndarray) -> Any:
         parts = ops.cast(self._products(x, direction), "float32")
@@ -149,11 +169,26 @@ def _directions(kernel: np.ndarray, along: np.ndarray, neurons: np.ndarray) -> n
     *window, channels, outputs = kernel.shape
     taps = int(np.prod(window))
     flat = kernel.reshape(taps, channels, outputs)
-    most = max((int((along == n).sum()) for n in neurons), default=1)
+    parts = list(_entries(along, neurons))
+    most = max((entries.shape[1] for _, entries in parts), default=1)
     found = np.zeros((min(taps * most, outputs), taps, channels))
-    for neuron in neurons:
-        entries = np.flatnonzero(along == neuron)
-        matrix = flat[:, entries].reshape(-1, outputs)
-        triangle = np.asarray(np.linalg.qr(matrix.T, mode="r"))
-        found[: len(triangle), :, entries] = triangle.reshape(len(triangle), taps, len(entries))
+    for _, entries in parts:
+        matrices = np.moveaxis(flat[:, entries], 0, 1).reshape(len(entries), -1, outputs)
+        triangles = np.asarray(np.linalg.qr(matrices.transpose(0, 2, 1), mode="r"))
+        triangles = triangles.reshape(*triangles.shape[:2], taps, -1).transpose(1, 2, 0, 3)
+        found[: len(triangles), :, entries] = triangles
     return found.reshape(len(found), *window, channels)
+
+
+def _entries(along: np.ndarray, neurons: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the places of neurons that have equally many entries, and these: `(neurons, entries)`.
+
+    Args:
+        along: `(channels,)`, the neuron in each channel.
+        neurons: some of them, in order.
+    """
+    order = np.argsort(along, kind="stable")
+    begins, ends = (np.searchsorted(along[order], neurons, side) for side in ("left", "right"))
+    for count in np.unique(ends - begins):
+        places = np.flatnonzero(ends - begins == count)
+        yield places, order[begins[places, None] + np.arange(count)]

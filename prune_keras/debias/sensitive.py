@@ -70,14 +70,31 @@ class Sensitivity:
     __name__ = "sensitivity"
 
     def __call__(self, scores: np.ndarray, saving: Saving) -> np.ndarray:
-        curve = saving.of(
+        curve, gone = self._curve(saving), _gone(scores)
+        return self._lost(curve, curve.size - len(scores) + gone)
+
+    def parts(self, scores: np.ndarray, saving: Saving) -> np.ndarray:
+        """Return what each neuron adds to the drop as it goes: what is summed is the drop.
+
+        Example:
+
+        >>> by = Sensitivity("accuracy", "max", 0.9, {"conv": Curve(4, (0.5, 1.0), (0.1, 0.5))})
+        >>> by.parts(np.array([0.3, 0.1, 0.2, 0.4]), Saving("conv", 10, 1000)).round(3)
+        array([0.2 , 0.05, 0.05, 0.2 ])
+        """
+        curve = self._curve(saving)
+        gone = curve.size - len(scores) + _gone(scores)
+        return self._lost(curve, gone) - self._lost(curve, gone - 1)
+
+    def _curve(self, saving: Saving) -> Curve:
+        return saving.of(
             self.curves,
             "A sensitivity must be measured on",
             "Measure this model: prune_keras.sensitivity(model, data)",
         )
-        ranks = np.argsort(np.argsort(scores, kind="stable"), kind="stable") + 1
-        shares = (curve.size - len(scores) + ranks) / curve.size
-        return curve.at(shares) + 1e-9 * shares
+
+    def _lost(self, curve: Curve, gone: np.ndarray) -> np.ndarray:
+        return curve.at(gone / curve.size) + 1e-9 * gone / curve.size
 
     def ratios(self, max_drop: float) -> dict[str, float]:
         """Return the largest share of each family, of those measured, that costs at most so much.
@@ -118,3 +135,8 @@ class Sensitivity:
             for family, curve in self.curves.items()
             for share, drop in zip(curve.shares, curve.drops, strict=True)
         ]
+
+
+def _gone(scores: np.ndarray) -> np.ndarray:
+    """Return how many neurons of a family are gone when each of them is, the lowest first."""
+    return np.argsort(np.argsort(scores, kind="stable"), kind="stable") + 1

@@ -75,6 +75,8 @@ class Change:
 
     def _holds(self, best: np.ndarray) -> bool:
         """Tell whether a choice for each unit holds a constraint, which may tie units together."""
+        if self.reader.kernel.constraint is None:
+            return True
         kernel = self._chosen(best)
         return np.allclose(_constrained(self.reader.kernel, kernel), kernel, atol=1e-6)
 
@@ -97,7 +99,7 @@ def _taken_over(
         by = _foretold(moments[f"{reader.key}/{number}"], stays, reader.learns_bias)
         for entries in block:
             lost = whole[..., entries[~stays], :]
-            added[..., entries[stays], :] = np.einsum("rk,...ro->...ko", by, lost)
+            added[..., entries[stays], :] = by.T @ lost
     return added
 
 
@@ -107,7 +109,7 @@ def _foretold(moments: Moments, stays: np.ndarray, intercept: bool) -> np.ndarra
     if not intercept:
         second = second + np.outer(moments.mean, moments.mean)
     inner = second[np.ix_(stays, stays)]
-    inner = inner + np.eye(len(inner)) * (RIDGE * np.trace(inner) / len(inner) + 1e-12)
+    inner[np.diag_indices_from(inner)] += RIDGE * np.trace(inner) / len(inner) + 1e-12
     return np.linalg.solve(inner, second[np.ix_(stays, ~stays)]).T
 
 

@@ -113,7 +113,7 @@ def _moments(subject: Subject, readers: dict[str, Reader], kept: np.ndarray) -> 
         _keras.walk(subject.model, x, call)
         return found
 
-    return merged(step, subject.model, subject.flat())
+    return merged(step, subject.model, subject.flat(), calls=subject.calls)
 
 
 def _missed(subject: Subject, changes: dict[str, Change]) -> dict[str, Moments]:
@@ -136,4 +136,4 @@ def _missed(subject: Subject, changes: dict[str, Change]) -> dict[str, Moments]:
         _keras.walk(subject.model, x, call)
         return found
 
-    return merged(step, subject.model, subject.flat(), missing)
+    return merged(step, subject.model, subject.flat(), missing, calls=subject.calls)

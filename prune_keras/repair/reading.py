@@ -71,10 +71,11 @@ class Reader:
         padded = []
         if isinstance(self.layer, layers.Dense):
             weights = self._seen(visited, x)
+        elif all(number == 1 for number in (*self.layer.kernel_size, *self.layer.strides)):
+            weights = None  # each position is read once
         else:
             weights, zeros = _reads(self.layer, x, self.axis)
-            nothing = ops.zeros((), x.dtype)
-            padded = [(ops.cast(zeros, x.dtype), nothing, nothing)]
+            padded = [(ops.cast(zeros, x.dtype), ops.zeros((), x.dtype), ops.zeros((), x.dtype))]
         x = ops.moveaxis(x, self.axis, -1)
         for number in numbers:
             block = self.blocks[number]
@@ -133,30 +134,38 @@ def _reads(layer: Any, x: Any, axis: int) -> tuple[Any, Any]:
     """Return how often each position is read, `(rows, 1)`, and how often a zero of the padding."""
     sizes = ops.shape(x)
     places = [i for i in range(1, len(sizes)) if i != axis % len(sizes)]
+    # What is known when a graph is made is no part of it.
+    by = np if all(isinstance(sizes[place], int) for place in places) else ops
     settings = zip(layer.kernel_size, layer.strides, layer.dilation_rate, strict=True)
-    weights, total = ops.ones_like(ops.take(x, [0], axis=axis)), sizes[0]
+    weights, total = by.ones((1,), dtype="int32"), 1
     for place, (taps, stride, dilation) in zip(places, settings, strict=True):
-        along, count = _reads_along(sizes[place], taps, stride, dilation, layer.padding)
-        shape = [1] * len(sizes)
-        shape[place] = -1
-        weights = weights * ops.reshape(ops.cast(along, x.dtype), shape)
+        along, count = _reads_along(by, sizes[place], taps, stride, dilation, layer.padding)
+        weights = by.reshape(weights[:, None] * along[None], (-1,))
         total = total * count
-    weights = rows_of(weights, axis)
-    return weights, ops.cast(total, x.dtype) - ops.sum(weights)
+    zeros = sizes[0] * (total - by.sum(weights))
+    weights = ops.reshape(ops.cast(weights, x.dtype), (1, -1))
+    return ops.reshape(ops.tile(weights, (sizes[0], 1)), (-1, 1)), zeros
 
 
-def _reads_along(size: Any, taps: int, stride: int, dilation: int, padding: str) -> tuple[Any, Any]:
+def _reads_along(
+    by: Any, size: Any, taps: int, stride: int, dilation: int, padding: str
+) -> tuple[Any, Any]:
     """Return how often each position along an axis is read, `(size,)`, and the number of reads.
 
     A tap at `t` of the kernel reads position `i` for response `(i + before - t * dilation) /
     stride`, if there is one.
+
+    Args:
+        by: `keras.ops`, or NumPy where the size is known.
+        size: number of positions.
+        taps, stride, dilation, padding: the convolution's.
     """
     reach = (taps - 1) * dilation
     count = (size - reach - 1) // stride + 1 if padding == "valid" else (size - 1) // stride + 1
     before: Any = reach if padding == "causal" else 0
     if padding == "same":
-        before = ops.maximum((count - 1) * stride + reach + 1 - size, 0) // 2
-    shifts = ops.convert_to_tensor(np.arange(taps)[:, None] * dilation, "int32")
-    first = ops.arange(size, dtype="int32")[None] + before - shifts
+        before = by.maximum((count - 1) * stride + reach + 1 - size, 0) // 2
+    shifts = np.arange(taps, dtype="int32")[:, None] * dilation
+    first = by.arange(size, dtype="int32")[None] + before - shifts
     read = (first % stride == 0) & (first >= 0) & (first < count * stride)
-    return ops.sum(ops.cast(read, "int32"), axis=0), count * taps
+    return by.sum(by.where(read, 1, 0), axis=0), count * taps

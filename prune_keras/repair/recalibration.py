@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from prune_keras import _backend, _keras
-from prune_keras.samples.batches import batches, is_read_once
+from prune_keras.samples.batches import batches, is_read_once, number_of_batches
 from prune_keras.samples.inputs import fixed_size, flat_inputs, joined
 from prune_keras.samples.moments import exact, mask_rows, merged, moments_of, rows_of
 
@@ -40,8 +40,9 @@ def recalibrate(model: Any, data: Any, steps: int | None = None) -> int:
     _keras.check_runs(model)
     inputs = _keras.graph_of(model).inputs
     read = batches(data, fixed_size=fixed_size(inputs), whole=False)
-    flat = (flat_inputs(inputs, x) for x, _, _ in read)
-    found = merged(_step(model), model, joined(flat, _least(model), steps))
+    flat = joined((flat_inputs(inputs, x) for x, _, _ in read), _least(model), steps)
+    most = number_of_batches(data, fixed_size(inputs)) if steps is None else steps
+    found = merged(_step(model), model, flat, calls=most)
     seen = {name: moments for name, moments in found.items() if moments.count}
     for name, moments in seen.items():
         _assign(layers[name], moments)

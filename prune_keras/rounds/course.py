@@ -19,6 +19,7 @@ from prune_keras.rounds.keeper import Keeper
 from prune_keras.rounds.pace import Pace
 from prune_keras.rounds.progress import Progress
 from prune_keras.rounds.round import Round, walked
+from prune_keras.rounds.stopwatch import Stopwatch, summed
 from prune_keras.selection.targets import missed
 
 _NO_EPOCHS = "fit had no epochs left for another round, and the next fit goes on from here"
@@ -67,6 +68,7 @@ class Course:
         self.is_finished = False
         self._cutter, self._keeper, self._min_fraction = cutter, keeper, min_fraction
         self._pace = self._kept_pace = pace
+        self._asked_plan: Plan | None = None  # of the first round that is open, at once
         self._refused_plan: Plan | None = None
         self._undone: Round | None = None
         self._left = _NO_EPOCHS
@@ -129,8 +131,15 @@ class Course:
             notes += (f"nothing was cut: {why}",)
         notes += self._cutter.timed(frontier, why) + self._said + self._cutter.unseen + graph.notes
         costs, points, scores = (done.original, graph.cost), tuple(frontier), self._cutter.scoring
-        of = self._cutter.shares_of
-        return Report(name, done.plan, *costs, graph.fixed, notes, points, str(scores), of)
+        of, took = self._cutter.shares_of, summed(each.phases for each in self.ended)
+        steps = tuple(cost for each in self.ended if each.kept for cost in each.steps)
+        told: dict[str, Any] = {
+            "scores": str(scores),
+            "of": of,
+            "seconds": took,
+            "steps": steps,
+        }
+        return Report(name, done.plan, *costs, graph.fixed, notes, points, **told)
 
     @property
     def _said(self) -> tuple[str, ...]:
@@ -149,20 +158,26 @@ class Course:
             The round, or None where nothing is left to cut.
         """
         self._time_last()
-        begun, progress = time.perf_counter(), self._progress
+        begun, progress, watch = time.perf_counter(), self._progress, Stopwatch()
         number = len(self.ended) + len(self.open) + 1
-        scores = self._cutter.score(model, progress, number - 1)
-        plan, pace = self._cutter.follow(progress, scores, self._pace, number - 1)
+        with watch.phase("score"):
+            scores = self._cutter.score(model, progress, number - 1)
+        with watch.phase("choose"):
+            follows = self._cutter.follow(progress, scores, self._pace, number - 1)
+        request, plan, pace = follows
         if plan.removed == 0 or plan == self._refused_plan:
             self.is_finished = True
             return None
         before, metric = progress.graph.cost, progress.metric
-        repaired = self._cutter.cut(model, progress, plan)
+        if not self.open:
+            self._asked_plan = plan
+        went = self._cutter.go(model, progress, request, plan, scores, number - 1, watch)
         after, seconds = progress.graph.cost, time.perf_counter() - begun
         fraction = pace.step if pace.schedule is None else 1 - after.neurons / before.neurons
-        opened = Round(number, epoch, fraction, plan, before, after, metric, seconds)
-        notes, widths = self._cutter.notes(scores), progress.plan.new_widths
-        opened = replace(opened, batch=batch, widths=widths, notes=notes + repaired)
+        opened = Round(number, epoch, fraction, went.plan, before, after, metric, seconds)
+        opened = replace(opened, phases=watch.seconds)
+        widths = progress.plan.new_widths
+        opened = replace(opened, batch=batch, widths=widths, notes=went.notes, steps=went.steps)
         self.open.append(opened)
         self._pace, self._cut_at = pace, time.perf_counter()
         return opened
@@ -174,9 +189,12 @@ class Course:
             model: the model, whose latency is measured where there is a target on it.
             metric: the monitored metric; None where that cannot be measured now.
         """
-        latency_ms = self._cutter.measure(model)
-        self.open[-1] = replace(self.open[-1], metric_cut=metric, latency_ms=latency_ms)
+        latency_ms, begun = self._cutter.measure(model), self._cut_at
         self._cut_at = time.perf_counter()
+        phases = {**self.open[-1].phases, "judge": self._cut_at - begun}
+        self.open[-1] = replace(
+            self.open[-1], metric_cut=metric, latency_ms=latency_ms, phases=phases
+        )
 
     def _time_last(self) -> None:
         """Tell the last round that is open how long its fine-tuning took."""
@@ -214,7 +232,7 @@ class Course:
 
     def _refuse(self, first: Round) -> None:
         self.refused = True
-        self._undone, self._refused_plan = first, first.plan
+        self._undone, self._refused_plan = first, self._asked_plan
         self._pace = self._kept_pace = self._kept_pace.halved()
         self.is_finished = first.fraction / 2 < self._min_fraction
 

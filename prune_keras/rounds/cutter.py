@@ -15,17 +15,33 @@ from prune_keras.plan import Plan
 from prune_keras.repair import Repair
 from prune_keras.rounds.pace import Pace
 from prune_keras.rounds.progress import Progress
+from prune_keras.rounds.stopwatch import Stopwatch
 from prune_keras.samples.batches import Samples, batches, check_ends, check_targets
 from prune_keras.samples.ending import check_end_is_told
 from prune_keras.samples.inputs import check_data
 from prune_keras.scoring import indistinct, score_graph
-from prune_keras.selection import choose
 from prune_keras.selection.feasibility import check_reachable
 from prune_keras.selection.limits import Limits
 from prune_keras.selection.scores import Ranking
+from prune_keras.selection.stepping import Request
 from prune_keras.selection.targets import Target, check_unmet, split_target, target_of
 from prune_keras.surgery import check_alone, kept_neurons
 from prune_keras.timing import latency
+
+
+@dataclass(frozen=True)
+class Went:
+    """What a cut came to.
+
+    Args:
+        plan: what is left of the model as it began.
+        steps: cost after each step, where there were several.
+        notes: what is to be said of the scores and the repair.
+    """
+
+    plan: Plan
+    steps: tuple[Cost, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -46,6 +62,7 @@ class Cutter:
     latency_ms: float | None = None
     latency_batch_size: int = 1
     shares_of: Cost | None = None
+    steps: int = 1
 
     @classmethod
     def of(cls, given: Any, fit: Any = None) -> Cutter:
@@ -63,6 +80,7 @@ class Cutter:
             most,
             given.latency_batch_size,
             given.of,
+            given.steps_per_cut,
         )
 
     def check_needs(self) -> None:
@@ -83,7 +101,10 @@ class Cutter:
         if criteria.needs_targets(scoring.criterion):
             for _, targets, _ in batches(self.data, steps=1):
                 check_targets(targets, scoring.criterion.__name__)
-        return replace(self, scoring=scoring)
+        ranking = scoring.ranking(self.ranking.scope, self.ranking.debias, self.ranking.combine)
+        if self.latency_ms is not None:
+            ranking = replace(ranking, measure="flops")  # what time goes by before it is measured
+        return replace(self, scoring=scoring, ranking=ranking)
 
     def check_data(self, model: Any) -> None:
         """Raise a ValueError if the data do not fit the model."""
@@ -140,32 +161,35 @@ class Cutter:
 
     def choose(self, model: Any, progress: Progress, fraction: float, turn: int) -> Plan:
         """Choose what to cut: the fraction, or the least that can go where that is more."""
-        return self._least(progress, self.score(model, progress, turn), fraction, turn)
+        return self._least(progress, self.score(model, progress, turn), fraction, turn)[1]
 
     def _least(
         self, progress: Progress, scores: Mapping[str, Any], fraction: float, turn: int
-    ) -> Plan:
+    ) -> tuple[Request, Plan]:
         # Only where a latency is still to be met does a round begin with the other ones met.
         budget = {} if self._is_small(progress) else self.goal(progress.original).budget
-        plan = self._chosen(progress, scores, budget, fraction, turn)
+        request = self._request(progress, budget, fraction, turn)
+        plan = request.choose(scores)
         while plan.removed == 0 and fraction < 1:
             fraction *= 2
-            plan = self._chosen(progress, scores, budget, fraction, turn)
-        return plan
+            request = self._request(progress, budget, fraction, turn)
+            plan = request.choose(scores)
+        return request, plan
 
     def follow(
         self, progress: Progress, scores: Mapping[str, Any], pace: Pace, turn: int
-    ) -> tuple[Plan, Pace]:
-        """Choose what the next round cuts; also return the pace that it goes at."""
+    ) -> tuple[Request, Plan, Pace]:
+        """Choose what the next round cuts; also return what it is to come to, and its pace."""
         if pace.schedule is None or self._is_small(progress):
-            return self._least(progress, scores, pace.step, turn), pace
+            return *self._least(progress, scores, pace.step, turn), pace
         goal = self.goal(progress.original)
         remains = progress.graph.cost.share_of(goal.whole)
         ends = {metric: share for metric, share in goal.shares.items() if share < remains[metric]}
         pace = pace.next(remains, ends)
         shares = pace.shares(remains, ends)
         budget = {metric: share * getattr(goal.whole, metric) for metric, share in shares.items()}
-        return self._chosen(progress, scores, budget), pace
+        request = self._request(progress, budget)
+        return request, request.choose(scores), pace
 
     def notes(self, scores: Mapping[str, Any]) -> tuple[str, ...]:
         """Return what is to be said of scores."""
@@ -181,36 +205,67 @@ class Cutter:
         seed = None if self.seed is None else self.seed + turn
         return score_graph(model, progress.graph, self.scoring.criterion, self.data, seed, turn)
 
-    def _chosen(
+    def _request(
         self,
         progress: Progress,
-        scores: Mapping[str, Any],
         budget: Mapping[str, float],
         fraction: float | None = None,
         turn: int | None = None,
-    ) -> Plan:
-        return choose(
-            progress.graph,
-            scores,
-            self.ranking,
-            self.limits,
-            budget,
-            fraction,
-            turn=turn,
-            original=progress.plan.widths,
-        )
+    ) -> Request:
+        graph, widths = progress.graph, progress.plan.widths
+        return Request(graph, self.ranking, self.limits, budget, fraction, turn, widths)
 
-    def cut(self, model: Any, progress: Progress, plan: Plan) -> tuple[str, ...]:
+    def go(
+        self,
+        model: Any,
+        progress: Progress,
+        request: Request,
+        plan: Plan,
+        scores: Mapping[str, Any],
+        turn: int,
+        watch: Stopwatch,
+    ) -> Went:
+        """Cut the model in place, in as many steps as a cut has, and repair it at each.
+
+        Args:
+            model: the model.
+            progress: how far it has come.
+            request: what the round is to come to.
+            plan: what it would cut at once.
+            scores: those of the model as it is.
+            turn: the round, counted from 0.
+            watch: is told the seconds of each phase.
+        """
+        costs, notes = [], [*self.notes(scores)]
+
+        def score() -> Mapping[str, Any]:
+            with watch.phase("score"):
+                found = self.score(model, progress, turn)
+            notes.extend(self.notes(found))
+            return found
+
+        def cut(done: Plan, whole: Plan) -> None:
+            plan = whole.since(done, progress.graph.widths)
+            notes.extend(self.cut(model, progress, plan, watch))
+            costs.append(progress.graph.cost)
+
+        done = request.go(plan, self.steps, scores, score, cut)
+        return Went(done, tuple(costs) if self.steps > 1 else (), tuple(dict.fromkeys(notes)))
+
+    def cut(self, model: Any, progress: Progress, plan: Plan, watch: Stopwatch) -> tuple[str, ...]:
         """Cut the model in place, and repair it, if there is data; return notes on the repair.
 
         Raises:
             ValueError: if a model has been built meanwhile that shares layers with this one.
         """
-        views = check_alone(model)
-        kept, fuse = kept_neurons(progress.graph, plan), self.scoring.fuse
-        steps = self.recalibration_steps
-        repair = Repair.of(model, progress.graph, kept, self.data, fuse, steps)
-        progress.cut(model, plan, views)
-        with _keras.averages_follow(model):
+        with watch.phase("cut"):
+            views = check_alone(model)
+        with watch.phase("fuse"):
+            kept, fuse = kept_neurons(progress.graph, plan), self.scoring.fuse
+            steps = self.recalibration_steps
+            repair = Repair.of(model, progress.graph, kept, self.data, fuse, steps)
+        with watch.phase("cut"):
+            progress.cut(model, plan, views)
+        with watch.phase("recalibrate"), _keras.averages_follow(model):
             repair.apply(model)
         return repair.notes

@@ -39,6 +39,9 @@ class Round:
         latency_ms: measured latency after the cut; None without a target on it.
         file: where the model at the end of the round is kept; None if it is not.
         notes: what is to be said of the scores that it went by, and of its repair.
+        phases: seconds by what they went into. `"score"`, `"choose"`, `"fuse"`, `"cut"` and
+            `"recalibrate"` add up to nearly `seconds`; `"judge"` is what was measured right after.
+        steps: costs after each step of the cut, where it was made in several.
     """
 
     number: int
@@ -59,11 +62,14 @@ class Round:
     latency_ms: float | None = None
     file: str | None = None
     notes: tuple[str, ...] = ()
+    phases: dict[str, float] = field(default_factory=dict)
+    steps: tuple[Cost, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the round as lists and numbers."""
         stored = {**vars(self), "plan": self.plan.to_dict(), "notes": list(self.notes)}
-        return {**stored, "before": vars(self.before), "after": vars(self.after)}
+        steps = [vars(cost) for cost in self.steps]
+        return {**stored, "before": vars(self.before), "after": vars(self.after), "steps": steps}
 
 
 def walked(start: Point, rounds: Iterable[Round]) -> list[Point]:

@@ -124,6 +124,22 @@ def batches(
         )
 
 
+def number_of_batches(data: Any, fixed_size: int | None = None) -> float | None:
+    """Return how many batches `batches` will yield; None where it is not told.
+
+    Example:
+
+    >>> number_of_batches(np.arange(5)), number_of_batches(Samples(np.arange(5), batch_size=2))
+    (1, 3)
+    """
+    samples = data if isinstance(data, Samples) else Samples(data)
+    if not is_arrays(samples.data):
+        return number_of(samples.data)
+    length = _length(_parts(samples.data))
+    size = fixed_size or samples.batch_size
+    return len(_strides(length if fixed_size is None else length // size * size, size)[1])
+
+
 def is_arrays(data: Any) -> bool:
     """Tell whether data are arrays, rather than batches."""
     if data is None or isinstance(data, str | os.PathLike):

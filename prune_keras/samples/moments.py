@@ -46,13 +46,18 @@ class Moments:
 
     def __add__(self, other: Moments) -> Moments:
         count = self.count + other.count
-        if count == 0:
+        if other.count == 0:
             return self
+        if self.count == 0:
+            return other
         apart = other.mean - self.mean
         products = max(self.scatter.ndim, other.scatter.ndim) == 2
-        between = (apart[:, None] if products else apart) * apart
         share = other.count / count
-        scatter = self.scatter + other.scatter + self.count * share * between
+        weighed = self.count * share * apart
+        # In place: of many units, products are the most that there is in memory.
+        scatter = (weighed[..., None] if products else weighed) * apart
+        scatter = scatter + self.scatter
+        scatter += other.scatter
         return Moments(count, self.mean + share * apart, scatter)
 
     @property
@@ -94,7 +99,7 @@ def moments_of(rows: Any, weights: Any = None, products: bool = False) -> tuple[
 
 
 def merged(
-    step: Callable, model: Any, inputs: Iterable[list], *arguments: Any
+    step: Callable, model: Any, inputs: Iterable[list], *arguments: Any, calls: float | None = None
 ) -> dict[str, Moments]:
     """Merge the moments that a step finds in batches, and at calls of a shared layer.
 
@@ -103,12 +108,13 @@ def merged(
         model: the model whose variables the step reads.
         inputs: flat inputs of batches.
         *arguments: further arguments of the step.
+        calls: how many batches there will be, at most. Defaults to None: not known.
     """
     found: dict[str, Moments] = {}
-    with _keras.passing(step, model) as compiled:
+    with _keras.passing(step, model, calls) as compiled:
         for x in inputs:
-            for key, calls in compiled(x, *arguments).items():
-                for call in calls:
+            for key, given in compiled(x, *arguments).items():
+                for call in given:
                     each = Moments.of(*call)
                     found[key] = found[key] + each if key in found else each
     return found

@@ -13,7 +13,13 @@ from keras import ops
 
 from prune_keras import _keras
 from prune_keras.graph import Graph, Producer
-from prune_keras.samples.batches import Batch, batches, check_targets, size_of
+from prune_keras.samples.batches import (
+    Batch,
+    batches,
+    check_targets,
+    number_of_batches,
+    size_of,
+)
 from prune_keras.samples.inputs import fixed_size, flat_inputs
 from prune_keras.samples.scale import Scaled
 
@@ -52,6 +58,11 @@ class Subject:
     def inputs(self) -> list:
         return _keras.graph_of(self.model).inputs
 
+    @property
+    def calls(self) -> float | None:
+        """How many batches there are; None where that is not told."""
+        return number_of_batches(self.data, fixed_size(self.inputs))
+
     def rng(self, seed: int | None = None) -> np.random.Generator:
         return np.random.default_rng(self.seed if seed is None else seed)
 
@@ -84,14 +95,15 @@ class Subject:
             name: name of the criterion.
             targets: whether the step takes targets and weights.
             turns: further arguments of the step, which each batch takes once with each of them.
-            scaled: whether the step's last argument is a scale of the loss; see `Scaled`.
+            scaled: whether the step's last argument is a scale of the loss; see `Scaled`. Only
+                such a step may have gradients.
 
         Returns:
             The dict of sums as float64 arrays, the number of samples, and that of batches.
         """
         totals: dict[str, Any] | None = None
         samples = count = 0
-        with _keras.passing(step, self.model) as compiled:
+        with _keras.passing(step, self.model, None if scaled else self.calls) as compiled:
             call = Scaled(compiled, self.model) if scaled else compiled
             for x, y, weights in self.batches_with_targets(name) if targets else self.batches():
                 x = flat_inputs(self.inputs, x)
@@ -108,7 +120,7 @@ class Subject:
         """Return what a step gives for each sample, `(samples, ...)` arrays, and the targets."""
         found: list[dict[str, np.ndarray]] = []
         wanted: list[np.ndarray] = [np.zeros(0)]
-        with _keras.passing(step, self.model) as compiled:
+        with _keras.passing(step, self.model, self.calls) as compiled:
             for x, y, _ in self.batches_with_targets(name) if targets else self.batches():
                 given = compiled(flat_inputs(self.inputs, x))
                 found.append({key: as_numpy(value) for key, value in given.items()})

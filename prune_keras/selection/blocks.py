@@ -33,7 +33,7 @@ def begins_of(size: int, round_to: int) -> list[int]:
 def removable(graph: Graph, blocks, limits: Limits, original, allowed: int) -> list[Block]:
     """Return the blocks to remove, in order, each within all limits when it goes."""
     costs = graph.costs
-    lengths, floors = costs.lengths(graph.sizes), _floors(graph, limits, original)
+    lengths, floors = costs.lengths(graph.sizes), floors_of(graph, limits, original)
     excluded = limits.excluded(graph.widths)
     closed = [bool(excluded & set(family.paths)) for family in graph.families]
     touched = [np.flatnonzero(column) for column in costs.members.T]
@@ -53,7 +53,7 @@ def removable(graph: Graph, blocks, limits: Limits, original, allowed: int) -> l
     return removed
 
 
-def _floors(graph: Graph, limits: Limits, original: Mapping[str, int]) -> np.ndarray:
+def floors_of(graph: Graph, limits: Limits, original: Mapping[str, int]) -> np.ndarray:
     """Return the least length of every axis, `(axes,)`."""
     floors = graph.costs.least.copy()
     for path, axis in graph.unit_axes.items():
@@ -95,16 +95,29 @@ def first_turn(graph: Graph, blocks: list[Block], limits: Limits, original) -> l
 
 
 def blocks_of(
-    combined, debiased, ranking: Ranking, sizes: list[int], fraction, turn: int
+    combined, debiased, ranking: Ranking, sizes: list[int], fraction, turn: int, saved=None
 ) -> Iterable[Block]:
+    """Yield the blocks of all families.
+
+    Args:
+        combined, debiased: `(neurons,)` scores a family.
+        ranking: how they are put in order.
+        sizes: how many neurons a block of each family has.
+        fraction: see `choose`.
+        turn: the family whose turn is the first, with `scope="layerwise"`.
+        saved: what each block saves, `(blocks,)` a family, to put blocks in order by their scores
+            over it. Defaults to None: by their mean score.
+    """
     for family, (scores, values) in enumerate(zip(combined, debiased, strict=True)):
         ranks = debiasing.rank(scores)
         ascending = np.argsort(ranks)
         begins = begins_of(len(scores), sizes[family])
         ends = [*begins[1:], len(scores)]
-        means = np.add.reduceat(values[ascending], begins) / np.subtract(ends, begins)
+        sums = np.add.reduceat(values[ascending], begins)
         # Rounding must not let a block go before a lower one of its family.
-        keys = [np.maximum.accumulate(means)]
+        keys = [np.maximum.accumulate(sums / np.subtract(ends, begins))]
+        if saved is not None:
+            keys = [pooled(sums, saved[family])]
         tops = ranks[ascending][np.subtract(ends, 1)]
         if ranking.scope == "uniform":
             keys = [tops]
@@ -114,6 +127,26 @@ def blocks_of(
         positions = ascending.tolist()
         for begin, end, *key in zip(begins, ends, *(k.tolist() for k in keys), strict=True):
             yield Block(family, tuple(positions[begin:end]), tuple(key))
+
+
+def pooled(sums: np.ndarray, saved: np.ndarray) -> np.ndarray:
+    """Return the sums of blocks over what they save, never falling.
+
+    Where a block costs less than those before it, it is worth to take them together: they share
+    their ratio, so that the ratios are the slopes of the lower convex hull.
+
+    Example:
+
+    >>> pooled(np.array([1.0, 5.0, 3.0, 9.0]), np.ones(4))
+    array([1., 4., 4., 9.])
+    """
+    pools: list[list[float]] = []  # sum, saving, and number of blocks of each
+    for block in zip(sums.tolist(), saved.tolist(), [1] * len(sums), strict=True):
+        pools.append([*block])
+        while len(pools) > 1 and pools[-2][0] / pools[-2][1] > pools[-1][0] / pools[-1][1]:
+            last = pools.pop()
+            pools[-1] = [a + b for a, b in zip(pools[-1], last, strict=True)]
+    return np.repeat([total / saving for total, saving, _ in pools], [int(p[2]) for p in pools])
 
 
 def ordered(blocks: Iterable[Block]) -> list[Block]:

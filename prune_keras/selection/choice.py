@@ -10,6 +10,7 @@ import numpy as np
 from prune_keras.accounting import Cost
 from prune_keras.graph import Graph
 from prune_keras.plan import Plan
+from prune_keras.selection.allocation import Allocation
 from prune_keras.selection.blocks import (
     Block,
     blocks_of,
@@ -22,8 +23,14 @@ from prune_keras.selection.blocks import (
 )
 from prune_keras.selection.feasibility import check_reachable
 from prune_keras.selection.limits import Limits
-from prune_keras.selection.scores import Ranking, combine_members, ranked
-from prune_keras.selection.targets import check_request, check_unmet, target_of
+from prune_keras.selection.scores import BY_COST, Ranking, combine_members, ranked
+from prune_keras.selection.targets import (
+    Target,
+    check_reached,
+    check_request,
+    check_unmet,
+    target_of,
+)
 
 
 def select(
@@ -39,6 +46,7 @@ def select(
     exclude: Any = (),
     round_to: int | Mapping[str, int] = 1,
     of: Cost | None = None,
+    running: bool = False,
 ) -> Plan:
     """Choose the units to keep.
 
@@ -52,13 +60,20 @@ def select(
             share of a layer's neurons that goes before the next layer has its turn, by default
             0.1; without a target only the first layer has one. Give `target`, `fraction` or both;
             with both, removal ends at whichever is first.
-        scope: `"global"` ranks all neurons together, `"layerwise"` takes one layer after another,
-            `"uniform"` takes the same fraction from all. Defaults to `"global"`.
+        scope: `"global"` ranks all neurons together, `"per_cost"` does so by score over what goes
+            of the target's metrics with a neuron, `"optimal"` searches the widths that meet the
+            target for the least sum of scores that go, `"layerwise"` takes one layer after another,
+            `"uniform"` takes the same fraction from all. Sums and ratios say something of scores
+            alone that are parts of one loss, so that those of different layers compare: `"oracle"`,
+            `"taylor"` and `"taylor_weights"` with `debias="none"`, or a measured
+            `prune_keras.sensitivity` as the debias. Defaults to `"global"`.
         debias: name or function; see `prune_keras.debias`. Defaults to `"mean"`.
         combine: one of `{"mean", "sum", "max", "min"}`. Defaults to `"mean"`.
         min_units, max_layer_fraction, exclude, round_to: see `Limits`.
         of: what shares are of, for a model that was pruned before: `prune_keras.cost(original)`,
             or `report.before`. Defaults to None: the model's own cost.
+        running: whether scores are what a family has lost once a neuron is gone, the ones before it
+            included, and not what is lost with it; see `criteria.Criterion`. Defaults to False.
 
     Returns:
         A `Plan` that removes at least one neuron.
@@ -78,27 +93,34 @@ def select(
     {'a': array([0, 2])}
     """
     check_request(target, fraction, of)
-    ranking = Ranking(scope, debias, combine)
+    ranking = Ranking(scope, debias, combine, running)
     limits = Limits(min_units, max_layer_fraction, exclude, round_to)
     goal = target_of(target, of, graph.cost)
+    return plan_for(graph, scores, ranking, limits, goal, fraction)
+
+
+def plan_for(
+    graph: Graph,
+    scores: Mapping[str, np.ndarray],
+    ranking: Ranking,
+    limits: Limits,
+    goal: Target,
+    fraction: float | None,
+) -> Plan:
+    """Choose with the checks of `select`, whose arguments these are; without a target, in turns."""
     check_unmet(goal, graph.cost)
     check_reachable(graph, limits, goal)
-    turn = 0 if target is None else None
+    turn = None if goal.asked else 0
     plan = choose(graph, scores, ranking, limits, goal.budget, fraction, turn)
     if plan.removed == 0:
         raise ValueError(
             "A plan must remove at least one neuron. Received: "
-            f"fraction={fraction}, target={target} for {graph.neurons} neurons, of which none may "
-            f"go under min_units={min_units}, max_layer_fraction={max_layer_fraction}, "
-            f"exclude={exclude}, round_to={round_to}. Ask for more, or loosen a limit."
+            f"fraction={fraction}, target={dict(goal.asked) or None} for {graph.neurons} neurons, "
+            f"of which none may go under {limits}. Ask for more, or loosen a limit."
         )
-    left = graph.costs.at(_sizes_left(graph, plan))
-    if fraction is None and not goal.is_met_by(left):
-        raise ValueError(
-            f"The target must be reachable in the order of the scores. Received: target={goal}, "
-            f"while the limits leave {goal.told(left)} where neurons of coupled layers "
-            "go in that order. Loosen a limit, or give coupled layers the same round_to."
-        )
+    left = graph.costs.at(sizes_left(graph, plan))
+    if fraction is None:
+        check_reached(goal, left)
     return plan
 
 
@@ -111,6 +133,7 @@ def choose(
     fraction: float | None = None,
     turn: int | None = None,
     original: Mapping[str, int] | None = None,
+    done: Plan | None = None,
 ) -> Plan:
     """Choose without the checks of `select`; the plan may remove nothing.
 
@@ -119,12 +142,18 @@ def choose(
         turn: with `scope="layerwise"`, cut one family only: this one, or the first one after it
             that has something to lose. Defaults to None: one family after another.
         original: path -> width that `max_layer_fraction` counts from. Defaults to the graph's.
+        done: what is gone by now of the model that the graph is of; it goes first, and counts in
+            all that is asked for. Scores are those of the units that are left then. Defaults to
+            None: nothing.
     """
-    combined = combine_members(graph, scores, ranking.combine)
+    combined = combine_members(graph, scores, ranking.combine, done)
     values = ranked(graph, combined, ranking)
     sizes = steps(graph, limits)
     blocks = ordered(blocks_of(combined, values, ranking, sizes, fraction, turn or 0))
     original = original or graph.widths
+    if ranking.scope in BY_COST:
+        case = Allocation(graph, combined, values, ranking, limits, original, budget, fraction)
+        return _plan(graph, case.optimal() if ranking.scope == "optimal" else case.per_cost())
     if ranking.scope == "layerwise" and turn is not None:
         removed = first_turn(graph, blocks, limits, original)
     else:
@@ -142,7 +171,7 @@ def _plan(graph: Graph, removed: Iterable[Block]) -> Plan:
     return Plan(kept, graph.widths)
 
 
-def _sizes_left(graph: Graph, plan: Plan) -> np.ndarray:
+def sizes_left(graph: Graph, plan: Plan) -> np.ndarray:
     """Return `(families,)`, the neurons that a plan leaves of each."""
     firsts = [graph.producers[family.paths[0]] for family in graph.families]
     pairs = zip(graph.families, firsts, strict=True)

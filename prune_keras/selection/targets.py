@@ -104,6 +104,16 @@ def check_unmet(target: Target, cost: Cost) -> None:
         )
 
 
+def check_reached(target: Target, left: Cost) -> None:
+    """Raise a ValueError if what a plan leaves does not meet the target."""
+    if not target.is_met_by(left):
+        raise ValueError(
+            f"The target must be reachable in the order of the scores. Received: target={target}, "
+            f"while the limits leave {target.told(left)} where neurons of coupled layers "
+            "go in that order. Loosen a limit, or give coupled layers the same round_to."
+        )
+
+
 def split_target(target: Any) -> tuple[Any, float | None]:
     """Return the metrics of a target, None if there are none, and its latency in milliseconds.
 

@@ -263,7 +263,7 @@ class Tracer:
         if rule is None:
             return self._without_rule(visit, tracer or self)
         try:
-            found = rule(visit, tracer or self)
+            found = _as_arrays(rule(visit, tracer or self))
         except Exception as error:
             kind = type(visit.operation).__name__
             error.add_note(f"in the rule of {visit.path!r} ({kind})")
@@ -333,3 +333,10 @@ class Tracer:
                     f"the rule of {visit.path} does not record its weight {variable.name} of "
                     f"shape {shape}",
                 )
+
+
+def _as_arrays(found: Any) -> Any:
+    """Return ids as arrays, of which NumPy makes scalars where no axis is left."""
+    if isinstance(found, list):
+        return [_as_arrays(each) for each in found]
+    return np.asarray(found) if isinstance(found, np.integer) else found

@@ -136,8 +136,11 @@ def _open_whole(model: Any, tracer: _Walk) -> None:
 
 def _keep_what_is_reached(tracer: Tracer) -> None:
     """Fix all axes of variables that are used by what no rule knows the use of."""
+    variables = [used.variable for used in tracer.record.used.values()]
+    known = {id(each) for v in variables for each in (v, _keras.held_in(v))}
+    reaches = [each for each in tracer.record.reaches if not known.isdisjoint(each.objects)]
     for used in tracer.record.used.values():
-        for reach in tracer.record.reaches:
+        for reach in reaches:
             if not holds(reach.objects, used.variable):
                 continue
             own = used.path.startswith(f"{reach.path}/")

@@ -72,7 +72,7 @@ def fuse(model):
     fused(model, graph, kept_neurons(graph, plan), FAR, "weights")
 
 
-NAMES = "taylor taylor_weights sensitivity apoz activation_std reconstruction oracle"
+NAMES = "taylor taylor_weights sensitivity apoz activation_std reconstruction obs oracle"
 PASSES = {
     **{n: lambda model, n=n: prune_keras.score(model, n, FAR) for n in NAMES.split()},
     "fuse": fuse,

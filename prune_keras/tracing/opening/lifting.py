@@ -71,7 +71,7 @@ class _Lifting:
             self._take(step)
         outputs = tree.map_structure(self._output, self.recording.outputs)
         inputs = self.inputs[0] if len(self.inputs) == 1 else self.inputs
-        return keras.Model(inputs, outputs, name=self.layer.name)
+        return _keras.Recorded(inputs, outputs, name=self.layer.name)
 
     def _output(self, tensor: Any) -> Any:
         if id(tensor) in self.alone:

@@ -113,6 +113,8 @@ def _check_unchanged(layer: Any, scope: Any) -> None:
     for variable in layer.weights:
         if scope.get_current_value(variable) is not None:
             raise Closed(f"it changes {variable.path}")
+    if scope.state_mapping:
+        raise Closed("it draws numbers")
 
 
 def stand_ins(layer: Any) -> list[tuple[Any, Any]]:

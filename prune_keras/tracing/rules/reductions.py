@@ -69,7 +69,7 @@ def _over_channels(visit, trace, ids: np.ndarray) -> None:
 def _without(ids: np.ndarray, axes: list[int]) -> np.ndarray:
     for axis in sorted(axes, reverse=True):
         ids = ids.take(0, axis)
-    return np.asarray(ids)  # NumPy makes a scalar of what has no axis left
+    return ids
 
 
 def _axes(operation, rank: int) -> list[int]:

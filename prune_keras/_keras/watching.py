@@ -1,0 +1,51 @@
+"""Private Keras, watching: what single layers read and respond while a model runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+
+@contextlib.contextmanager
+def watched(
+    layers: Sequence[Any],
+    see: Callable[[Any, Any, Any], Any],
+    give: Callable[[Any, Any], Any] = lambda layer, inputs: inputs,
+) -> Iterator[None]:
+    """Let calls of layers within read what `give`, and go on with what `see` makes of them.
+
+    Args:
+        layers: Dense layers and convolutions of any kind, those inside of other layers too.
+        see: receives a layer, its input, and its response before the activation; returns what the
+            activation is applied to.
+        give: receives a layer and its input, and returns what it is to read.
+    """
+    with contextlib.ExitStack() as held:
+        for layer in layers:
+            held.enter_context(_set(layer, "call", _seen(layer, layer.call, see, give)))
+        yield
+
+
+def _seen(layer: Any, call: Callable, see: Callable, give: Callable) -> Callable:
+    def seen(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        activation = layer.activation
+        with _set(layer, "activation", None):
+            response = call(give(layer, inputs), *args, **kwargs)
+        response = see(layer, inputs, response)
+        return response if activation is None else activation(response)
+
+    return seen
+
+
+@contextlib.contextmanager
+def _set(layer: Any, name: str, value: Any) -> Iterator[None]:
+    """Set an attribute of a layer for a while, unseen by what Keras tracks of it."""
+    attributes = vars(layer)
+    before = {name: attributes[name]} if name in attributes else {}
+    attributes[name] = value
+    try:
+        yield
+    finally:
+        del attributes[name]
+        attributes.update(before)

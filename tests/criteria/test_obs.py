@@ -1,0 +1,410 @@
+"""Scores that know the repair, against fits by least squares without each unit."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from prune_keras import criteria, score
+
+SURGEON = criteria.OptimalBrainSurgeon(ridge=1e-9, positions=10**6)
+
+
+def network(shape, *stack):
+    """Layers with drawn weights, a squared error, and samples with targets."""
+    keras.utils.set_random_seed(1)
+    rng = np.random.default_rng(0)
+    model = keras.Sequential([keras.Input(shape), *stack])
+    for variable in model.trainable_variables:
+        variable.assign(rng.normal(size=variable.shape) / 2)
+    model.compile("sgd", "mse", run_eagerly=True)
+    x = rng.normal(size=(60, *shape)).astype("float32")
+    y = rng.normal(size=(60, *model.output_shape[1:])).astype("float32")
+    return model, x, y
+
+
+def patches_of(layer, x):
+    """Return what a layer reads for each response, `(rows, entries)`, by a kernel of ones."""
+    config = layer.get_config() | {"activation": None, "use_bias": False, "groups": 1}
+    size = int(np.prod(layer.kernel.shape[:-2])) * x.shape[-1]
+    config["filters"] = size
+    twin = type(layer).from_config(config)
+    twin.build(x.shape)
+    twin.set_weights([np.eye(size).reshape(twin.kernel.shape)])
+    return np.array(twin(x), np.float64).reshape(-1, size)
+
+
+def losses_without(rows, weights, curvature, columns, intercept=True):
+    """Return what the squared misses of the best fit without some columns come to."""
+    stays = np.delete(rows, columns, axis=1)
+    if intercept:
+        stays = np.c_[stays, np.ones(len(rows))]
+    wanted = rows @ weights
+    missed = wanted - stays @ np.linalg.lstsq(stays, wanted, rcond=None)[0]
+    return (curvature * np.square(missed).mean(0)).sum() / 2
+
+
+def brute_force(units, loss_without):
+    """Remove one unit after another where the loss is lowest; return the loss as each one goes."""
+    gone, losses = [], np.zeros(units)
+    while len(gone) < units:
+        rest = [u for u in range(units) if u not in gone]
+        found = [loss_without([*gone, u]) for u in rest]
+        gone.append(rest[int(np.argmin(found))])
+        losses[gone[-1]] = min(found)
+    return losses
+
+
+def curvature_of(model, x, y, rows, weights, units):
+    """Return the curvature by each output of a last layer with a squared error.
+
+    It is the mean square of slopes, summed over positions, times what lets closing gates on single
+    units cost, on their mean, what slopes by these gates say.
+    """
+    slopes = 2 * (np.array(model(x), np.float64) - y) / np.prod(y.shape[1:])
+    slopes = slopes.reshape(len(y), -1, slopes.shape[-1])
+    plain = np.square(slopes).sum(1).mean(0)
+    gates = apart = 0
+    for unit in range(units):
+        own = [c for c in range(rows.shape[1]) if c % units == unit]
+        added = (rows[:, own] @ weights[own]).reshape(slopes.shape)
+        gates += np.square((slopes * added).sum((1, 2))).mean()
+        apart += (plain * np.square(added).mean((0, 1))).sum()
+    return plain * gates / apart
+
+
+CONVOLUTIONS = {
+    "2d": ((6, 6, 2), layers.Conv2D(5, 2, activation="relu"), layers.Conv2D(3, 3)),
+    "strides": (
+        (7, 6, 2),
+        layers.Conv2D(5, 2, activation="relu"),
+        layers.Conv2D(3, (3, 2), strides=2, padding="same"),
+    ),
+    "dilated": (
+        (8, 8, 2),
+        layers.Conv2D(4, 1, activation="tanh"),
+        layers.Conv2D(3, 2, dilation_rate=2, padding="same"),
+    ),
+    "without a bias": (
+        (6, 6, 2),
+        layers.Conv2D(5, 2, activation="relu"),
+        layers.Conv2D(3, 3, use_bias=False),
+    ),
+    "causal": (
+        (9, 2),
+        layers.Conv1D(4, 2, activation="relu"),
+        layers.Conv1D(3, 3, padding="causal", dilation_rate=2),
+    ),
+    "3d": ((4, 4, 4, 1), layers.Conv3D(4, 1, activation="relu"), layers.Conv3D(2, 2)),
+}
+
+
+PRODUCTS = {
+    "dense": ((4,), layers.Dense(5, activation="tanh"), layers.Dense(3)),
+    "dense over positions": ((6, 3), layers.Dense(5, activation="tanh"), layers.Dense(2)),
+    "einsum": (
+        (6, 3),
+        layers.EinsumDense("abc,cd->abd", (6, 5), bias_axes="d", activation="tanh"),
+        layers.EinsumDense("abc,cd->abd", (6, 2), bias_axes="d"),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", [*CONVOLUTIONS, *PRODUCTS])
+def test_losses_are_those_of_least_squares_without_the_units(kind):
+    shape, first, second = (CONVOLUTIONS | PRODUCTS)[kind]
+    model, x, y = network(shape, first, second)
+    read = np.array(first(x), np.float64)
+    units = read.shape[-1]
+    rows = patches_of(second, read) if kind in CONVOLUTIONS else read.reshape(-1, units)
+    weights = np.array(second.kernel, np.float64).reshape(rows.shape[1], -1)
+    curvature, with_bias = curvature_of(model, x, y, rows, weights, units), second.bias is not None
+
+    def loss_without(gone):
+        columns = [c for c in range(rows.shape[1]) if c % units in gone]
+        return losses_without(rows, weights, curvature, columns, with_bias)
+
+    found = score(model, SURGEON, (x, y))[first.name]
+    np.testing.assert_allclose(found, brute_force(units, loss_without), rtol=2e-3, atol=1e-7)
+
+
+def twins(scale=1.0):
+    """Units 0 and 3 say the same, unit 2 nothing; a scale that the reader takes back."""
+    model, x, y = network((4,), layers.Dense(5, activation="relu", name="a"), layers.Dense(3))
+    kernel, bias = model.get_layer("a").get_weights()
+    kernel[:, 3], bias[3], kernel[:, 2], bias[2] = kernel[:, 0], bias[0], 0, -1
+    reading, last = model.layers[-1].get_weights()
+    kernel[:, 1], bias[1], reading[1] = kernel[:, 1] * scale, bias[1] * scale, reading[1] / scale
+    model.set_weights([kernel, bias, reading, last])
+    return model, x, y
+
+
+def test_of_two_twins_one_is_free_and_a_dead_unit_is_too():
+    model, x, y = twins()
+    found = score(model, "obs", (x, y))["a"]
+    last, first = max(found[[0, 3]]), min(found[[0, 3]])
+    assert found[2] == 0 and first < 1e-3 * found[1] and last > 0.1 * found[1]
+    alone = score(model, "reconstruction", x)["a"]  # to which both are worth as much
+    assert min(alone[[0, 3]]) > 0.1 * alone[1]
+
+
+def test_both_twins_cost_what_the_best_fit_without_both_misses():
+    model, x, y = twins()
+    rows, weights = np.array(model.layers[0](x), np.float64), np.array(model.layers[1].kernel)
+    curvature = curvature_of(model, x, y, rows, weights.astype(float), 5)
+    loss_without = lambda gone: losses_without(rows, weights, curvature, gone)  # noqa: E731
+    found = score(model, SURGEON, (x, y))["a"]
+    expected = brute_force(5, loss_without)  # rounding tells which of the twins goes first
+    np.testing.assert_allclose(np.sort(found), np.sort(expected), rtol=1e-3, atol=1e-6)
+
+
+def test_a_scale_that_the_reader_takes_back_changes_nothing():
+    plain, scaled = (score(model, "obs", (x, y)) for model, x, y in (twins(), twins(64.0)))
+    np.testing.assert_allclose(scaled["a"], plain["a"], rtol=1e-3, atol=1e-9)
+
+
+def test_a_frozen_reader_makes_up_for_nothing():
+    model, x, y = twins()
+    model.layers[1].trainable = False
+    rows, weights = np.array(model.layers[0](x), np.float64), np.array(model.layers[1].kernel)
+    curvature = curvature_of(model, x, y, rows, weights.astype(float), 5)
+
+    def loss_without(gone):  # nor does its bias
+        return (curvature * np.square(rows[:, gone] @ weights[gone]).mean(0)).sum() / 2
+
+    found = score(model, SURGEON, (x, y))["a"]
+    expected = np.zeros(5)
+    for unit in np.argsort(found):
+        expected[unit] = loss_without([*np.flatnonzero(expected), unit])
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-7)
+
+
+def test_members_of_several_layers_have_one_score_and_add_up_over_readers():
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((4,))
+    a, b = (layers.Dense(5, activation="tanh", name=name)(inputs) for name in "ab")
+    joined = layers.Add()([a, b])
+    outputs = [layers.Dense(2, name=name)(joined) for name in "cd"]
+    x = np.random.default_rng(0).normal(size=(40, 4))
+    y = np.random.default_rng(1).normal(size=(40, 2))
+    found = []
+    for kept in (outputs, outputs[:1], outputs[1:]):
+        model = keras.Model(inputs, kept)
+        model.compile("sgd", ["mse"] * len(kept))
+        found.append(score(model, "obs", (x, [y] * len(kept))))
+    both, first, second = found
+    np.testing.assert_array_equal(both["a"], both["b"])
+    assert max(both["a"]) == pytest.approx(max(first["a"]) + max(second["a"]), rel=1e-3)
+    assert min(both["a"]) >= min(first["a"]) + min(second["a"])
+
+
+def test_groups_read_channels_of_their_own():
+    first = layers.Conv2D(6, 2, activation="relu", name="a")
+    model, x, y = network((5, 5, 2), first, layers.Conv2D(4, 3, groups=2))
+    whole = model.get_layer("a").get_weights()
+    found = score(model, SURGEON, (x, y))["a"]
+    np.testing.assert_array_equal(found[:3], found[3:])  # channel j of all groups is one neuron
+    kernel, bias = whole
+    kernel[..., [1, 4]], bias[[1, 4]] = 0, -1
+    first.set_weights([kernel, bias])
+    assert score(model, SURGEON, (x, y))["a"][1] == 0 < found.min()
+
+
+def test_places_of_a_flattened_map_belong_to_its_channels():
+    stack = layers.Conv2D(4, 2, activation="relu", name="a"), layers.Flatten(), layers.Dense(3)
+    model, x, y = network((4, 4, 1), *stack)
+    rows = np.array(stack[0](x), np.float64).reshape(60, -1)
+    weights = np.array(stack[2].kernel, np.float64)
+    curvature = curvature_of(model, x, y, rows, weights, 4)
+
+    def loss_without(gone):
+        columns = [c for c in range(36) if c % 4 in gone]
+        return losses_without(rows, weights, curvature, columns)
+
+    expected = brute_force(4, loss_without)
+    np.testing.assert_allclose(score(model, SURGEON, (x, y))["a"], expected, rtol=2e-3)
+    by_place = score(model, criteria.OptimalBrainSurgeon(entries=8), (x, y))["a"]
+    assert np.isfinite(by_place).all() and rank_correlation(by_place, expected) > 0.7
+
+
+def test_places_by_themselves_are_as_good_as_together_where_there_is_one():
+    model, x, y = network((6, 3), layers.Dense(5, activation="tanh", name="a"), layers.Dense(2))
+    by_place = score(model, criteria.OptimalBrainSurgeon(entries=0), (x, y))["a"]
+    np.testing.assert_allclose(by_place, score(model, "obs", (x, y))["a"], rtol=1e-5)
+
+
+def attending():
+    inputs = keras.Input((5, 6))
+    x = layers.MultiHeadAttention(3, 2, name="m")(inputs, inputs)
+    model = keras.Model(inputs, layers.Dense(2, name="out")(x[:, 0]))
+    model.compile("sgd", "mse")
+    return model
+
+
+def test_heads_count_by_the_projection_that_reads_them():
+    keras.utils.set_random_seed(2)
+    model, rng = attending(), np.random.default_rng(0)
+    x, y = rng.normal(size=(50, 5, 6)), rng.normal(size=(50, 2))
+    projection = model.get_layer("m")._output_dense
+    kernel = np.array(projection.kernel)
+    kernel[1] = 0  # of the second head
+    projection.kernel.assign(kernel)
+    found = score(model, "obs", (x, y))
+    assert found["m:heads"].argmin() == 1 and found["m:heads"][1] < 1e-9
+    assert found["m:value"].min() > 0 and found["m:key"].min() > 0 and found["m"].min() > 0
+
+
+def test_what_no_response_tells_counts_by_the_slope_of_the_loss():
+    """The width of keys: one sample a batch, by differences of a gate on what queries hold."""
+    keras.utils.set_random_seed(2)
+    model, rng = attending(), np.random.default_rng(0)
+    x, y = rng.normal(size=(6, 5, 6)), rng.normal(size=(6, 2))
+    found = score(model, "obs", (x, y), data_batch_size=1)["m:key"]
+    dense = model.get_layer("m")._query_dense
+    before, slopes = dense.get_weights(), np.zeros((2, 6))
+    for unit in range(2):
+        for sign in (1, -1):
+            gate = np.where(np.arange(2) == unit, 1 + sign * 1e-2, 1)
+            dense.set_weights([each * gate for each in before])
+            misses = np.square(np.array(model(x), np.float64) - y).mean(1)
+            slopes[unit] += sign * misses / 2e-2
+    dense.set_weights(before)
+    each = np.square(slopes).mean(1) / 2
+    expected = np.where(each == each.min(), each, each.sum())  # the second one goes with the first
+    np.testing.assert_allclose(found, expected, rtol=2e-2)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "float64"])
+def test_precisions_give_nearly_the_same(policy):
+    found, weights = [], None
+    for dtype in ("float32", policy):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((6,))
+        x = layers.Dense(8, activation="relu", name="a", dtype=dtype)(inputs)
+        model = keras.Model(inputs, layers.Dense(3, activation="softmax", dtype=dtype)(x))
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        weights = weights or model.get_weights()
+        model.set_weights(weights)
+        data = np.random.default_rng(0).normal(size=(60, 6)), np.arange(60) % 3
+        found.append(score(model, "obs", data)["a"])
+    exact = policy == "float64"
+    tolerance = {"rtol": 1e-3 if exact else 0.2, "atol": 1e-6 if exact else 2e-3}
+    np.testing.assert_allclose(*found, **tolerance)
+
+
+def test_what_a_mask_hides_is_not_read():
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((None, 3))
+    x = layers.Dense(5, activation="tanh", name="a")(layers.Masking()(inputs))
+    x = layers.GlobalAveragePooling1D()(layers.Dense(4)(x))
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    model.compile("sgd", "mse")
+    given, y = np.random.default_rng(0).normal(size=(40, 4, 3)), np.ones((40, 2))
+    longer = np.pad(given, [(0, 0), (0, 3), (0, 0)])
+    found = [score(model, "obs", (x, y))["a"] for x in (given, longer)]
+    np.testing.assert_allclose(*found, rtol=1e-4)
+
+
+def test_shared_layers_look_at_all_their_calls():
+    keras.utils.set_random_seed(1)
+    left, right = keras.Input((4,)), keras.Input((4,))
+    first, second = layers.Dense(5, activation="tanh", name="a"), layers.Dense(2, name="b")
+    model = keras.Model([left, right], [second(first(left)), second(first(right))])
+    model.compile("sgd", ["mse", "mse"])
+    x, y = np.random.default_rng(0).normal(size=(40, 4)), np.zeros((40, 2))
+    once = keras.Model(left, second(first(left)))
+    once.compile("sgd", "mse")
+    twice = score(model, "obs", ([x, x], [y, y]))["a"]
+    np.testing.assert_allclose(twice, 2 * score(once, "obs", (x, y))["a"], rtol=1e-4)
+
+
+def test_some_positions_tell_what_all_do():
+    first = layers.Conv2D(5, 3, padding="same", activation="relu", name="a")
+    model, x, y = network((20, 20, 2), first, layers.Conv2D(3, 3))
+    found = [
+        score(model, criteria.OptimalBrainSurgeon(positions=count), (x, y))["a"]
+        for count in (25, 10**6)
+    ]
+    np.testing.assert_allclose(*found, rtol=0.2)
+
+
+def test_a_config_keeps_the_arguments():
+    criterion = criteria.OptimalBrainSurgeon(ridge=1e-3, entries=64, positions=9)
+    assert criteria.get(criteria.serialize(criterion)) == criterion
+    assert criteria.serialize(criterion)["ridge"] == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ridge": 0.0}, r"`ridge` must be .* Received: ridge=0.0"),
+        ({"ridge": "a"}, r"Received: ridge='a'"),
+        ({"positions": 0}, "`positions` must be"),
+        ({"entries": -1}, "`entries` must be"),
+    ],
+)
+def test_bad_arguments_say_what_was_received(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        criteria.OptimalBrainSurgeon(**arguments)
+
+
+def small_images():
+    """A trained network of two convolutions and a Dense layer, whose units differ."""
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).normal(size=(256, 6, 6, 2)).astype("float32")
+    y = (x[:, :3].mean((1, 2)) > x[:, 3:].mean((1, 2))).astype(int) @ [1, 2]
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 2)),
+            layers.Conv2D(6, 3, activation="relu", name="a"),
+            layers.Conv2D(8, 3, activation="relu", padding="same", name="b"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(10, activation="relu", name="c"),
+            layers.Dense(4, activation="softmax", name="d"),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    model.fit(x, y, epochs=15, batch_size=64, verbose=0)
+    return model, x, y
+
+
+def rank_correlation(a, b):
+    ranks = [np.argsort(np.argsort(each)) for each in (a, b)]
+    return np.corrcoef(*ranks)[0, 1]
+
+
+def test_layers_are_comparable_by_the_loss_that_the_first_cuts_leave():
+    """Each unit alone, repaired by a new fit of what reads it: the measured rise of the loss."""
+    model, x, y = small_images()
+    found = score(model, "obs", (x, y))
+    start, expected, guessed = loss_of(model, x, y), [], []
+    for path, reader in {"a": "b", "c": "d"}.items():
+        layer = model.get_layer(path)
+        for unit in range(len(found[path])):
+            expected.append(loss_after_a_fit(model, layer, model.get_layer(reader), unit, x, y))
+            guessed.append(found[path][unit])
+    rises = np.array(expected) - start
+    first = np.argsort(guessed)[:8]  # what comes later is scored with these gone
+    assert rank_correlation(guessed, rises) > 0.6
+    assert rises[first].mean() < 0.5 * rises.mean()
+
+
+def loss_after_a_fit(model, layer, reader, unit, x, y):
+    """Return the loss once the reader is fitted to its responses without one unit."""
+    before, activation = reader.get_weights(), reader.activation
+    reader.activation = None
+    seen = np.array(keras.Model(model.inputs[0], layer.output)(x), np.float64)
+    wanted = np.array(reader(seen), np.float64).reshape(-1, len(before[1]))
+    reader.activation = activation
+    seen[..., unit] = 0
+    rows = seen if seen.ndim == 2 else patches_of(reader, seen)
+    rows = np.c_[rows.reshape(len(wanted), -1), np.ones(len(wanted))]
+    fitted = np.linalg.lstsq(rows, wanted, rcond=None)[0]
+    reader.set_weights([fitted[:-1].reshape(before[0].shape), fitted[-1]])
+    loss = loss_of(model, x, y)
+    reader.set_weights(before)
+    return loss
+
+
+def loss_of(model, x, y):
+    return -np.log(np.array(model(x), np.float64)[np.arange(len(y)), y]).mean()
