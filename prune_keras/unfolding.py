@@ -149,6 +149,7 @@ class _Unfolding:
         self._opens, self._closed = opens, closed
         self._opened: dict[tuple, Any] = {}
         self._scalars: dict[int, Any] = {}
+        self._linear: dict[int, Any] = {}
         self._rows = 1  # so many entries along the batch of the present graph's inputs are a sample
 
     def whole(self, model: Any, inputs: Any) -> Any:
@@ -167,8 +168,28 @@ class _Unfolding:
         if inner is None:
             if _is_nothing(operation):
                 return given[0]
-            return operation(*self._with_scalars(args), **self._with_scalars(kwargs))
+            run = self._with_plain_activation(operation)
+            return run(*self._with_scalars(args), **self._with_scalars(kwargs))
         return inner(given[0] if len(given) == 1 else given)
+
+    def _with_plain_activation(self, operation: Any) -> Callable:
+        """Return a call of a layer in which a function of somebody else's is operations of Keras.
+
+        Where it is not made of these, the layer stays as it is.
+        """
+        if not _keras.has_foreign_activation(operation):
+            return operation
+        if id(operation) not in self._linear:
+            self._linear[id(operation)] = _keras.without_activation(operation)
+        linear = self._linear[id(operation)]
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return operation.activation(linear(*args, **kwargs))
+            except Exception:  # whatever it does with symbolic tensors
+                return operation(*args, **kwargs)
+
+        return run
 
     def _with_scalars(self, given: Any) -> Any:
         """Return arguments in which plain layers give the weights that are single numbers."""
