@@ -132,6 +132,17 @@ def test_generation_follows_a_cut_of_heads_and_neurons():
     assert (expected != original).any()
 
 
+def test_a_compiled_generation_is_made_anew():
+    model, plan = thin_gemma()
+    model.compile(sampler="greedy", jit_compile=False)
+    before = generated(model)
+    prune_keras.shrink_in_place(model, plan)
+    thin = generated(model)
+    model.compile(sampler="greedy", run_eagerly=True)
+    np.testing.assert_array_equal(generated(model), thin)
+    assert (thin != before).any()
+
+
 def test_a_thin_language_model_keeps_its_class(tmp_path):
     model, plan = thin_gemma()
     prune_keras.shrink_in_place(model, plan)
