@@ -20,6 +20,7 @@ from prune_keras.tracing import rule_for
 from prune_keras.tracing.opening import own_weights
 from prune_keras.tracing.opening.opened import Closed, looked_into, may_be_opened, open_model
 from prune_keras.tracing.opening.windows import rows_since_inputs
+from prune_keras.tracing.rules.registry import ruled_by_name
 from prune_keras.tying import can_be_tied, tied
 
 
@@ -74,13 +75,10 @@ def unfolded(
     with _keras.without_new_calls(model):
         nested = tied(_unfolding(model, inputs, opens))
         shares = _shares_layers(nested)
-        twin = _keras.clone_structure(nested)
-        _check_shared(nested, twin)
-        for old, new in zip(nested.variables, twin.variables, strict=True):
-            new.assign(old)
-        _keras.copy_own_state(nested, twin)
+        twin = _copied(nested)
     if flat or shares:
-        twin = _flattened(twin)
+        # Copied once more, since layers keep the calls of the models that they were nested in.
+        twin = _copied(_flattened(twin))
     _compare(model, twin)
     return twin
 
@@ -106,6 +104,15 @@ def _check(model: Any, inputs: Any) -> None:
             f"inputs={inputs!r} for {model.name!r}. Pass what `call` takes: "
             "inputs=keras.Input(shape_of_a_sample), or a list or dict of them."
         )
+
+
+def _copied(model: Any) -> Any:
+    twin = _keras.clone_structure(model)
+    _check_shared(model, twin)
+    for old, new in zip(model.variables, twin.variables, strict=True):
+        new.assign(old)
+    _keras.copy_own_state(model, twin)
+    return twin
 
 
 def _check_shared(nested: Any, twin: Any) -> None:
@@ -142,6 +149,7 @@ class _Unfolding:
         self._opens, self._closed = opens, closed
         self._opened: dict[tuple, Any] = {}
         self._scalars: dict[int, Any] = {}
+        self._linear: dict[int, Any] = {}
         self._rows = 1  # so many entries along the batch of the present graph's inputs are a sample
 
     def whole(self, model: Any, inputs: Any) -> Any:
@@ -156,10 +164,32 @@ class _Unfolding:
         if _keras.function_of(operation) is not None:
             return self._nested(operation)(*args, **kwargs)
         inner = self._opened_for(operation, args, kwargs)
-        if inner is None:
-            return operation(*self._with_scalars(args), **self._with_scalars(kwargs))
         given = _tensors(args, kwargs)
+        if inner is None:
+            if _is_nothing(operation):
+                return given[0]
+            run = self._with_plain_activation(operation)
+            return run(*self._with_scalars(args), **self._with_scalars(kwargs))
         return inner(given[0] if len(given) == 1 else given)
+
+    def _with_plain_activation(self, operation: Any) -> Callable:
+        """Return a call of a layer in which a function of somebody else's is operations of Keras.
+
+        Where it is not made of these, the layer stays as it is.
+        """
+        if not _keras.has_foreign_activation(operation):
+            return operation
+        if id(operation) not in self._linear:
+            self._linear[id(operation)] = _keras.without_activation(operation)
+        linear = self._linear[id(operation)]
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return operation.activation(linear(*args, **kwargs))
+            except Exception:  # whatever it does with symbolic tensors
+                return operation(*args, **kwargs)
+
+        return run
 
     def _with_scalars(self, given: Any) -> Any:
         """Return arguments in which plain layers give the weights that are single numbers."""
@@ -186,7 +216,8 @@ class _Unfolding:
 
     def _opened_for(self, operation: Any, args: tuple, kwargs: dict) -> Any:
         """Return the nested model for a call of a layer, None where it stays as it is."""
-        if not self._opens(operation) or rule_for(operation) is not None:
+        ruled = rule_for(operation) is not None or not self._opens(operation)
+        if ruled and not ruled_by_name(operation):
             return None
         key = (id(operation), *_way(args, kwargs))
         if id(operation) not in self._closed and key not in self._opened:
@@ -214,6 +245,20 @@ def _tensors(args: tuple, kwargs: dict) -> list:
     return [t for t in tree.flatten((args, kwargs)) if isinstance(t, keras.KerasTensor)]
 
 
+def _is_nothing(operation: Any) -> bool:
+    """Tell whether a layer passes on what it gets, and Keras cannot write it.
+
+    It knows no config of an Identity that was given its policy as an object.
+    """
+    if type(operation) is not keras.layers.Identity:
+        return False
+    try:
+        operation.get_config()
+    except NotImplementedError:
+        return True
+    return False
+
+
 def _way(args: tuple, kwargs: dict) -> tuple:
     """Return what tells one way to call a layer from another one."""
     told = [
@@ -236,13 +281,15 @@ def _shares_layers(model: Any) -> bool:
 
 def _flattened(model: Any) -> Any:
     """Return a model of the same layers in which those of nested models are its own."""
-    names = [operation.name for operation in _keras.function_of(model).operations]
+    names = {operation.name for operation in _keras.function_of(model).operations}
+    named: set[int] = set()
 
     def call(visited: _keras.Call) -> Any:
         operation = visited.operation
-        name = visited.path.replace("/", "_")
-        if "/" in visited.path and operation.name not in (name, *names):
-            operation.name = name
+        if "/" in visited.path and id(operation) not in named and operation.name not in names:
+            operation.name = _unused(visited.path.replace("/", "_"), names)
+            names.add(operation.name)
+            named.add(id(operation))
         return operation(*visited.args, **visited.kwargs)
 
     function = _keras.function_of(model)
@@ -250,6 +297,14 @@ def _flattened(model: Any) -> Any:
     made = _keras.walk(model, tree.flatten(inputs), call)
     outputs = tree.pack_sequence_as(_keras.output_structure(model), made)
     return keras.Model(inputs, outputs, name=model.name)
+
+
+def _unused(name: str, names: set[str]) -> str:
+    number, found = 1, name
+    while found in names:
+        number += 1
+        found = f"{name}_{number}"
+    return found
 
 
 def _array(tensor: Any) -> np.ndarray:

@@ -88,11 +88,13 @@ from prune_keras._keras.recording import (
     cast_for,
     changed,
     checking_inputs,
+    has_foreign_activation,
     made_by,
     recorded_calls,
     refusing_reads,
     settings_of,
     standing_in,
+    without_activation,
 )
 from prune_keras._keras.running_fit import Fit, running_fit
 from prune_keras._keras.sharing import neighbours_of
@@ -149,6 +151,7 @@ __all__ = [
     "graph_at",
     "graph_of",
     "graphs_in",
+    "has_foreign_activation",
     "has_lora",
     "heard",
     "held_in",
@@ -220,6 +223,7 @@ __all__ = [
     "with_argument",
     "with_arguments",
     "with_mask_of",
+    "without_activation",
     "without_new_calls",
     "without_optimizer",
 ]

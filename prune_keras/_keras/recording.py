@@ -10,9 +10,11 @@ from typing import Any
 
 import keras
 from keras import tree
+from keras.src.layers.convolutional.base_conv import BaseConv
+from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
 from keras.src.models.functional import Functional
 
-from prune_keras._keras.graphs import all_layers, function_of, nodes_of
+from prune_keras._keras.graphs import all_layers, function_of, module_of, nodes_of
 
 # What Keras tracks its own objects in, beside the attributes that code reads.
 _BOOKS = frozenset(
@@ -236,6 +238,24 @@ def adopt(layer: Any, attributes: dict[str, Any], taken: tuple) -> Any:
     layer._build_shapes_dict = {"input_shape": taken}
     layer._lock_state()
     return layer
+
+
+def has_foreign_activation(layer: Any) -> bool:
+    """Tell whether a layer of Keras calls a function of somebody else's on its units."""
+    kinds = (keras.layers.Dense, keras.layers.EinsumDense, BaseConv, BaseDepthwiseConv)
+    function = getattr(layer, "activation", None)
+    if type(layer).__module__.split(".")[0] != "keras" or not isinstance(layer, kinds):
+        return False
+    return function is not None and not module_of(function).startswith("keras.")
+
+
+def without_activation(layer: Any) -> Any:
+    """Return a layer of the same variables and name that calls no activation."""
+    with changed([(layer, "activation", keras.activations.linear)]):
+        linear = type(layer).from_config(layer.get_config())
+    held = {n: v for n, v in vars(layer).items() if isinstance(v, keras.Variable)}
+    held.setdefault("bias", None)  # behind the kernel, as where a layer is built
+    return adopt(linear, held, tuple(layer._build_shapes_dict["input_shape"]))
 
 
 def as_if_shaped(variable: Any, shape: tuple) -> list[tuple[Any, str, Any]]:

@@ -17,6 +17,7 @@ from prune_keras._keras.graphs import (
     models_in,
     nodes_of,
     operations_in,
+    recorded_graphs,
 )
 from prune_keras._keras.recording import Recorded
 
@@ -51,7 +52,8 @@ def neighbours_of(model: Any) -> Neighbours:
 def _neighbours_of(model: Any) -> Neighbours:
     living, calls = _living_models(), _calls(model)
     parts = [part for layer in _leaves(model) for part in all_layers(layer)]
-    inside = {id(x) for x in [*models_in(model), *parts, *_graphs_of_sequential(living)]}
+    graphs = [*_graphs_of_sequential(living), *recorded_graphs()]
+    inside = {id(x) for x in [*models_in(model), *parts, *graphs]}
     outside = [x for x in living if id(x) not in inside]
     views = [x for x in outside if _is_view(x, calls)]
     seen = {id(view) for view in views}

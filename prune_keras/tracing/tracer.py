@@ -28,10 +28,12 @@ class Tracer:
     are removed together or not at all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first_units: bool = False) -> None:
         self.partition = Partition()
         self.record = Record()
         self.closed: dict[str, str] = {}
+        self.chooses_units = False
+        self._first_units = first_units
 
     def fix(self, ids: np.ndarray, reason: str) -> np.ndarray:
         """Keep the channels of these ids forever.
@@ -130,6 +132,15 @@ class Tracer:
         if tap_axis is not None:
             made.calls.append((visit.node, tap_axis))
         return made.ids
+
+    def axis_of_units(self, count: int) -> int:
+        """Return which of several axes of units of a kernel can be pruned: the last or the first.
+
+        Channels lie along one axis of a tensor only. Where it makes a difference, a model is traced
+        both ways.
+        """
+        self.chooses_units |= count > 1
+        return 0 if self._first_units else count - 1
 
     def weight(
         self,

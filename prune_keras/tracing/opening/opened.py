@@ -9,6 +9,7 @@ import keras
 from keras import tree
 
 from prune_keras import _keras
+from prune_keras.tracing.opening import keras_hub
 from prune_keras.tracing.opening.lifting import lifted
 from prune_keras.tracing.opening.recording import (
     Closed,
@@ -45,6 +46,7 @@ class Opened:
     rows: int = 1
 
 
+@keras_hub.recordable()
 def looked_into(layer: Any, args: tuple, kwargs: dict, rows: int = 1) -> Any:
     """Return a functional model of what a layer does when it is called in this way.
 

@@ -53,7 +53,9 @@ def settle(tracer: Any, calls: Sequence[Opened], resolve: Callable[[], Graph]) -
         calls: what was looked into, outer calls before those in them.
         resolve: makes a graph of what the tracer knows.
     """
-    graph, held = resolve(), set()
+    graph = resolve()
+    held: set[str] = set()
+    silent: set[str] = set()
     for _, group in itertools.groupby(sorted(calls, key=_depth, reverse=True), _depth):
         level = [*group]
         failing = [call for call in level if _fails(call, graph)]
@@ -64,10 +66,22 @@ def settle(tracer: Any, calls: Sequence[Opened], resolve: Callable[[], Graph]) -
             for family in _touching(call, graph):
                 tracer.fix(family.neurons, _reason(call, "it reads several widths at once"))
             graph = resolve()
-        told = [_let_tell(tracer, call, graph) for call in level if call.path not in held]
+        # What makes layers by their arguments can tell no more than these layers' own configs.
+        asked = [call for call in level if not _holds(call, silent)]
+        told = [_let_tell(tracer, call, graph) for call in asked if call.path not in held]
         graph = resolve() if any(told) else graph
+        silent |= {call.path for call in level if call not in asked or not _tells(call, graph)}
     opened = [dataclasses.replace(call, follows=call.path not in held) for call in calls]
     return dataclasses.replace(graph, opened=tuple(opened))
+
+
+def _holds(call: Opened, paths: set[str]) -> bool:
+    return any(path.startswith(f"{call.path}/") for path in paths)
+
+
+def _tells(call: Opened, graph: Graph) -> bool:
+    """Tell whether a layer's config tells of all that may be cut."""
+    return tells(call, thin_graph(graph, graph.families), {})
 
 
 def _depth(call: Opened) -> int:
@@ -75,7 +89,17 @@ def _depth(call: Opened) -> int:
 
 
 def _fails(call: Opened, graph: Graph) -> bool:
-    return _why(call, graph, graph.families) is not None
+    """Tell whether a call does otherwise once neurons of families are gone, all or some of these.
+
+    Two families may be as wide as each other for it; so there is a trial for any two of them that
+    cuts one and not the other.
+    """
+    families = _touching(call, graph)
+    if _why(call, graph, families) is not None:
+        return True
+    bits = range(max(len(families) - 1, 0).bit_length())
+    trials = ([f for place, f in enumerate(families) if place >> bit & 1] for bit in bits)
+    return any(mismatch(call, thin_graph(graph, trial), {}) is not None for trial in trials)
 
 
 def _why(
@@ -159,7 +183,7 @@ def _widths(call: Opened, graph: Graph) -> Iterator[Width]:
 
 def _let_tell(tracer: Any, call: Opened, graph: Graph) -> bool:
     """Let attributes follow that a config tells, though the call reads none; return if any do."""
-    if call.path == "" or tells(call, thin_graph(graph, graph.families), {}):
+    if call.path == "" or _tells(call, graph):
         return False
     changed = False
     for family in _touching(call, graph):
