@@ -169,7 +169,7 @@ def over_what_is_left():
     calls = {kind: kind.call for kind in norms}
 
     def is_last(axis):
-        return axis in (-1, [-1], (-1,))
+        return axis is not None and np.atleast_1d(axis).tolist() == [-1]
 
     def mean_of(x, axis=None, keepdims=False):
         left = ops.sum(ops.cast(_left(x), x.dtype)) if is_last(axis) else x.shape[-1]
@@ -187,10 +187,6 @@ def over_what_is_left():
         numpy.mean, numpy.max = mean, largest
         for kind, call in calls.items():
             kind.call = call
-
-
-def _is_last(axis):
-    return axis is not None and np.atleast_1d(axis).tolist() == [-1]
 
 
 def _left(x):
