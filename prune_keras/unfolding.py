@@ -73,13 +73,14 @@ def unfolded(
 ) -> Any:
     """Return what `unfold` does; layers of which `opens` is false stay as they are."""
     with _keras.without_new_calls(model):
-        nested = tied(_unfolding(model, inputs, opens))
+        function = _keras.function_of(model) or open_model(model, inputs)
+        nested = tied(_unfolding(function, opens))
         shares = _shares_layers(nested)
         twin = _copied(nested)
     if flat or shares:
         # Copied once more, since layers keep the calls of the models that they were nested in.
         twin = _copied(_flattened(twin))
-    _compare(model, twin)
+    _compare(model, twin, getattr(function, "called_on", None))
     return twin
 
 
@@ -124,12 +125,12 @@ def _check_shared(nested: Any, twin: Any) -> None:
         )
 
 
-def _unfolding(model: Any, inputs: Any, opens: Callable[[Any], bool]) -> Any:
+def _unfolding(function: Any, opens: Callable[[Any], bool]) -> Any:
     """Return a model in which layers are open, or stay as they are in all of their calls."""
     closed: set[int] = set()
     while True:
         try:
-            return _Unfolding(opens, closed).whole(model, inputs)
+            return _Unfolding(opens, closed).rebuilt(function)
         except _StaysClosed as found:
             closed.add(found.layer)
 
@@ -152,11 +153,7 @@ class _Unfolding:
         self._linear: dict[int, Any] = {}
         self._rows = 1  # so many entries along the batch of the present graph's inputs are a sample
 
-    def whole(self, model: Any, inputs: Any) -> Any:
-        function = _keras.function_of(model)
-        return self._rebuilt(open_model(model, inputs) if function is None else function)
-
-    def _rebuilt(self, function: Any, name: str | None = None) -> Any:
+    def rebuilt(self, function: Any, name: str | None = None) -> Any:
         return _keras.rebuilt(function, self.call, name)
 
     def call(self, operation: Any, args: tuple, kwargs: dict) -> Any:
@@ -170,7 +167,7 @@ class _Unfolding:
                 return given[0]
             run = self._with_plain_activation(operation)
             return run(*self._with_scalars(args), **self._with_scalars(kwargs))
-        return inner(given[0] if len(given) == 1 else given)
+        return inner(tree.pack_sequence_as(_keras.input_structure(inner), given))
 
     def _with_plain_activation(self, operation: Any) -> Callable:
         """Return a call of a layer in which a function of somebody else's is operations of Keras.
@@ -211,7 +208,7 @@ class _Unfolding:
     def _nested(self, model: Any) -> Any:
         key = (id(model),)
         if key not in self._opened:
-            self._opened[key] = self._rebuilt(_keras.function_of(model), model.name)
+            self._opened[key] = self.rebuilt(_keras.function_of(model), model.name)
         return self._opened[key]
 
     def _opened_for(self, operation: Any, args: tuple, kwargs: dict) -> Any:
@@ -233,7 +230,7 @@ class _Unfolding:
         outside, given = self._rows, _tensors(args, kwargs)
         self._rows *= rows_since_inputs(given[0]) if given else 1
         try:
-            inner = self._rebuilt(looked_into(operation, args, kwargs, self._rows), name)
+            inner = self.rebuilt(looked_into(operation, args, kwargs, self._rows), name)
             return inner if can_be_tied(inner) else None
         except Closed:
             return None
@@ -311,10 +308,13 @@ def _array(tensor: Any) -> np.ndarray:
     return np.asarray(ops.convert_to_numpy(tensor))
 
 
-def _compare(model: Any, twin: Any) -> None:
+def _compare(model: Any, twin: Any, structure: Any) -> None:
     """Raise a ValueError unless both give the same outputs for a random sample."""
     case, close = case_of(twin), _keras.tolerance(twin)
-    given = tree.flatten(model(case.inputs, training=False))
+    inputs = case.inputs
+    if structure is not None:
+        inputs = tree.pack_sequence_as(structure, tree.flatten(inputs))
+    given = tree.flatten(model(inputs, training=False))
     for old, new in zip(given, case.outputs, strict=True):
         old, new = (_array(each).astype(np.float64) for each in (old, new))
         if not np.allclose(old, new, rtol=0, atol=close * np.abs(old).max(), equal_nan=True):

@@ -144,6 +144,21 @@ def cast_for(layer: Any, given: Any) -> Any:
     return tree.map_structure(cast, given)
 
 
+@contextlib.contextmanager
+def all_keys() -> Iterator[None]:
+    """Let symbolic tensors take the keys that real ones do, such as `x[None]`, within."""
+    original = keras.KerasTensor.__getitem__
+
+    def get_item(self: Any, key: Any) -> Any:
+        return original(self, key if isinstance(key, tuple) else (key,))
+
+    keras.KerasTensor.__getitem__ = get_item
+    try:
+        yield
+    finally:
+        keras.KerasTensor.__getitem__ = original
+
+
 class ReadBeside(Exception):
     """A weight is read in another way than by the attribute of a layer."""
 
@@ -221,7 +236,13 @@ def _constructor_arguments(kind: Any) -> tuple[str, ...]:
 
 
 class Recorded(Functional):
-    """What a call was seen to do: the graph of no model of a user's."""
+    """What a call was seen to do: the graph of no model of a user's.
+
+    Attributes:
+        called_on: what a model with a `call` of its own was called on; None for layers.
+    """
+
+    called_on: Any = None
 
 
 def adopt(layer: Any, attributes: dict[str, Any], taken: tuple) -> Any:

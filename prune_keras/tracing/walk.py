@@ -131,7 +131,7 @@ def _open_whole(model: Any, tracer: _Walk) -> None:
     if graph is None:
         graph = open_model(model)
         _keras.remember_graph(model, graph)
-    tracer.calls.append(Opened("", model, graph, (_keras.input_structure(model),), {}))
+    tracer.calls.append(Opened("", model, graph, (graph.called_on,), {}))
 
 
 def _keep_what_is_reached(tracer: Tracer) -> None:

@@ -109,7 +109,9 @@ def open_model(model: Any, inputs: Any = None) -> Any:
         try:
             if inputs is None:
                 model.compute_output_spec(way)  # which tells numbers from indices
-            return looked_into(model, (way,), {})
+            function = looked_into(model, (way,), {})
+            function.called_on = way
+            return function
         except Closed as reason:
             reasons.insert(0, reason)
         except Exception as error:
