@@ -211,7 +211,7 @@ class _Unfolding:
     def _nested(self, model: Any) -> Any:
         key = (id(model),)
         if key not in self._opened:
-            self._opened[key] = self._rebuilt(_keras.function_of(model))
+            self._opened[key] = self._rebuilt(_keras.function_of(model), model.name)
         return self._opened[key]
 
     def _opened_for(self, operation: Any, args: tuple, kwargs: dict) -> Any:

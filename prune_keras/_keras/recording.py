@@ -65,7 +65,7 @@ def made_by(tensor: Any) -> Any:
 @contextlib.contextmanager
 def standing_in(
     layer: Any, tensors: Mapping[int, Any], opens: Callable[[Any], bool]
-) -> Iterator[None]:
+) -> Iterator[Callable[[], bool]]:
     """Let a layer's own code find symbolic tensors where its attributes hold variables.
 
     While a layer inside of it is called, that one has its variables.
@@ -75,8 +75,8 @@ def standing_in(
         tensors: id of a variable -> the tensor.
         opens: tells whether the code of a layer inside of it counts as its own.
 
-    Raises:
-        ReadBeside: in the code that runs within, where it reads one of the variables otherwise.
+    Yields:
+        A function that tells whether the variables are there at the moment.
     """
     held = [_Held(each, name, value, tensors) for each, name, value in _holding(layer, tensors)]
     shown = [False]
@@ -100,8 +100,7 @@ def standing_in(
     with _with_symbolic_calls(called):
         try:
             show(False)
-            with _refusing_reads(lambda: not shown[0]):
-                yield
+            yield lambda: shown[0]
         finally:
             show(True)
 
@@ -187,8 +186,12 @@ def _replaced(value: Any, tensors: Mapping[int, Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _refusing_reads(refused: Callable[[], bool]) -> Iterator[None]:
-    """Let no number of a floating-point variable be read within, where that is refused."""
+def refusing_reads(refused: Callable[[], bool]) -> Iterator[None]:
+    """Let no number of a floating-point variable be read within, where that is refused.
+
+    Raises:
+        ReadBeside: in the code that runs within, where it reads one.
+    """
     kind = next(k for k in keras.Variable.__mro__ if "value" in vars(k))
     original = vars(kind)["value"]
 

@@ -86,7 +86,7 @@ def _recorded(layer: Any, args: tuple, kwargs: dict, batch: int) -> Recording:
     try:
         scope = keras.StatelessScope(collect_losses=True)
         with _keras.without_new_calls(layer), scope:
-            with standing_in(layer, weights):
+            with standing_in(layer, weights) as there, _keras.refusing_reads(lambda: not there()):
                 outputs = layer.call(
                     *_keras.cast_for(layer, args), **_keras.cast_for(layer, kwargs)
                 )
