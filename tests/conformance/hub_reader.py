@@ -16,5 +16,7 @@ for path in map(Path, sys.argv[1:]):
     model = keras.models.load_model(path)
     arrays = [*np.load(path.with_suffix(".npz")).values()]
     x = keras.tree.pack_sequence_as(model._inputs_struct, arrays)
-    made = keras.tree.flatten(model(keras.tree.map_structure(keras.ops.convert_to_tensor, x)))
+    made = keras.tree.flatten(
+        model(keras.tree.map_structure(keras.ops.convert_to_tensor, x), training=False)
+    )
     np.savez(path.with_suffix(".out.npz"), *(keras.ops.convert_to_numpy(y) for y in made))
