@@ -8,7 +8,8 @@ from keras import layers
 import prune_keras
 from prune_keras import Plan
 from prune_keras.callbacks import ProgressivePruning
-from prune_keras.repair import Refit, Repair, refit
+from prune_keras.repair import Refit, Repair
+from prune_keras.repair.walking import Walk
 from prune_keras.samples.batches import Samples
 from prune_keras.samples.subject import Subject
 from prune_keras.surgery import kept_neurons
@@ -244,7 +245,7 @@ def test_held_out_error_never_rises(name):
 
 
 def walked(model, graph, plan, x):
-    walk = refit._Walk(model, graph, kept_neurons(graph, plan), Refit())
+    walk = Walk(model, graph, kept_neurons(graph, plan), Refit())
     walk.over(Subject(model, graph, x).flat())
     return walk
 
@@ -322,9 +323,9 @@ def test_the_model_stays_as_it_was():
 def test_memory_bounds_the_samples():
     model, x = with_twins("pooled")
     graph, plan = without_twin(model)
-    walk = refit._Walk(model, graph, kept_neurons(graph, plan), Refit(memory=1))
+    walk = Walk(model, graph, kept_neurons(graph, plan), Refit(memory=1))
     walk.over(Subject(model, graph, Samples(x, 8)).flat())
-    assert walk.samples == 8
+    assert walk.portion.samples == 8
 
 
 def test_prune_and_the_callback_refit():
