@@ -11,7 +11,7 @@ import numpy as np
 from prune_keras import _keras
 from prune_keras.readers.kinds import kernel_of
 from prune_keras.repair.following import Behind
-from prune_keras.repair.least_squares import Sums
+from prune_keras.repair.gathering import Gathered, Gathering
 from prune_keras.repair.portion import Portion
 from prune_keras.repair.responses import Response
 from prune_keras.repair.side_by_side import Both, Thin, run_both, run_dense, run_thin
@@ -23,13 +23,13 @@ class Seen:
     """What is seen of a layer.
 
     Args:
-        sums: of what it reads and misses, of samples to fit on and of those held out.
+        rows: of what it reads and misses, of samples to fit on and of those held out.
         response: one of its responses in the thin model.
         beyond: what units shall respond, on average, beyond what they do in the dense one.
         power: mean square of some responses in the dense model.
     """
 
-    sums: tuple[Sums, Sums]
+    rows: Gathered
     response: Response
     beyond: np.ndarray
     power: float
@@ -90,8 +90,7 @@ class Observer:
             behind: what comes behind it.
             stays: axis of its kernel -> `(size,)` booleans, what stays along it.
         """
-        found: list[list[Sums]] = [[], []]
-        beyond, response, power = [], None, 0.0
+        rows, beyond, response, power = None, [], None, 0.0
         draw, factor = np.random.default_rng(0), self.thin.factors.get(id(kernel_of(layer)), 1.0)
         for number, dense, thin in self.heard(visited, layer):
             size, most = self.portion.sizes[number], max(self.rows, 8 * thin.width)
@@ -103,16 +102,13 @@ class Observer:
             added = behind.missed(number, dense, thin, places, stays)
             beyond.append(added.sum(axis=1))
             missed = wanted.astype("float64") - now + added
-            rows = np.concatenate([thin.read(places), missed], axis=-1)
             held = self.portion.is_held_out(number, thin.samples_of(places, size))
-            for sums, part in zip(found, (rows[:, ~held], rows[:, held]), strict=True):
-                if part.shape[1]:
-                    sums[:] = [sum(sums, start=Sums.of(part))]
-        if not all(found) or response is None:
+            rows = rows or Gathering(thin.width)
+            rows.add(np.concatenate([thin.read(places), missed], axis=-1), held)
+        gathered = None if rows is None else rows.gathered()
+        if gathered is None or response is None:
             return None
-        fit, rest = (sums[0] for sums in found)
-        count = fit.count + rest.count
-        return Seen((fit, rest), response, sum(beyond).reshape(-1) / count, power)
+        return Seen(gathered, response, sum(beyond).reshape(-1) / gathered.count, power)
 
     def moments(self, visited: _keras.Call, stays: np.ndarray) -> tuple[Moments, Moments] | None:
         """Return moments of what a normalization reads in both models, in channels that stay.

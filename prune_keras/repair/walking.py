@@ -20,7 +20,6 @@ from prune_keras.repair.least_squares import Fit, fitted
 from prune_keras.repair.observing import Observer, Seen
 from prune_keras.repair.portion import Portion, as_both
 from prune_keras.repair.refit import Refit
-from prune_keras.repair.responses import Response
 from prune_keras.repair.side_by_side import Both, Thin, run_both, variables_of
 from prune_keras.samples.subject import Subject
 
@@ -147,7 +146,7 @@ class Walk:
             return
         path = visited.path + ("" if layer is visited.operation else f"/{layer.name}")
         if any(self.holders[id(variable)] > 1 for variable in (kernel, layer.bias)):
-            self.unknown.append(path)
+            self.unknown += [path] if id(kernel) in self.reads else []
             return
         stays = {axis: self.kept[ids] for axis, ids in self.axes[id(kernel)].items()}
         seen = self.observer.seen(visited, layer, behind, stays)
@@ -155,12 +154,12 @@ class Walk:
             self._set_fitted(path, layer, seen, behind)
 
     def _set_fitted(self, path: str, layer: Any, seen: Seen, behind: Behind) -> None:
-        kernel, design = kernel_of(layer), seen.response.design
+        kernel, design, rows = kernel_of(layer), seen.response.design, seen.rows
         value = numbers(self.thin.value(kernel))
         biased = learns_bias(layer) and design.shifts
         shifts, learns = biased or behind.norm is not None, learns_kernel(layer)
-        allowed = _within(kernel, value, seen.response)
-        fit = self.fits[path] = fitted(*seen.sums, seen.response.width, shifts, learns, allowed)
+        allowed = _within(kernel, value, seen)
+        fit = self.fits[path] = fitted(rows, shifts, learns, allowed)
         if fit.before > ROUNDING * seen.power and not fit.weights.any():
             self.as_they_were.append(path)
         self._change(kernel, value + design.folded(fit.weights, value.shape))
@@ -193,17 +192,19 @@ class Walk:
 
 
 def _listed(paths: Sequence[str]) -> str:
+    paths = list(dict.fromkeys(paths))
     more = f" and {len(paths) - 8} more" if len(paths) > 8 else ""
     return ", ".join(paths[:8]) + more
 
 
-def _within(kernel: Any, value: np.ndarray, response: Response) -> Callable:
-    """Return what becomes of a change of a kernel by its constraint."""
-    design, read = response.design, response.width
+def _within(kernel: Any, value: np.ndarray, seen: Seen) -> Callable | None:
+    """Return what becomes of a change of a kernel by its constraint, if it has one."""
+    design, read = seen.response.design, seen.response.width
+
+    if kernel.constraint is None:
+        return None
 
     def allowed(weights: np.ndarray) -> np.ndarray:
-        if kernel.constraint is None:
-            return weights
         wanted = value + design.folded(weights, value.shape)
         held = kernel.constraint(ops.convert_to_tensor(wanted, dtype=kernel.dtype))
         return design.unfolded(numbers(held) - value, read)

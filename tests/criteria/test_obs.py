@@ -280,6 +280,8 @@ def test_what_no_response_tells_counts_by_the_slope_of_the_loss():
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "float64"])
 def test_precisions_give_nearly_the_same(policy):
+    if policy == "float64" and keras.backend.backend() == "jax":
+        pytest.skip("JAX has no float64 unless it is told to before it starts")
     found, weights = [], None
     for dtype in ("float32", policy):
         keras.utils.set_random_seed(0)
@@ -290,7 +292,8 @@ def test_precisions_give_nearly_the_same(policy):
         weights = weights or model.get_weights()
         model.set_weights(weights)
         data = np.random.default_rng(0).normal(size=(60, 6)), np.arange(60) % 3
-        found.append(score(model, "obs", data)["a"])
+        # Units of nearly the same cost may go one before the other.
+        found.append(np.sort(score(model, "obs", data)["a"]))
     exact = policy == "float64"
     tolerance = {"rtol": 1e-3 if exact else 0.2, "atol": 1e-6 if exact else 2e-3}
     np.testing.assert_allclose(*found, **tolerance)
@@ -305,7 +308,8 @@ def test_what_a_mask_hides_is_not_read():
     model.compile("sgd", "mse")
     given, y = np.random.default_rng(0).normal(size=(40, 4, 3)), np.ones((40, 2))
     longer = np.pad(given, [(0, 0), (0, 3), (0, 0)])
-    found = [score(model, "obs", (x, y))["a"] for x in (given, longer)]
+    surgeon = criteria.OptimalBrainSurgeon(ridge=1e-2)  # so that it is no matter of rounding
+    found = [score(model, surgeon, (x, y))["a"] for x in (given, longer)]
     np.testing.assert_allclose(*found, rtol=1e-4)
 
 
@@ -320,6 +324,31 @@ def test_shared_layers_look_at_all_their_calls():
     once.compile("sgd", "mse")
     twice = score(model, "obs", ([x, x], [y, y]))["a"]
     np.testing.assert_allclose(twice, 2 * score(once, "obs", (x, y))["a"], rtol=1e-4)
+
+
+class Block(layers.Layer):
+    """A Dense layer inside of a layer, as a user writes it."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = layers.Dense(4, activation="tanh", name="b")
+
+    def build(self, shape):
+        self.inner.build(shape)
+        self.built = True
+
+    def call(self, x):
+        return self.inner(x)
+
+
+def test_readers_inside_of_layers_count_as_they_do_outside():
+    found = []
+    for make in (Block, lambda: layers.Dense(4, activation="tanh", name="b")):
+        stack = layers.Dense(5, activation="tanh", name="a"), make(), layers.Dense(2)
+        model, x, y = network((6,), *stack)
+        found.append([*score(model, "obs", (x, y)).values()])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4)
 
 
 def test_some_positions_tell_what_all_do():
