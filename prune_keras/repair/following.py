@@ -10,7 +10,8 @@ import numpy as np
 from keras import layers
 
 from prune_keras import _keras
-from prune_keras.repair.designs import Response, numbers
+from prune_keras.readers.entries import numbers
+from prune_keras.repair.responses import Response
 from prune_keras.repair.side_by_side import Both, Thin
 from prune_keras.samples.moments import Moments
 

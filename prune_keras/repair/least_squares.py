@@ -11,50 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prune_keras.repair.gathering import Gathered
+from prune_keras.repair.sums import Sums
+
 RIDGES = (1e1, 1e-14)  # the largest and the least, of the mean second moment
 
 EXACT = 1e-6  # a ridge below is there for rounding only, whose errors squared no sum shows
-
-
-@dataclass(frozen=True)
-class Sums:
-    """Sums over rows of numbers, of which there are several groups side by side.
-
-    Args:
-        count: number of rows.
-        mean: `(groups, numbers)`.
-        scatter: sum of products about the mean, `(groups, numbers, numbers)`.
-
-    Example:
-
-    >>> one, other = Sums.of(np.array([[[1.0], [3.0]]])), Sums.of(np.array([[[8.0]]]))
-    >>> both = one + other
-    >>> both.count, both.mean.item(), both.scatter.item()
-    (3, 4.0, 26.0)
-    """
-
-    count: int
-    mean: np.ndarray
-    scatter: np.ndarray
-
-    @classmethod
-    def of(cls, rows: np.ndarray) -> Sums:
-        """Return the sums of `(groups, rows, numbers)`."""
-        mean = rows.mean(axis=1)
-        apart = rows - mean[:, None]
-        return cls(rows.shape[1], mean, np.matmul(apart.transpose(0, 2, 1), apart))
-
-    def __add__(self, other: Sums) -> Sums:
-        count = self.count + other.count
-        apart, share = other.mean - self.mean, other.count / count
-        between = (self.count * share) * apart[:, :, None] * apart[:, None]
-        scatter = self.scatter + other.scatter + between
-        return Sums(count, self.mean + share * apart, scatter)
-
-    def second(self, centred: bool) -> np.ndarray:
-        """Return second moments about the mean, or about zero."""
-        about = self.scatter / self.count
-        return about if centred else about + self.mean[:, :, None] * self.mean[:, None]
 
 
 @dataclass(frozen=True)
@@ -74,37 +36,42 @@ class Fit:
 
 
 def fitted(
-    fit: Sums,
-    held: Sums,
-    read: int,
+    rows: Gathered,
     shifts: bool,
     learns: bool = True,
-    allowed: Callable[[np.ndarray], np.ndarray] = lambda weights: weights,
+    allowed: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Fit:
     """Return what is best added to the weights by which responses are made of what is read.
 
     Args:
-        fit: sums of rows `[read, missed]`: what a layer reads, and what its responses miss.
-        held: sums of other rows.
-        read: number of entries of a row that are read.
+        rows: what a layer reads, and what its responses miss.
         shifts: whether responses can be shifted for free.
         learns: whether weights may change.
-        allowed: what becomes of a change that a constraint is put on.
+        allowed: what becomes of a change that a constraint is put on, `(groups, read, units)`.
+            Defaults to None: the change itself.
     """
-    none = np.zeros((len(fit.mean), read, fit.mean.shape[1] - read))
-    before = _error(held, none, np.zeros_like(fit.mean[:, read:]))
+    fit, held = rows.fit, rows.held
+    none = np.zeros((len(fit.mean), rows.read, fit.mean.shape[1] - rows.read))
+    before = _error(held, none, np.zeros_like(fit.mean[:, rows.read :]))
+
+    def within(weights: np.ndarray) -> np.ndarray:
+        return weights if allowed is None else rows.narrowed(allowed(rows.widened(weights)))
 
     def tried(ridge: float) -> float:
-        weights = allowed(_solved(fit, read, ridge, shifts))
+        weights = within(_solved(fit, rows, ridge, shifts))
         return _error(held, weights, _shift(fit, weights, shifts))
 
     ridge, after = _descended(tried) if learns else (0.0, np.inf)
     joint, weights = fit + held, none
     shifted = _error(held, none, _shift(fit, none, shifts))
     if after < min(before, shifted):
-        weights = allowed(_solved(joint, read, ridge, shifts))
-    shift = _shift(joint, weights, shifts)
-    return Fit(weights, shift, before, min(before, after, shifted))
+        weights = _solved(joint, rows, ridge, shifts)
+    elif before <= shifted:
+        return Fit(rows.widened(none), np.zeros_like(none[:, 0]), before, before)
+    shift = _shift(joint, within(weights), shifts)
+    whole = rows.widened(weights)
+    whole = whole if allowed is None else allowed(whole)
+    return Fit(whole, shift, before, min(after, shifted))
 
 
 def _descended(error: Callable[[float], float]) -> tuple[float, float]:
@@ -120,12 +87,13 @@ def _descended(error: Callable[[float], float]) -> tuple[float, float]:
     return ridge, best
 
 
-def _solved(sums: Sums, read: int, ridge: float, centred: bool) -> np.ndarray:
-    second = sums.second(centred)
+def _solved(sums: Sums, rows: Gathered, ridge: float, centred: bool) -> np.ndarray:
+    read, second = rows.read, sums.second(centred)
     inner, toward = second[:, :read, :read], second[:, :read, read:]
-    level = np.trace(inner, axis1=1, axis2=2) / read
+    level = np.trace(inner, axis1=1, axis2=2) / rows.entries
     # What hardly varies must not be believed for its rounding.
-    level = level + 1e-12 * np.square(sums.mean[:, :read]).mean(axis=1) + 1e-6 * level.max()
+    about = np.square(sums.mean[:, :read]).sum(axis=1) / rows.entries
+    level = level + 1e-12 * about + 1e-6 * level.max()
     level = level + np.finfo(float).tiny ** 0.5
     held = inner + (ridge * level)[:, None, None] * np.eye(read)
     weights = np.linalg.solve(held, toward)
