@@ -120,18 +120,39 @@ def _why(
 
 def _settle_one(tracer: Any, call: Opened, graph: Graph) -> bool:
     """Fix what a call does not let go; return whether that is nothing, as attributes follow."""
-    follows = True
+    held: list[tuple[Family, str]] = []
     for family in _touching(call, graph):
         why = _why(call, graph, [family])
-        if why is None:
-            continue
-        found = _following(call, graph, family)
+        found = {} if why is None else _following(call, graph, [family])
         if found is None:
-            follows = False
-            tracer.fix(family.neurons, _reason(call, why))
-        for name, width in (found or {}).items():
-            tracer.setting(call.layer, name, width.neurons, width.left)
-    return follows
+            held.append((family, str(why)))
+        _set(tracer, call, found or {})
+    for family, why in _left_alone(tracer, call, graph, held):
+        tracer.fix(family.neurons, _reason(call, why))
+    return not held
+
+
+def _left_alone(
+    tracer: Any, call: Opened, graph: Graph, held: list[tuple[Family, str]]
+) -> list[tuple[Family, str]]:
+    """Let families that one number counts go together, as queries and keys; return the others."""
+    left = []
+    for size in dict.fromkeys(family.size for family, _ in held):
+        alike = [each for each in held if each[0].size == size]
+        families = [family for family, _ in alike]
+        found = _following(call, graph, families) if len(families) > 1 else None
+        if found is None:
+            left += alike
+            continue
+        for other in families[1:]:
+            tracer.unite(families[0].neurons, other.neurons)
+        _set(tracer, call, found)
+    return left
+
+
+def _set(tracer: Any, call: Opened, attributes: Mapping[str, Width]) -> None:
+    for name, width in attributes.items():
+        tracer.setting(call.layer, name, width.neurons, width.left)
 
 
 def _reason(call: Opened, why: str) -> str:
@@ -188,29 +209,28 @@ def _let_tell(tracer: Any, call: Opened, graph: Graph) -> bool:
     changed = False
     for family in _touching(call, graph):
         if not tells(call, thin_graph(graph, [family]), {}):
-            found = _following(call, graph, family, told=True)
-            for name, width in (found or {}).items():
-                changed = True
-                tracer.setting(call.layer, name, width.neurons, width.left)
+            found = _following(call, graph, [family], told=True)
+            _set(tracer, call, found or {})
+            changed |= bool(found)
     return changed
 
 
 def _following(
-    call: Opened, graph: Graph, family: Family, told: bool = False
+    call: Opened, graph: Graph, families: Sequence[Family], told: bool = False
 ) -> dict[str, Width] | None:
     """Return the attributes of a layer with which its call, and its config, follow a cut, or None.
 
     Args:
         told: whether its config is to tell of the cut, too.
     """
-    thin = thin_graph(graph, [family])
+    thin = thin_graph(graph, families)
     candidates = list(_candidates(call, thin))
     ways = [[each] for each in candidates] + [candidates] * (len(candidates) > 1)
     for way in map(dict, ways):
         values = {name: width.left(thin.kept[width.neurons]) for name, width in way.items()}
         if told and not tells(call, thin, values):
             continue
-        if _why(call, graph, [family], way) is None:
+        if _why(call, graph, families, way) is None:
             return way
     return None
 
