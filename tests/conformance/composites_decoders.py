@@ -250,7 +250,6 @@ TABLE = [
         DATA,
         # A bias a head: heads stay where their widths can go.
         natural=(*HEAD, ("*relative_bias", "leaves no channels")),
-        counted=tuple((f"*attention/{name}", "counts them") for name in "qkv"),
     ),
     Composite(
         "llama",
