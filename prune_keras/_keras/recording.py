@@ -98,7 +98,14 @@ def standing_in(
         finally:
             show(before)
 
-    with _with_symbolic_calls(called):
+    def booked(run: Callable, inner: Any) -> None:
+        before = show(True)
+        try:
+            run(inner)
+        finally:
+            show(before)
+
+    with _with_symbolic_calls(called), _with_books(booked):
         try:
             show(False)
             yield lambda: shown[0]
@@ -130,6 +137,21 @@ def _with_symbolic_calls(called: Callable) -> Iterator[None]:
         yield
     finally:
         keras.layers.Layer.symbolic_call = run
+
+
+@contextlib.contextmanager
+def _with_books(booked: Callable) -> Iterator[None]:
+    """Let `booked` run what layers do on PyTorch to have their variables in books of a module."""
+    kind = next((k for k in keras.layers.Layer.__mro__ if "_track_variables" in vars(k)), None)
+    if kind is None:
+        yield
+        return
+    run = vars(kind)["_track_variables"]
+    kind._track_variables = lambda layer: booked(run, layer)
+    try:
+        yield
+    finally:
+        kind._track_variables = run
 
 
 def cast_for(layer: Any, given: Any) -> Any:

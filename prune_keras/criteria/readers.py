@@ -85,7 +85,7 @@ def _read_along(layer: Any, place: int, size: Any, drawn: Drawn) -> Any:
     """Return which positions some responses read along an axis, `(responses, taps)`."""
     settings = settings_of(layer, place)
     count, before = extent(np if isinstance(size, int) else ops, size, settings)
-    return read_by(drawn.along(count, place), before, settings)
+    return read_by(ops, drawn.along(count, place), before, settings)
 
 
 def _product(layer: Any, weight: Weight, entries: int) -> Reader | None:

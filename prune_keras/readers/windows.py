@@ -42,10 +42,10 @@ def extent(by: Any, size: Any, settings: Settings) -> tuple[Any, Any]:
     return count, before
 
 
-def read_by(responses: Any, before: Any, settings: Settings) -> Any:
+def read_by(by: Any, responses: Any, before: Any, settings: Settings) -> Any:
     """Return which positions some responses read, `(responses, taps)`; padding lies outside."""
     taps, stride, dilation, _ = settings
-    return responses[:, None] * stride + np.arange(taps, dtype="int32") * dilation - before
+    return responses[:, None] * stride + by.arange(taps, dtype="int32") * dilation - before
 
 
 def reads(layer: Any, x: Any, axis: int) -> tuple[Any, Any]:
@@ -93,7 +93,7 @@ def table(layer: Any, place: int, size: int) -> np.ndarray:
         after = layer.output_padding
         return _asked(size, settings, after if after is None else after[place])
     count, before = extent(np, size, settings)
-    index = read_by(np.arange(count), before, settings)
+    index = read_by(np, np.arange(count), before, settings)
     return np.where((index >= 0) & (index < size), index, -1)
 
 
