@@ -96,6 +96,7 @@ from prune_keras._keras.recording import (
     settings_of,
     standing_in,
     without_activation,
+    without_warnings,
 )
 from prune_keras._keras.running_fit import Fit, running_fit
 from prune_keras._keras.sharing import neighbours_of
@@ -228,4 +229,5 @@ __all__ = [
     "without_activation",
     "without_new_calls",
     "without_optimizer",
+    "without_warnings",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -179,6 +180,14 @@ def all_keys() -> Iterator[None]:
         yield
     finally:
         keras.KerasTensor.__getitem__ = original
+
+
+@contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """Let what is called within warn of nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 class ReadBeside(Exception):

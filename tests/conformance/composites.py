@@ -5,6 +5,7 @@
 """
 
 import fnmatch
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -56,8 +57,10 @@ def built(make, data) -> Callable:
 
     def build():
         keras.utils.clear_session(free_memory=False)
-        model = make()
-        model(batch(data(2)[0]))
+        with warnings.catch_warnings():  # of masks that layers drop, as people's do
+            warnings.simplefilter("ignore")
+            model = make()
+            model(batch(data(2)[0]))
         randomize(model)
         return model
 

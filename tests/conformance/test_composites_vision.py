@@ -31,6 +31,7 @@ EXPORTED = ("vit", "mobilenet v2", "deeplab")
 thorough = pytest.mark.slow
 
 
+@pytest.mark.repeats(10)
 @each
 @each_way
 def test_all_but_what_is_fixed_by_nature_can_be_pruned(composite, way):

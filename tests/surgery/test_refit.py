@@ -140,6 +140,7 @@ def with_twins(name, dtype="float32", told=twins):
     return twinned.with_twins((MODELS | OTHERS)[name], dtype, told)
 
 
+@pytest.mark.repeats(16)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", MODELS)
 def test_what_can_be_said_is_said(name, dtype):
@@ -156,6 +157,7 @@ def test_what_can_be_said_is_said(name, dtype):
     assert repair.notes == ()
 
 
+@pytest.mark.repeats(10)
 @pytest.mark.parametrize("name", MODELS)
 def test_cutting_nothing_changes_nothing(name):
     model, x = with_twins(name)

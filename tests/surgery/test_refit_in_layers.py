@@ -163,6 +163,7 @@ def brought_back(build, dtype="float32", **told):
     return apart(model, thin, fresh), repair.notes
 
 
+@pytest.mark.repeats(10)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", SUMS)
 def test_what_others_say_together_is_said(name, dtype):

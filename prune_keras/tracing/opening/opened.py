@@ -62,7 +62,8 @@ def looked_into(layer: Any, args: tuple, kwargs: dict, rows: int = 1) -> Any:
     """
     if not layer.built:
         raise Closed("it is not built")
-    made = recordings(layer, args, kwargs, rows)
+    with _keras.without_warnings():  # which its own calls have given
+        made = recordings(layer, args, kwargs, rows)
     steps = steps_of(made)
     with _keras.without_new_calls(layer), standing_in(layer, stand_ins(layer)):
         try:
@@ -108,7 +109,8 @@ def open_model(model: Any, inputs: Any = None) -> Any:
     for way in _given_inputs(model) if inputs is None else [inputs]:
         try:
             if inputs is None:
-                model.compute_output_spec(way)  # which tells numbers from indices
+                with _keras.without_warnings():
+                    model.compute_output_spec(way)  # which tells numbers from indices
             function = looked_into(model, (way,), {})
             function.called_on = way
             return function
