@@ -19,17 +19,14 @@ class Gathered:
 
     Args:
         fit, held: of rows to fit on, and of those held out.
-        basis: `(groups, entries, read)`, what each number that is read stands for; None for itself.
+        read: number of entries of a row that are read, or that stand for them.
+        basis: `(groups, entries, read)`, what each of them stands for; None for itself.
     """
 
     fit: Sums
     held: Sums
+    read: int
     basis: np.ndarray | None = None
-
-    @property
-    def read(self) -> int:
-        """How many numbers of a row stand for its entries."""
-        return self.fit.read.shape[1]
 
     @property
     def entries(self) -> int:
@@ -53,54 +50,52 @@ class Gathered:
 
 @dataclass
 class Gathering:
-    """Rows that come batch by batch.
+    """Rows that come batch by batch, `[read, missed]`.
 
     Args:
-        entries: number of entries of a row that are read.
+        read: number of entries of a row that are read.
 
     Example: two rows of three entries, which two numbers stand for.
 
     >>> gathering = Gathering(3)
-    >>> read, missed = np.array([[[3.0, 4.0, 0.0], [0.0, 0.0, 2.0]]]), np.ones((1, 2, 1))
-    >>> gathering.add(read, missed, np.array([False, True]))
+    >>> gathering.add(np.array([[[3.0, 4.0, 0.0, 1.0], [0.0, 0.0, 2.0, 1.0]]]), np.array([0, 1]))
     >>> gathered = gathering.gathered()
-    >>> gathered.read, np.abs(gathered.fit.read).tolist(), np.abs(gathered.held.read).tolist()
-    (2, [[5.0, 0.0]], [[0.0, 2.0]])
+    >>> gathered.read, np.abs(gathered.fit.mean).tolist(), np.abs(gathered.held.mean).tolist()
+    (2, [[5.0, 0.0, 1.0]], [[0.0, 2.0, 1.0]])
     """
 
-    entries: int
-    few: list[tuple[bool, np.ndarray, np.ndarray]] = field(default_factory=list)
+    read: int
+    few: list[tuple[bool, np.ndarray]] = field(default_factory=list)
     sums: dict[bool, Sums] = field(default_factory=dict)
 
-    def add(self, read: np.ndarray, missed: np.ndarray, held: np.ndarray) -> None:
-        """Add rows, of which some are held out.
-
-        Args:
-            read: `(groups, rows, entries)`.
-            missed: `(groups, rows, units)`.
-            held: `(rows,)` booleans.
-        """
+    def add(self, rows: np.ndarray, held: np.ndarray) -> None:
+        """Add `(groups, rows, numbers)`, of which some are held out."""
         for out in (False, True):
-            rows = held == out
-            if rows.any():
-                self.few.append((out, read[:, rows], missed[:, rows]))
-        if self.sums or sum(part.shape[1] for _, part, _ in self.few) >= self.entries:
+            part = rows[:, held == out]
+            if part.shape[1]:
+                self.few.append((out, part))
+        if self.sums or sum(part.shape[1] for _, part in self.few) >= self.read:
             self._sum_up()
 
     def gathered(self) -> Gathered | None:
         """Return the sums; None if there are no rows of one kind."""
-        basis = None
+        read, basis = self.read, None
         if self.few:
-            reads = np.concatenate([read for _, read, _ in self.few], axis=1)
+            reads = np.concatenate([part[:, :, :read] for _, part in self.few], axis=1)
             basis = np.linalg.qr(reads.transpose(0, 2, 1))[0]
-            self.few = [(out, np.matmul(read, basis), rest) for out, read, rest in self.few]
+            self.few = [(out, _along(basis, part, read)) for out, part in self.few]
+            read = basis.shape[2]
             self._sum_up()
         if len(self.sums) < 2:
             return None
-        return Gathered(self.sums[False], self.sums[True], basis)
+        return Gathered(self.sums[False], self.sums[True], read, basis)
 
     def _sum_up(self) -> None:
-        for out, read, missed in self.few:
-            each = Sums.of(read, missed)
+        for out, part in self.few:
+            each = Sums.of(part)
             self.sums[out] = self.sums[out] + each if out in self.sums else each
         self.few = []
+
+
+def _along(basis: np.ndarray, rows: np.ndarray, read: int) -> np.ndarray:
+    return np.concatenate([np.matmul(rows[:, :, :read], basis), rows[:, :, read:]], axis=-1)

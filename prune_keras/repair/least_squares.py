@@ -16,8 +16,6 @@ from prune_keras.repair.sums import Sums
 
 RIDGES = (1e1, 1e-14)  # the largest and the least, of the mean second moment
 
-UNITS = 64  # of each group, by which a ridge is chosen
-
 EXACT = 1e-6  # a ridge below is there for rounding only, whose errors squared no sum shows
 
 
@@ -52,35 +50,32 @@ def fitted(
         allowed: what becomes of a change that a constraint is put on, `(groups, read, units)`.
             Defaults to None: the change itself.
     """
-    fit, held, joint = rows.fit, rows.held, rows.fit + rows.held
-    none = np.zeros_like(fit.toward)
-    before = _error(held, none, np.zeros_like(fit.missed))
-    shifted = _error(held, none, _shift(fit, none, shifts))
+    fit, held = rows.fit, rows.held
+    none = np.zeros((len(fit.mean), rows.read, fit.mean.shape[1] - rows.read))
+    before = _error(held, none, np.zeros_like(fit.mean[:, rows.read :]))
 
     def within(weights: np.ndarray) -> np.ndarray:
         return weights if allowed is None else rows.narrowed(allowed(rows.widened(weights)))
 
-    def tried(ridge: float, some: int | None = None) -> float:
-        parts = (fit, held) if some is None else (fit.of_units(some), held.of_units(some))
-        weights = within(_solved(parts[0], rows, ridge, shifts))
-        return _error(parts[1], weights, _shift(parts[0], weights, shifts))
+    def tried(ridge: float) -> float:
+        weights = within(_solved(fit, rows, ridge, shifts))
+        return _error(held, weights, _shift(fit, weights, shifts))
 
-    ridge, after, weights = 0.0, np.inf, none
-    if learns:
-        ridge = _descended(lambda ridge: tried(ridge, UNITS if allowed is None else None))
-        after = tried(ridge)
+    ridge, after = _descended(tried) if learns else (0.0, np.inf)
+    joint, weights = fit + held, none
+    shifted = _error(held, none, _shift(fit, none, shifts))
     if after < min(before, shifted):
         weights = _solved(joint, rows, ridge, shifts)
     elif before <= shifted:
-        return Fit(rows.widened(none), np.zeros_like(fit.missed), before, before)
+        return Fit(rows.widened(none), np.zeros_like(none[:, 0]), before, before)
     shift = _shift(joint, within(weights), shifts)
     whole = rows.widened(weights)
     whole = whole if allowed is None else allowed(whole)
     return Fit(whole, shift, before, min(after, shifted))
 
 
-def _descended(error: Callable[[float], float]) -> float:
-    """Return the ridge of the least error: a way down from the middle, by tens."""
+def _descended(error: Callable[[float], float]) -> tuple[float, float]:
+    """Return the ridge of the least error, and that: a way down from the middle, by tens."""
     ridge = 1e-2
     best = error(ridge)
     for step in (0.1, 10.0):
@@ -89,18 +84,18 @@ def _descended(error: Callable[[float], float]) -> float:
             if found >= best:
                 break
             ridge, best = ridge * step, found
-    return ridge
+    return ridge, best
 
 
 def _solved(sums: Sums, rows: Gathered, ridge: float, centred: bool) -> np.ndarray:
-    inner, toward = sums.second(centred)
+    read, second = rows.read, sums.second(centred)
+    inner, toward = second[:, :read, :read], second[:, :read, read:]
     level = np.trace(inner, axis1=1, axis2=2) / rows.entries
     # What hardly varies must not be believed for its rounding.
-    about = np.square(sums.read).sum(axis=1) / rows.entries
+    about = np.square(sums.mean[:, :read]).sum(axis=1) / rows.entries
     level = level + 1e-12 * about + 1e-6 * level.max()
     level = level + np.finfo(float).tiny ** 0.5
-    held = inner.copy()
-    np.einsum("gii->gi", held)[:] += (ridge * level)[:, None]
+    held = inner + (ridge * level)[:, None, None] * np.eye(read)
     weights = np.linalg.solve(held, toward)
     if ridge < EXACT:
         weights = weights + np.linalg.solve(held, toward - np.matmul(inner, weights))
@@ -109,12 +104,16 @@ def _solved(sums: Sums, rows: Gathered, ridge: float, centred: bool) -> np.ndarr
 
 def _shift(sums: Sums, weights: np.ndarray, shifts: bool) -> np.ndarray:
     """Return by how much responses are missed on average."""
-    missed = sums.missed - np.matmul(sums.read[:, None], weights)[:, 0]
+    read = weights.shape[1]
+    missed = sums.mean[:, read:] - np.einsum("gp,gpo->go", sums.mean[:, :read], weights)
     return missed if shifts else np.zeros_like(missed)
 
 
 def _error(sums: Sums, weights: np.ndarray, shift: np.ndarray) -> float:
     """Return the mean square, over rows and units, of what is missed with some weights more."""
-    explained = ((2 * sums.toward - np.matmul(sums.inner, weights)) * weights).sum(axis=1)
+    read = weights.shape[1]
+    second = sums.second(centred=True)
+    across, missed = second[:, :read, read:], np.diagonal(second[:, read:, read:], 0, 1, 2)
+    explained = (2 * across - np.matmul(second[:, :read, :read], weights)) * weights
     mean = _shift(sums, weights, True) - shift
-    return float(np.mean((sums.power - explained) / sums.count + np.square(mean)))
+    return float(np.mean(missed - explained.sum(axis=1) + np.square(mean)))

@@ -104,7 +104,7 @@ class Observer:
             missed = wanted.astype("float64") - now + added
             held = self.portion.is_held_out(number, thin.samples_of(places, size))
             rows = rows or Gathering(thin.width)
-            rows.add(thin.read(places), missed, held)
+            rows.add(np.concatenate([thin.read(places), missed], axis=-1), held)
         gathered = None if rows is None else rows.gathered()
         if gathered is None or response is None:
             return None
