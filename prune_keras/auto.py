@@ -97,16 +97,12 @@ class Scoring:
         """
         loses = criteria.loses(self.criterion)
         ranking = Ranking(scope, debias, combine, loses == "running")
-        measured = ranking.debias not in debiasing.DEBIASES.values()
-        if (
-            scope == "optimal"
-            and not measured
-            and (loses is None or ranking.debias.__name__ != "none")
-        ):
+        measured = ranking.by not in debiasing.DEBIASES.values()
+        if scope == "optimal" and not measured and (loses is None or ranking.by.__name__ != "none"):
             raise ValueError(
                 'scope="optimal" sums scores over layers, so that they must be parts of one loss. '
                 f"Received: criterion={self.criterion.__name__!r}, "
-                f"debias={ranking.debias.__name__!r}. Pass one of "
+                f"debias={ranking.by.__name__!r}. Pass one of "
                 f"{[name for name, each in criteria.CRITERIA.items() if criteria.loses(each)]} "
                 'as the criterion and debias="none", or a debias that was measured, '
                 "prune_keras.sensitivity(model, data)."

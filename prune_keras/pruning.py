@@ -29,7 +29,7 @@ def prune(
     target: Mapping[str, float] | None = None,
     fraction: float | None = None,
     criterion: Any = "auto",
-    debias: Any = "mean",
+    debias: Any = "auto",
     combine: str = "mean",
     scope: str = "global",
     data: Any = None,
@@ -57,7 +57,8 @@ def prune(
         criterion: name of a criterion, or what else `prune_keras.criteria.get` takes. Defaults
             to `"auto"`: `"l2"` without `data`, the mean of `"taylor"` and `"reconstruction"` where
             it has targets and the model is compiled with a loss, else `"reconstruction"`.
-        debias: name or function; see `prune_keras.debias`. Defaults to `"mean"`.
+        debias: name or function; see `prune_keras.debias`. Defaults to `"auto"`: `"none"` for
+            `"obs"`, whose scores compare as they are, and with `scope="optimal"`, else `"mean"`.
         combine: one of `{"mean", "sum", "max", "min"}`: the score of coupled units. Defaults to
             `"mean"`.
         scope: one of `{"global", "per_cost", "optimal", "layerwise", "uniform"}`; see `select`.

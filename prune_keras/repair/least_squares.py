@@ -51,6 +51,17 @@ class Sums:
         scatter = self.scatter + other.scatter + between
         return Sums(count, self.mean + share * apart, scatter)
 
+    def toward(self, rows: np.ndarray, missed: np.ndarray) -> Sums:
+        """Return the sums of the same rows, `(groups, rows, read)`, that miss something else."""
+        read, mean = rows.shape[2], missed.mean(axis=1, dtype="float64")
+        apart = (missed - mean[:, None]).astype(rows.dtype)
+        centred = rows - self.mean[:, None, :read].astype(rows.dtype)
+        across = np.matmul(centred.transpose(0, 2, 1), apart).astype("float64")
+        own = np.zeros((len(across), across.shape[2], across.shape[2]))
+        inner = self.scatter[:, :read, :read]
+        scatter = np.block([[inner, across], [across.transpose(0, 2, 1), own]])
+        return Sums(self.count, np.concatenate([self.mean[:, :read], mean], axis=1), scatter)
+
     def second(self, centred: bool) -> np.ndarray:
         """Return second moments about the mean, or about zero."""
         about = self.scatter / self.count
@@ -65,12 +76,14 @@ class Fit:
         weights: `(groups, read, units)`.
         shift: `(groups, units)`, what is added to each response.
         before, after: mean square of what responses miss on rows held out, without and with it.
+        ridge: the ridge that was chosen.
     """
 
     weights: np.ndarray
     shift: np.ndarray
     before: float
     after: float
+    ridge: float = 0.0
 
 
 def fitted(
@@ -95,16 +108,16 @@ def fitted(
     before = _error(held, none, np.zeros_like(fit.mean[:, read:]))
 
     def tried(ridge: float) -> float:
-        weights = allowed(_solved(fit, read, ridge, shifts))
-        return _error(held, weights, _shift(fit, weights, shifts))
+        weights = allowed(solved(fit, read, ridge, shifts))
+        return _error(held, weights, shift_of(fit, weights, shifts))
 
     ridge, after = _descended(tried) if learns else (0.0, np.inf)
     joint, weights = fit + held, none
-    shifted = _error(held, none, _shift(fit, none, shifts))
+    shifted = _error(held, none, shift_of(fit, none, shifts))
     if after < min(before, shifted):
-        weights = allowed(_solved(joint, read, ridge, shifts))
-    shift = _shift(joint, weights, shifts)
-    return Fit(weights, shift, before, min(before, after, shifted))
+        weights = allowed(solved(joint, read, ridge, shifts))
+    shift = shift_of(joint, weights, shifts)
+    return Fit(weights, shift, before, min(before, after, shifted), ridge)
 
 
 def _descended(error: Callable[[float], float]) -> tuple[float, float]:
@@ -120,7 +133,7 @@ def _descended(error: Callable[[float], float]) -> tuple[float, float]:
     return ridge, best
 
 
-def _solved(sums: Sums, read: int, ridge: float, centred: bool) -> np.ndarray:
+def solved(sums: Sums, read: int, ridge: float, centred: bool) -> np.ndarray:
     second = sums.second(centred)
     inner, toward = second[:, :read, :read], second[:, :read, read:]
     level = np.trace(inner, axis1=1, axis2=2) / read
@@ -134,7 +147,7 @@ def _solved(sums: Sums, read: int, ridge: float, centred: bool) -> np.ndarray:
     return weights
 
 
-def _shift(sums: Sums, weights: np.ndarray, shifts: bool) -> np.ndarray:
+def shift_of(sums: Sums, weights: np.ndarray, shifts: bool) -> np.ndarray:
     """Return by how much responses are missed on average."""
     read = weights.shape[1]
     missed = sums.mean[:, read:] - np.einsum("gp,gpo->go", sums.mean[:, :read], weights)
@@ -147,5 +160,5 @@ def _error(sums: Sums, weights: np.ndarray, shift: np.ndarray) -> float:
     second = sums.second(centred=True)
     across, missed = second[:, :read, read:], np.diagonal(second[:, read:, read:], 0, 1, 2)
     explained = (2 * across - np.matmul(second[:, :read, :read], weights)) * weights
-    mean = _shift(sums, weights, True) - shift
+    mean = shift_of(sums, weights, True) - shift
     return float(np.mean(missed - explained.sum(axis=1) + np.square(mean)))

@@ -3,7 +3,8 @@ r"""Refit: weights fitted anew, layer after layer, to what the thin network real
 One walk over the graph carries what each tensor holds in the dense and in the thin network, as
 repaired so far. With `X` what a layer reads in the thin one and `M` what its responses miss there
 of the dense ones, `W` becomes `W + (X'X/N + r I)^-1 X'M/N`. Where responses are added to a stream,
-`M` is what the sum misses, so that a layer also makes up for what the stream lost before it.
+`M` is what the sum misses, so that a layer also makes up for what the stream lost before it. What
+an activation behind hides is not missed; see `bending`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -20,6 +21,7 @@ from keras import layers, ops
 
 from prune_keras import _backend, _keras
 from prune_keras.graph import Graph
+from prune_keras.repair.bending import Bend, Rows, bent
 from prune_keras.repair.designs import READERS, Response, kernel_of, numbers
 from prune_keras.repair.following import Behind, Following, normalized
 from prune_keras.repair.least_squares import Fit, Sums, fitted
@@ -108,12 +110,16 @@ class _Seen:
         response: one of its responses in the thin model.
         beyond: what units shall respond, on average, beyond what they do in the dense one.
         power: mean square of some responses in the dense model.
+        bend: an activation with flat ends behind it, if there is one.
+        rows: what is in front of that.
     """
 
     sums: tuple[Sums, Sums]
     response: Response
     beyond: np.ndarray
     power: float
+    bend: Bend | None = None
+    rows: Rows | None = None
 
 
 class _Walk:
@@ -248,11 +254,15 @@ class _Walk:
         fit = fitted(*seen.sums, seen.response.width, shifts, learns, allowed)
         inner = "" if layer is visited.operation else f"/{layer.name}"
         self.fits[visited.path + inner] = fit
-        if fit.before > ROUNDING * seen.power and not fit.weights.any():
+        beyond, enough = seen.beyond, ROUNDING * seen.power
+        if fit.before > enough and not fit.weights.any():
             self.as_they_were.append(visited.path + inner)
+        elif seen.bend and seen.rows and shifts and fit.after > enough:
+            fit, change = bent(fit, seen.sums, seen.rows, seen.bend, allowed)
+            beyond = beyond + change.reshape(-1)
         self._change(kernel, value + design.folded(fit.weights, value.shape))
         if behind.norm is not None:
-            self.shifts[id(behind.norm)] = seen.beyond
+            self.shifts[id(behind.norm)] = beyond
         elif biased:
             now = numbers(self.thin.value(layer.bias))
             self._change(layer.bias, now + design.folded_bias(fit.shift, now.shape))
@@ -260,6 +270,7 @@ class _Walk:
     def _seen(self, visited: _keras.Call, layer: Any, behind: Behind) -> _Seen | None:
         """Return what is seen of a layer; None where nothing is, or what stays cannot be told."""
         found: list[list[Sums]] = [[], []]
+        shown: list[Rows] = []
         kernel, beyond, response, power = kernel_of(layer), [], None, 0.0
         draw = np.random.default_rng(0)
         stays = {axis: self.kept[ids] for axis, ids in self.axes[id(kernel)].items()}
@@ -279,11 +290,18 @@ class _Walk:
             for sums, part in zip(found, (rows[:, ~held], rows[:, held]), strict=True):
                 if part.shape[1]:
                     sums[:] = [sum(sums, start=Sums.of(part))]
+            if behind.ends is not None:
+                ahead = behind.shown(number, dense, thin, places, stays)
+                shown.append(Rows.of(rows[:, :, : thin.width], ahead, held))
         if not all(found) or response is None:
             return None
         fit, rest = (sums[0] for sums in found)
         count = fit.count + rest.count
-        return _Seen((fit, rest), response, sum(beyond).reshape(-1) / count, power)
+        seen = _Seen((fit, rest), response, sum(beyond).reshape(-1) / count, power)
+        if not shown:
+            return seen
+        front = Rows.joined(shown)
+        return replace(seen, bend=behind.bend(front.thin), rows=front)
 
     def _share(self, response: Any, number: int) -> int:
         """Return how many positions of a batch to look at."""

@@ -336,7 +336,7 @@ def small():
 )
 def test_only_parts_of_one_loss_are_summed_over_layers(criterion, debias):
     model, data = small()
-    match = r"parts of one loss. Received: criterion='.*taylor', 'taylor_weights', 'oracle'"
+    match = r"parts of one loss. Received: criterion='.*taylor', 'taylor_weights', 'obs', 'oracle'"
     chosen = {"criterion": criterion, "debias": debias, "scope": "optimal"}
     with pytest.raises(ValueError, match=match):
         prune_keras.prune(model, {"params": 0.5}, data=data, **chosen)

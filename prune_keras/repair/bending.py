@@ -1,0 +1,133 @@
+"""Bending: behind an activation that is flat, what responses miss may not show.
+
+All that is below zero is alike behind a ReLU. Where both networks are on the same flat end, a
+response is as it should be; where only the dense one is, it shall just come to it. Weights are
+fitted again to what is asked for then, several times, each of which can only lessen what is missed
+behind the activation.
+
+Reference: Zhang et al., 2015, Accelerating Very Deep Convolutional Networks for Classification and
+Detection, https://arxiv.org/abs/1505.06798, who take the nonlinearity into account by a split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from prune_keras.repair.least_squares import Fit, Sums, shift_of, solved
+
+TIMES = 4
+RIDGE = 1e-5  # at least, as rows are of float32
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is in front of an activation, row by row; of float32.
+
+    Args:
+        read: `(groups, rows, read)`, what the layer reads.
+        dense: `(groups, rows, units)`, what the activation gets in the dense model.
+        thin: the same in the thin model, with the weights as they are.
+        held: `(rows,)` booleans, which rows are held out.
+    """
+
+    read: np.ndarray
+    dense: np.ndarray
+    thin: np.ndarray
+    held: np.ndarray
+
+    @classmethod
+    def of(cls, read: np.ndarray, ahead: list[np.ndarray], held: np.ndarray) -> Rows:
+        """Return rows from what is read, and what the activation is given in both models."""
+        dense, thin = ahead
+        return cls(read.astype("float32"), dense.astype("float32"), thin.astype("float32"), held)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Rows]) -> Rows:
+        return cls(
+            np.concatenate([part.read for part in parts], axis=1),
+            np.concatenate([part.dense for part in parts], axis=1),
+            np.concatenate([part.thin for part in parts], axis=1),
+            np.concatenate([part.held for part in parts]),
+        )
+
+    def at(self, places: np.ndarray) -> Rows:
+        read, dense, thin = (each[:, places] for each in (self.read, self.dense, self.thin))
+        return Rows(read, dense, thin, self.held[places])
+
+
+@dataclass(frozen=True)
+class Bend:
+    """An activation that is a straight line between two ends, and flat beyond them.
+
+    Args:
+        low, high: the ends.
+        slope: `(groups, 1, units)`, by what responses are multiplied on their way to it.
+        inverse: the same, what takes that back.
+    """
+
+    low: float
+    high: float
+    slope: np.ndarray
+    inverse: np.ndarray
+
+    def given(self, rows: Rows, fit: Fit) -> np.ndarray:
+        """Return what the activation is given in the thin model, with weights that were fitted."""
+        weights = fit.weights.astype("float32")
+        return rows.thin + self.slope * (np.matmul(rows.read, weights) + fit.shift[:, None])
+
+    def wanted(self, dense: np.ndarray, thin: np.ndarray) -> np.ndarray:
+        """Return what is nearest to what the activation is given, and comes to the same.
+
+        Example:
+
+        >>> relu = Bend(0.0, np.inf, np.ones(1), np.ones(1))
+        >>> relu.wanted(np.array([2.0, -2.0, -2.0]), np.array([-1.0, -1.0, 1.0]))
+        array([ 2., -1.,  0.])
+        """
+        wanted = np.where(dense <= self.low, np.minimum(thin, self.low), dense)
+        return np.where(dense >= self.high, np.maximum(thin, self.high), wanted)
+
+    def error(self, rows: Rows, fit: Fit) -> float:
+        """Return the mean square of what is missed behind the activation."""
+        thin = self.given(rows, fit)
+        return float(np.mean(np.square(thin - self.wanted(rows.dense, thin), dtype="float64")))
+
+    def again(self, rows: Rows, sums: Sums, fit: Fit, allowed: Callable) -> Fit:
+        """Fit weights once more, to what is still missed behind the activation."""
+        thin = self.given(rows, fit)
+        missed = self.inverse * (self.wanted(rows.dense, thin) - thin)
+        toward = sums.toward(rows.read, missed)
+        step = solved(toward, rows.read.shape[2], max(fit.ridge, RIDGE), centred=True)
+        weights = allowed(fit.weights + step)
+        step = weights - fit.weights
+        return replace(fit, weights=weights, shift=fit.shift + shift_of(toward, step, True))
+
+
+def bent(
+    fit: Fit, sums: tuple[Sums, Sums], rows: Rows, bend: Bend, allowed: Callable
+) -> tuple[Fit, np.ndarray]:
+    """Return a fit that counts what shows behind an activation, if rows held out gain by it.
+
+    Args:
+        fit: what was fitted to all that responses miss.
+        sums: of rows to fit on, and of those held out.
+        rows: the same rows.
+        bend: the activation.
+        allowed: what becomes of a change that a constraint is put on.
+
+    Returns:
+        The fit, and `(groups, units)`, what it adds to responses on average.
+    """
+    tried, own = fit, rows.at(~rows.held)
+    for _ in range(TIMES):
+        tried = bend.again(own, sums[0], tried, allowed)
+    rest, found = rows.at(rows.held), fit
+    if bend.error(rest, tried) < bend.error(rest, fit):
+        for _ in range(TIMES):
+            found = bend.again(rows, sums[0] + sums[1], found, allowed)
+    mean = rows.read.mean(axis=1, keepdims=True, dtype="float64")
+    change = np.matmul(mean, found.weights - fit.weights)[:, 0]
+    return found, change + found.shift - fit.shift
