@@ -10,9 +10,9 @@ import numpy as np
 from prune_keras.graph import Graph
 from prune_keras.repair.fusing import assign, check_fuse, fused
 from prune_keras.repair.recalibration import check_readable_again, recalibrate
-from prune_keras.repair.refit import Refit, refitted
+from prune_keras.repair.refit import Refit, is_bounded, refitted
 
-__all__ = ["Refit", "Repair", "check_fuse", "check_readable_again", "recalibrate"]
+__all__ = ["Refit", "Repair", "check_fuse", "is_bounded", "check_readable_again", "recalibrate"]
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,17 @@ def kernel_of(layer: Any) -> Any:
     return layer.kernel if isinstance(layer, TRANSPOSED + DEPTHWISE) else _keras.kernel_of(layer)
 
 
+def read_by_each(layer: Any, kernel: tuple[int, ...]) -> int:
+    """Return how many numbers each response is a sum of, with a kernel of this shape."""
+    if isinstance(layer, layers.EinsumDense):
+        left, made = layer.equation.replace(" ", "").split("->")
+        pairs = zip(left.split(",")[1], kernel, strict=True)
+        return math.prod(size for sign, size in pairs if sign not in made)
+    if isinstance(layer, DEPTHWISE):
+        return math.prod(kernel[:-2])
+    return math.prod(kernel[:-2]) * kernel[-1 if isinstance(layer, TRANSPOSED) else -2]
+
+
 @dataclass(frozen=True)
 class Contraction:
     """A product over some axes, as of Dense and EinsumDense; each letter is an axis.

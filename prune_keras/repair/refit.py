@@ -22,7 +22,7 @@ from keras import layers, ops
 from prune_keras import _backend, _keras
 from prune_keras.graph import Graph
 from prune_keras.repair.bending import Bend, Rows, bent
-from prune_keras.repair.designs import READERS, Response, kernel_of, numbers
+from prune_keras.repair.designs import READERS, Response, kernel_of, numbers, read_by_each
 from prune_keras.repair.following import Behind, Following, normalized
 from prune_keras.repair.least_squares import Fit, Sums, fitted
 from prune_keras.repair.side_by_side import Both, Thin, run_both, run_dense, run_thin
@@ -36,6 +36,7 @@ ATTENTION = tuple(
 )
 HELD_OUT = 4  # one sample in so many
 ROUNDING = 1e-9  # of the mean square of responses
+SUMS = 6  # matrices of products of what a layer reads that are held at once
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Refit:
 
     Args:
         memory: bytes that activations may take, at most, all samples together; where `data` would
-            take more, fewer batches of it are looked at. Defaults to 4 GiB.
+            take more, fewer batches of it are looked at. A layer whose sums of products would take
+            more keeps its weights. Defaults to 4 GiB.
         rows: positions that a layer is fitted by, at most, or eight for each number that it reads
             where that is more. Defaults to 32,768.
         verbose: 1 shows a progress bar, 0 nothing. Defaults to 0.
@@ -101,6 +103,17 @@ def refitted(
     return list(walk.changed()), walk.notes
 
 
+def is_bounded(model: Any, how: Refit) -> bool:
+    """Tell whether the sums of each layer of a model take no more memory than is allowed."""
+    found = (each for each in _keras.all_layers(model) if isinstance(each, READERS))
+    return all(_is_within(kernel_of(each).shape, each, how) for each in found)
+
+
+def _is_within(kernel: tuple[int, ...], layer: Any, how: Refit) -> bool:
+    """Tell whether sums of products of what a kernel of this shape reads are small enough."""
+    return SUMS * 8 * read_by_each(layer, kernel) ** 2 <= how.memory
+
+
 @dataclass(frozen=True)
 class _Seen:
     """What is seen of a layer.
@@ -140,6 +153,7 @@ class _Walk:
         self.fits: dict[str, Fit] = {}
         self.as_they_were: list[str] = []
         self.unknown: list[str] = []
+        self.wide: list[str] = []
         self.reads = {id(weight.variable) for weight in graph.weights if weight.reads}
         self.bar = keras.utils.Progbar(sum(self.calls.values()), verbose=how.verbose)
         self.set: dict[int, Any] = {}
@@ -150,6 +164,7 @@ class _Walk:
         reasons = {
             "not refitted, as samples held out would not gain": self.as_they_were,
             "not refitted, as there is no way to": self.unknown,
+            "not refitted, as it would take more than Refit(memory=...) allows": self.wide,
         }
         return tuple(f"{why}: {_listed(paths)}" for why, paths in reasons.items() if paths)
 
@@ -243,6 +258,9 @@ class _Walk:
         if id(kernel) not in self.axes or not (learns or biased):
             return
         if not (_changed(visited) or behind.streams):
+            return
+        if not _is_within(np.shape(self.thin.value(kernel)), layer, self.how):
+            self.wide.append(visited.path)
             return
         seen = self._seen(visited, layer, behind)
         if seen is None:

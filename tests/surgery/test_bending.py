@@ -9,6 +9,7 @@ import prune_keras
 from prune_keras import _keras
 from prune_keras.repair import Refit, Repair, refit
 from prune_keras.repair.bending import Bend, Rows, bent
+from prune_keras.repair.designs import Response, kernel_of, read_by_each
 from prune_keras.repair.least_squares import Sums, fitted
 from prune_keras.samples.subject import Subject
 from prune_keras.surgery import kept_neurons
@@ -146,6 +147,33 @@ def test_a_thin_network_is_nearer_behind_activations(make, monkeypatch):
     bending = missed()
     monkeypatch.setattr(refit, "bent", lambda fit, *_: (fit, np.zeros_like(fit.shift)))
     assert bending < 0.99 * missed()
+
+
+READING = [
+    (layers.Dense(3), (2, 5)),
+    (layers.EinsumDense("abc,cde->abde", (None, 4, 3)), (2, 6, 5)),
+    (layers.EinsumDense("abde,dec->abc", (None, 5)), (2, 6, 4, 3)),
+    (layers.Conv2D(4, 3, groups=2), (2, 8, 8, 6)),
+    (layers.Conv2DTranspose(4, 3), (2, 5, 5, 3)),
+    (layers.DepthwiseConv2D(3, depth_multiplier=2), (2, 8, 8, 3)),
+    (layers.SeparableConv1D(4, 3), (2, 8, 3)),
+]
+
+
+@pytest.mark.parametrize(("layer", "shape"), READING)
+def test_a_kernel_tells_how_much_each_response_reads(layer, shape):
+    x = keras.ops.ones(shape)
+    response = Response.of(layer, x, None, layer(x))
+    assert read_by_each(layer, tuple(kernel_of(layer).shape)) == response.width
+
+
+def test_layers_whose_sums_would_take_too_much_keep_their_weights():
+    model, x = drawn(own)
+    graph = prune_keras.trace(model)
+    kept, how = kept_neurons(graph, half(graph)), Refit(memory=6 * 8 * 4**2 - 1)
+    repair = Repair.of(model, graph, kept, x, how)
+    assert repair.values == ()
+    assert repair.notes == ("not refitted, as it would take more than Refit(memory=...) allows: b",)
 
 
 def test_an_activation_of_its_own_hides_what_a_sum_misses():
