@@ -106,7 +106,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             all weights behind the cut anew, layer after layer, which takes longer and leaves a
             better model, and of which `prune_keras.repair.Refit` bounds the memory. True stands
             for `"weights"`, False for None. Defaults to `"auto"`: `"weights"` where
-            there is `data`, else None.
+            there is `data`, else None, as training follows.
         min_units: units that a layer keeps at least; one number, or numbers by path, pattern or
             type of layer: `{"block1_*": 16, "Dense": 8}`. Defaults to 1.
         max_layer_fraction: share of its original units that a layer loses at most, over all

@@ -79,8 +79,9 @@ def prune(
             neurons that stay make up for those that go, or only the bias, for their mean; or fit
             all weights behind the cut anew, layer after layer, which takes longer and leaves a
             better model, and of which `prune_keras.repair.Refit` bounds the memory. True stands
-            for `"weights"`, False for None. Defaults to `"auto"`: `"weights"` where
-            there is `data`, else None.
+            for `"weights"`, False for None. Defaults to `"auto"`: None without `data`, and with it
+            `"sequential"` where there are at least 256 samples and no layer reads more than a few
+            thousand numbers for one response, else `"weights"`.
         input_shape: shape of one sample, for models that leave spatial sizes open.
         seed: seed of `criterion="random"`.
         of: what shares are of, for a model that was pruned before: `prune_keras.cost(original)`,

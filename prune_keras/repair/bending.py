@@ -30,19 +30,15 @@ class Rows:
         read: `(groups, rows, read)`, what the layer reads.
         dense: `(groups, rows, units)`, what the activation gets in the dense model.
         thin: the same in the thin model, with the weights as they are.
-        held: `(rows,)` booleans, which rows are held out.
     """
 
     read: np.ndarray
     dense: np.ndarray
     thin: np.ndarray
-    held: np.ndarray
 
     @classmethod
-    def of(cls, read: np.ndarray, ahead: list[np.ndarray], held: np.ndarray) -> Rows:
-        """Return rows from what is read, and what the activation is given in both models."""
-        dense, thin = ahead
-        return cls(read.astype("float32"), dense.astype("float32"), thin.astype("float32"), held)
+    def of(cls, read: np.ndarray, dense: np.ndarray, thin: np.ndarray) -> Rows:
+        return cls(read.astype("float32"), dense.astype("float32"), thin.astype("float32"))
 
     @classmethod
     def joined(cls, parts: Sequence[Rows]) -> Rows:
@@ -50,12 +46,7 @@ class Rows:
             np.concatenate([part.read for part in parts], axis=1),
             np.concatenate([part.dense for part in parts], axis=1),
             np.concatenate([part.thin for part in parts], axis=1),
-            np.concatenate([part.held for part in parts]),
         )
-
-    def at(self, places: np.ndarray) -> Rows:
-        read, dense, thin = (each[:, places] for each in (self.read, self.dense, self.thin))
-        return Rows(read, dense, thin, self.held[places])
 
 
 @dataclass(frozen=True)
@@ -95,39 +86,44 @@ class Bend:
         thin = self.given(rows, fit)
         return float(np.mean(np.square(thin - self.wanted(rows.dense, thin), dtype="float64")))
 
-    def again(self, rows: Rows, sums: Sums, fit: Fit, allowed: Callable) -> Fit:
-        """Fit weights once more, to what is still missed behind the activation."""
+    def toward(self, rows: Rows, sums: Sums, fit: Fit) -> Sums:
+        """Return sums of what is read, and of what is still missed behind the activation."""
         thin = self.given(rows, fit)
-        missed = self.inverse * (self.wanted(rows.dense, thin) - thin)
-        toward = sums.toward(rows.read, missed)
-        step = solved(toward, rows.read.shape[2], max(fit.ridge, RIDGE), centred=True)
-        weights = allowed(fit.weights + step)
-        step = weights - fit.weights
-        return replace(fit, weights=weights, shift=fit.shift + shift_of(toward, step, True))
+        return sums.toward(rows.read, self.inverse * (self.wanted(rows.dense, thin) - thin))
+
+    def again(self, parts: Sequence[tuple[Rows, Sums]], fit: Fit, allowed: Callable) -> Fit:
+        """Fit weights several times over, each time to what is still missed."""
+        for _ in range(TIMES):
+            first, *others = (self.toward(rows, sums, fit) for rows, sums in parts)
+            toward = sum(others, start=first)
+            step = solved(toward, fit.weights.shape[1], max(fit.ridge, RIDGE), centred=True)
+            weights = allowed(fit.weights + step)
+            shift = fit.shift + shift_of(toward, weights - fit.weights, True)
+            fit = replace(fit, weights=weights, shift=shift)
+        return fit
 
 
 def bent(
-    fit: Fit, sums: tuple[Sums, Sums], rows: Rows, bend: Bend, allowed: Callable
+    fit: Fit,
+    own: tuple[Rows, Sums],
+    held: tuple[Rows, Sums],
+    bend: Bend,
+    allowed: Callable,
 ) -> tuple[Fit, np.ndarray]:
     """Return a fit that counts what shows behind an activation, if rows held out gain by it.
 
     Args:
         fit: what was fitted to all that responses miss.
-        sums: of rows to fit on, and of those held out.
-        rows: the same rows.
+        own, held: rows to fit on, and rows held out, with the sums of them.
         bend: the activation.
         allowed: what becomes of a change that a constraint is put on.
 
     Returns:
         The fit, and `(groups, units)`, what it adds to responses on average.
     """
-    tried, own = fit, rows.at(~rows.held)
-    for _ in range(TIMES):
-        tried = bend.again(own, sums[0], tried, allowed)
-    rest, found = rows.at(rows.held), fit
-    if bend.error(rest, tried) < bend.error(rest, fit):
-        for _ in range(TIMES):
-            found = bend.again(rows, sums[0] + sums[1], found, allowed)
-    mean = rows.read.mean(axis=1, keepdims=True, dtype="float64")
-    change = np.matmul(mean, found.weights - fit.weights)[:, 0]
+    found, tried = fit, bend.again([own], fit, allowed)
+    if bend.error(held[0], tried) < bend.error(held[0], fit):
+        found = bend.again([own, held], fit, allowed)
+    joint, read = own[1] + held[1], fit.weights.shape[1]
+    change = np.einsum("gr,gru->gu", joint.mean[:, :read], found.weights - fit.weights)
     return found, change + found.shift - fit.shift

@@ -69,7 +69,9 @@ class Behind:
     def shown(
         self, number: int, dense: Response, thin: Response, places: np.ndarray, stays: Any
     ) -> list[np.ndarray]:
-        """Return what the activation is given in the dense and in the thin model."""
+        """Return what the activation is given in both models; nothing if it has no flat ends."""
+        if self.ends is None:
+            return []
         pairs = [(dense.at(places, stays), thin.at(places))]
         slope, offset = (_by_unit(each, pairs[0][1]) for each in (self.slope, self.offset))
         sums = [each * slope + offset for each in pairs[0]]

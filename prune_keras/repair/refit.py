@@ -124,7 +124,7 @@ class _Seen:
         beyond: what units shall respond, on average, beyond what they do in the dense one.
         power: mean square of some responses in the dense model.
         bend: an activation with flat ends behind it, if there is one.
-        rows: what is in front of that.
+        rows: what is in front of that, of samples to fit on and of those held out.
     """
 
     sums: tuple[Sums, Sums]
@@ -132,7 +132,7 @@ class _Seen:
     beyond: np.ndarray
     power: float
     bend: Bend | None = None
-    rows: Rows | None = None
+    rows: tuple[Rows, ...] = ()
 
 
 class _Walk:
@@ -276,7 +276,8 @@ class _Walk:
         if fit.before > enough and not fit.weights.any():
             self.as_they_were.append(visited.path + inner)
         elif seen.bend and seen.rows and shifts and fit.after > enough:
-            fit, change = bent(fit, seen.sums, seen.rows, seen.bend, allowed)
+            own, rest = zip(seen.rows, seen.sums, strict=True)
+            fit, change = bent(fit, own, rest, seen.bend, allowed)
             beyond = beyond + change.reshape(-1)
         self._change(kernel, value + design.folded(fit.weights, value.shape))
         if behind.norm is not None:
@@ -288,7 +289,7 @@ class _Walk:
     def _seen(self, visited: _keras.Call, layer: Any, behind: Behind) -> _Seen | None:
         """Return what is seen of a layer; None where nothing is, or what stays cannot be told."""
         found: list[list[Sums]] = [[], []]
-        shown: list[Rows] = []
+        shown: list[list[Rows]] = [[], []]
         kernel, beyond, response, power = kernel_of(layer), [], None, 0.0
         draw = np.random.default_rng(0)
         stays = {axis: self.kept[ids] for axis, ids in self.axes[id(kernel)].items()}
@@ -305,21 +306,19 @@ class _Walk:
             beyond.append(added.sum(axis=1))
             rows = np.concatenate([thin.read(places), missed], axis=-1)
             held = (self.first[number] + thin.samples_of(places)) % HELD_OUT == HELD_OUT - 1
-            for sums, part in zip(found, (rows[:, ~held], rows[:, held]), strict=True):
-                if part.shape[1]:
-                    sums[:] = [sum(sums, start=Sums.of(part))]
-            if behind.ends is not None:
-                ahead = behind.shown(number, dense, thin, places, stays)
-                shown.append(Rows.of(rows[:, :, : thin.width], ahead, held))
+            ahead = behind.shown(number, dense, thin, places, stays)
+            for sums, front, some in zip(found, shown, (~held, held), strict=True):
+                if some.any():
+                    sums[:] = [sum(sums, start=Sums.of(rows[:, some]))]
+                    each = [part[:, some] for part in (rows[..., : thin.width], *ahead)]
+                    front += [Rows.of(*each)] if ahead else []
         if not all(found) or response is None:
             return None
         fit, rest = (sums[0] for sums in found)
         count = fit.count + rest.count
         seen = _Seen((fit, rest), response, sum(beyond).reshape(-1) / count, power)
-        if not shown:
-            return seen
-        front = Rows.joined(shown)
-        return replace(seen, bend=behind.bend(front.thin), rows=front)
+        fronts = tuple(Rows.joined(parts) for parts in shown if parts)
+        return replace(seen, bend=behind.bend(fronts[0].thin), rows=fronts) if fronts else seen
 
     def _share(self, response: Any, number: int) -> int:
         """Return how many positions of a batch to look at."""

@@ -44,16 +44,18 @@ def test_flat_ends_of_operations_are_known(function, expected):
 
 
 def case(groups=1, read=4, units=3, rows=400, seed=0):
-    """Return rows that miss what nothing they read can tell, and the sums of them."""
+    """Return rows that miss what nothing they read can tell, and the sums of them, twice."""
     draw = np.random.default_rng(seed)
     x = draw.normal(size=(groups, rows, read + 3))
     dense = np.matmul(x, draw.normal(size=(groups, read + 3, units))) - 0.5
     thin = 0.1 * dense
     slope = draw.choice([-1.5, 0.5, 2.0], (groups, 1, units))
-    held = np.arange(rows) % 4 == 3
-    found = Rows.of(x[:, :, :read], [dense, thin], held)
     both = np.concatenate([x[:, :, :read], (dense - thin) / slope], axis=2)
-    return found, (Sums.of(both[:, ~held]), Sums.of(both[:, held])), slope
+    parts = []
+    for some in (slice(rows // 4, None), slice(rows // 4)):
+        each = Rows.of(x[:, some, :read], dense[:, some], thin[:, some])
+        parts.append((each, Sums.of(both[:, some])))
+    return parts, fitted(*(sums for _, sums in parts), read=read, shifts=True), slope
 
 
 def as_it_is(weights):
@@ -63,10 +65,10 @@ def as_it_is(weights):
 @pytest.mark.parametrize("ends", [RELU, (-1.0, 1.0), (0.0, 0.5)])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_less_is_missed_behind_the_activation(groups, ends):
-    rows, sums, slope = case(groups)
-    linear = fitted(*sums, read=4, shifts=True)
+    parts, linear, slope = case(groups)
     bend = Bend(*ends, slope, 1 / slope)
-    found, change = bent(linear, sums, rows, bend, as_it_is)
+    found, change = bent(linear, *parts, bend, as_it_is)
+    rows = Rows.joined([rows for rows, _ in parts])
     assert bend.error(rows, found) < 0.95 * bend.error(rows, linear)
     before, after = (bend.given(rows, each) for each in (linear, found))
     moved = (after - before).mean(axis=1, keepdims=True)
@@ -74,19 +76,16 @@ def test_less_is_missed_behind_the_activation(groups, ends):
 
 
 def test_without_flat_ends_nothing_is_gained():
-    rows, sums, slope = case()
-    linear = fitted(*sums, read=4, shifts=True)
-    bend = Bend(-np.inf, np.inf, slope, 1 / slope)
-    found, change = bent(linear, sums, rows, bend, as_it_is)
+    parts, linear, slope = case()
+    found, change = bent(linear, *parts, Bend(-np.inf, np.inf, slope, 1 / slope), as_it_is)
     np.testing.assert_allclose(found.weights, linear.weights, atol=1e-3)
     np.testing.assert_allclose(change, 0, atol=1e-3)
 
 
 def test_what_held_out_rows_do_not_gain_is_not_taken():
-    rows, sums, slope = case()
-    linear = fitted(*sums, read=4, shifts=True)
+    parts, linear, slope = case()
     bend = Bend(*RELU, slope, 1 / slope)
-    found, change = bent(linear, sums, rows, bend, lambda weights: weights + 5.0)
+    found, change = bent(linear, *parts, bend, lambda weights: weights + 5.0)
     assert found is linear and not change.any()
 
 

@@ -1,0 +1,221 @@
+"""Accuracy right after a cut, without training: criteria, scopes, repairs, steps and samples.
+
+    python benchmarks/untrained.py --data DIR --models FOLDER
+
+Each row is one cut of a trained network to a share of its FLOPs, and the accuracy of what is left
+on 5,000 training images that nothing else looked at; scores and repair look at other training
+images, with each seed at other ones. What a cut in several steps leaves after each of them is a
+row, too. Rows are written as they are measured, and those that are in the table are not made again.
+`--models` keeps the thin networks, of which `--test` measures some on the test images.
+"""
+
+import argparse
+import contextlib
+import datetime
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import measuring
+import subjects
+import tables
+from first_cut import TWO, repaired
+
+import prune_keras
+from prune_keras import pruning
+from prune_keras.samples.batches import Samples
+
+RESULTS = subjects.RESULTS.parent / "untrained"
+OBS = ("obs", "none")
+OLD = (TWO, "mean")
+BATCH = 256
+
+
+class Way(NamedTuple):
+    """How a network is cut; all fields are texts, as in the table."""
+
+    criterion: str
+    debias: str
+    scope: str
+    repair: str
+    images: str
+    seed: str
+
+
+KEYS = ("network", *Way._fields, "steps", "flops")
+
+
+def cuts():
+    """Yield how to cut, in how many steps, and to which shares, the most telling first."""
+    best, old = (*OBS, "optimal", "sequential"), (*OLD, "global", "weights")
+    plain = (*OBS, "global", "sequential"), (*OLD, "global", "sequential")
+    for way in (best, *plain, old):
+        yield Way(*way, "1024", "0"), 1, ("0.5", "0.7")
+    for seed in ("1", "2"):
+        for way in (best, *plain, old):
+            yield Way(*way, "1024", seed), 1, ("0.5",)
+    for seed in ("0", "1", "2"):
+        yield Way(*best, "1024", seed), 4, ("0.5",)
+    for way in (best, old):
+        yield Way(*way, "1024", "0"), 1, ("0.9", "0.4", "0.25")
+    for images in ("256", "4096"):
+        yield Way(*best, images, "0"), 1, ("0.5",)
+    for criterion in ("l2", "taylor"):
+        for repair in ("weights", "sequential"):
+            yield Way(criterion, "mean", "global", repair, "1024", "0"), 1, ("0.5", "0.7")
+    yield Way(*OBS, "global", "weights", "1024", "0"), 1, ("0.5", "0.7")
+    yield Way(*OLD, "global", "none", "1024", "0"), 1, ("0.5", "0.7")
+    yield Way(*OBS, "optimal", "sequential", "1024", "0"), 8, ("0.25",)
+
+
+def chosen():
+    """Yield what is measured on test images, once: the way that won, and the one before."""
+    best, old = (*OBS, "optimal", "sequential", "1024"), (*OLD, "global", "weights", "1024")
+    for share in ("0.9", "0.7", "0.5", "0.4", "0.25"):
+        yield (*best, "0", "1", share)
+    for share in ("0.7", "0.5"):
+        yield (*old, "0", "1", share)
+    for seed in ("1", "2"):
+        yield (*best, seed, "1", "0.5")
+        yield (*old, seed, "1", "0.5")
+    for seed in ("0", "1", "2"):
+        yield (*best, seed, "4", "0.5")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    subjects.add_arguments(parser)
+    parser.add_argument("--models", type=Path, required=True, help="where thin networks are kept")
+    parser.add_argument("--steps", type=int, nargs="+", default=[1, 4], help="rows of these only")
+    parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"], help="rows of these only")
+    parser.add_argument("--test", action="store_true", help="measure what is chosen on test images")
+    parser.set_defaults(output=RESULTS, networks=["resnet20"])
+    arguments = parser.parse_args()
+    data = subjects.cifar10(arguments)
+    for name in arguments.networks:
+        model = subjects.load(name, arguments)
+        (test if arguments.test else measure)(name, model, data, arguments)
+
+
+def measure(name, model, data, arguments):
+    path = arguments.output / "untrained.csv"
+    rows = tables.read(path)
+    known = {tuple(row[key] for key in KEYS) for row in rows}
+    for way, steps, shares in cuts():
+        if steps not in arguments.steps or way.seed not in arguments.seeds:
+            continue
+        wanted = [s for s in shares if (name, *way, str(steps), s) not in known]
+        for key, thin, seconds in made(model, data, way, steps, wanted):
+            rows.append(row_of((name, *way, *key), model, thin, data.validation, seconds))
+            print(rows[-1], flush=True)
+            subjects.write(path, rows)
+            thin.save(file_of(arguments.models, (name, *way, *key)))
+
+
+def test(name, model, data, arguments):
+    """Measure what is chosen, as far as it was made, and the network as it is."""
+    path = arguments.output / "test.csv"
+    rows = [{"network": name, "accuracy": subjects.accuracy(model, data.test)}]
+    for key in chosen():
+        file = file_of(arguments.models, (name, *key))
+        if file.exists():
+            thin = keras.models.load_model(file, compile=False)
+            rows.append(row_of((name, *key), model, thin, data.test))
+            print(rows[-1], flush=True)
+    subjects.write(path, rows)
+
+
+def file_of(folder, key):
+    return folder / f"{'-'.join(key)}.keras"
+
+
+def made(model, data, way, steps, shares):
+    """Yield (steps, share), a thin network and the seconds that it took."""
+    begin, count = int(way.seed) * int(way.images), int(way.images)
+    samples = tuple(array[begin : begin + count] for array in data.train)
+    for share in shares:
+        begun = time.perf_counter(), time.process_time()
+        if steps == 1:
+            yield ("1", share), at_once(model, way, samples, float(share)), spent(begun)
+        else:
+            yield from in_steps(model, way, samples, steps, float(share), begun)
+
+
+def spent(begun):
+    return time.perf_counter() - begun[0], time.process_time() - begun[1]
+
+
+def at_once(model, way, samples, share):
+    graph, scores = prune_keras.trace(model), scores_of(model, way, samples)
+    choice = {"scope": way.scope, "debias": way.debias, "running": way.criterion == "obs"}
+    plan = prune_keras.select(graph, scores, target={"flops": share}, **choice)
+    return repaired(model, graph, plan, Samples.of(samples, BATCH), way.repair)
+
+
+def in_steps(model, way, samples, steps, share, begun):
+    """Return what there is after each step of one cut."""
+    found = []
+
+    def see(thin):
+        now = len(found) + 1
+        reached = f"{share ** (now / steps):.2g}"
+        found.append(((str(now), reached), keras.models.clone_model(thin), spent(begun)))
+        found[-1][1].set_weights(thin.get_weights())
+
+    with watched(see):
+        prune_keras.prune(
+            model,
+            {"flops": share},
+            criterion=way.criterion,
+            debias=way.debias,
+            scope=way.scope,
+            data=samples,
+            fuse=None if way.repair == "none" else way.repair,
+            data_batch_size=BATCH,
+            steps=steps,
+        )
+    return found
+
+
+@contextlib.contextmanager
+def watched(see):
+    """Let a function see the thin model after each step of a cut."""
+
+    class Watched(pruning._Cut):
+        def cut(self, done, whole):
+            super().cut(done, whole)
+            see(self.thin)
+
+    before, pruning._Cut = pruning._Cut, Watched
+    try:
+        yield
+    finally:
+        pruning._Cut = before
+
+
+KNOWN = {}
+
+
+def scores_of(model, way, samples):
+    """Return scores, made once for each set of samples."""
+    key = (id(model), way.criterion, way.images, way.seed)
+    if key not in KNOWN:
+        KNOWN[key] = prune_keras.score(model, way.criterion, samples, data_batch_size=BATCH)
+    return KNOWN[key]
+
+
+def row_of(key, model, thin, images, seconds=None):
+    """Return one row: what is left of the network, and how it does."""
+    left = prune_keras.cost(thin).share_of(prune_keras.cost(model))
+    thin.compile(loss=model.loss, metrics=["accuracy"])
+    row = dict(zip(KEYS, key, strict=True)) | {"params": left["params"], "left": left["flops"]}
+    row["accuracy"] = subjects.accuracy(thin, images)
+    if seconds is not None:
+        row["seconds"], row["cpu_seconds"] = (round(each, 1) for each in seconds)
+    processor = measuring.settings()["processor"]
+    return row | {"date": datetime.date.today().isoformat(), "processor": processor}
+
+
+if __name__ == "__main__":
+    main()
