@@ -3,10 +3,11 @@
     python benchmarks/untrained.py --data DIR --models FOLDER
 
 Each row is one cut of a trained network to a share of its FLOPs, and the accuracy of what is left
-on 5,000 training images that nothing else looked at; scores and repair look at other training
-images, with each seed at other ones. What a cut in several steps leaves after each of them is a
-row, too. Rows are written as they are measured, and those that are in the table are not made again.
-`--models` keeps the thin networks, of which `--test` measures some on the test images.
+on validation images that nothing else looked at; scores and repair look at training images. With
+each seed these are other ones, or the small network for digits is trained with it. What a cut in
+several steps leaves after each of them is a row, too. Rows are written as they are measured, and
+those that are in the table are not made again. `--models` keeps the thin networks, of which
+`--test` measures some on the test images.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from first_cut import TWO, repaired
 
 import prune_keras
 from prune_keras import pruning
+from prune_keras.models import digits
 from prune_keras.samples.batches import Samples
 
 RESULTS = subjects.RESULTS.parent / "untrained"
@@ -69,6 +71,15 @@ def cuts():
     yield Way(*OBS, "optimal", "sequential", "1024", "0"), 8, ("0.25",)
 
 
+def cuts_of_digits(seed):
+    """Yield the same for a small network that was trained with a seed, on 997 images."""
+    for criterion in ("obs", TWO, "taylor", "reconstruction", "l2"):
+        by = "none" if criterion == "obs" else "mean"
+        for scope in ("global", "optimal") if criterion == "obs" else ("global",):
+            for repair in ("weights", "sequential"):
+                yield Way(criterion, by, scope, repair, "997", seed), 1, ("0.5", "0.25", "0.1")
+
+
 def chosen():
     """Yield what is measured on test images, once: the way that won, and the one before."""
     best, old = (*OBS, "optimal", "sequential", "1024"), (*OLD, "global", "weights", "1024")
@@ -90,23 +101,40 @@ def main():
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 4], help="rows of these only")
     parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"], help="rows of these only")
     parser.add_argument("--test", action="store_true", help="measure what is chosen on test images")
-    parser.set_defaults(output=RESULTS, networks=["resnet20"])
+    parser.set_defaults(output=RESULTS, networks=["resnet20", "digits"])
     arguments = parser.parse_args()
-    data = subjects.cifar10(arguments)
-    for name in arguments.networks:
-        model = subjects.load(name, arguments)
-        (test if arguments.test else measure)(name, model, data, arguments)
+    if arguments.test or "resnet20" in arguments.networks:
+        model, data = subjects.load("resnet20", arguments), subjects.cifar10(arguments)
+        if arguments.test:
+            return test("resnet20", model, data, arguments)
+        measure("resnet20", model, data, cuts(), arguments)
+    for seed in arguments.seeds if "digits" in arguments.networks else ():
+        measure("digits", *trained(int(seed)), cuts_of_digits(seed), arguments)
 
 
-def measure(name, model, data, arguments):
+def trained(seed):
+    """Return a network for digits, trained for a minute, and its data."""
+    data = digits.load_data(seed)
+    keras.utils.set_random_seed(seed)
+    model = digits.network()
+    optimizer = keras.optimizers.Adam(2e-3)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(*data.train, batch_size=32, epochs=15, verbose=0)
+    print("digits", subjects.accuracy(model, data.validation), flush=True)
+    return model, data
+
+
+def measure(name, model, data, asked, arguments):
     path = arguments.output / "untrained.csv"
     rows = tables.read(path)
     known = {tuple(row[key] for key in KEYS) for row in rows}
-    for way, steps, shares in cuts():
+    for way, steps, shares in asked:
         if steps not in arguments.steps or way.seed not in arguments.seeds:
             continue
         wanted = [s for s in shares if (name, *way, str(steps), s) not in known]
-        for key, thin, seconds in made(model, data, way, steps, wanted):
+        begin = int(way.seed) * int(way.images) if name == "resnet20" else 0
+        samples = tuple(array[begin : begin + int(way.images)] for array in data.train)
+        for key, thin, seconds in made(model, samples, way, steps, wanted):
             rows.append(row_of((name, *way, *key), model, thin, data.validation, seconds))
             print(rows[-1], flush=True)
             subjects.write(path, rows)
@@ -130,10 +158,8 @@ def file_of(folder, key):
     return folder / f"{'-'.join(key)}.keras"
 
 
-def made(model, data, way, steps, shares):
+def made(model, samples, way, steps, shares):
     """Yield (steps, share), a thin network and the seconds that it took."""
-    begin, count = int(way.seed) * int(way.images), int(way.images)
-    samples = tuple(array[begin : begin + count] for array in data.train)
     for share in shares:
         begun = time.perf_counter(), time.process_time()
         if steps == 1:
