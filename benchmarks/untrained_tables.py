@@ -12,31 +12,34 @@ import untrained  # noqa: E402
 from tables import fill, markdown, percent, read  # noqa: E402
 
 WAY = ("criterion", "debias", "scope", "repair", "steps", "images")
-SHARES = ("0.9", "0.7", "0.5", "0.4", "0.25")
+SHARES = ("0.9", "0.7", "0.5", "0.4", "0.25", "0.1")
 
 
 def main():
-    rows = read(untrained.RESULTS / "untrained.csv")
-    test = read(untrained.RESULTS / "test.csv")
-    found = {"validation": table(rows), "steps": steps(rows)}
-    found |= {"test": table([row for row in test if row["criterion"]])}
+    every = read(untrained.RESULTS / "untrained.csv")
+    rows = [row for row in every if row["network"] == "resnet20"]
+    test = [row for row in read(untrained.RESULTS / "test.csv") if row["criterion"]]
+    found = {"validation": table(rows), "steps": steps(rows), "test": table(test)}
+    found["digits"] = table([row for row in every if row["network"] == "digits"])
     fill(untrained.RESULTS / "README.md", found)
     draw(rows, untrained.RESULTS / "untrained.png")
 
 
 def table(rows):
-    """Return a line a way, the mean over seeds at each share, and over how many where several."""
+    """Return a line a way: the mean over seeds at each share, the most at half the FLOPs first."""
     cells = {}
     for row in rows:
         line = cells.setdefault(tuple(row[each] for each in WAY), {})
         line.setdefault(row["flops"], []).append(float(row["accuracy"]))
+    shares = [share for share in SHARES if any(share in held for held in cells.values())]
     lines = [
-        [*way, *(cell(held.get(share, [])) for share in SHARES)]
+        [*way, *(cell(held.get(share, [])) for share in shares)]
         for way, held in cells.items()
-        if held.keys() & set(SHARES)
+        if held.keys() & set(shares)
     ]
-    lines.sort(key=lambda line: (line[len(WAY) + 2].split(" ")[0], line), reverse=True)
-    return markdown([*WAY, *(f"{percent(share, 0)} %" for share in SHARES)], lines)
+    sorted_by = len(WAY) + shares.index("0.5")
+    lines.sort(key=lambda line: (line[sorted_by].split(" ")[0], line), reverse=True)
+    return markdown([*WAY, *(f"{percent(share, 0)} %" for share in shares)], lines)
 
 
 def cell(found):

@@ -1,8 +1,10 @@
 """What `"auto"` stands for: the criterion and the repair that suit what there is to score with.
 
-Right after a cut, criteria that look at samples leave by far the most accuracy, and fusing adds to
+Right after a cut, criteria that look at samples leave by far the most accuracy, and repairs add to
 each. `taylor` leaves more on one network and `reconstruction` on another; their mean is the best or
-next to it on both. The folder `results/scores` of the repository has what was measured.
+next to it on both. Weights that are all fitted anew leave more than fused ones by any criterion,
+and take longer, so that they are where no training follows. The folders `results/scores` and
+`results/untrained` of the repository have what was measured.
 """
 
 from __future__ import annotations
