@@ -88,12 +88,14 @@ def trained():
 
 def l2_cutter():
     from prune_keras import criteria
+    from prune_keras.auto import Scoring
     from prune_keras.rounds.cutter import Cutter
+    from prune_keras.rounds.goal import Goal
     from prune_keras.selection.limits import Limits
     from prune_keras.selection.scores import Ranking
 
     ranking = Ranking("global", "mean", "mean")
-    return Cutter(None, criteria.get("l2"), ranking, Limits(), None, 1, None, None)
+    return Cutter(Goal(), Scoring(criteria.get("l2"), None), ranking, Limits(), None, 1, None)
 
 
 def draw(rounds, path):

@@ -3,12 +3,14 @@
 KerasHub brings the full TensorFlow, so it needs an environment of its own, from the checkout:
 
     python3 -m venv .venv-hub
-    .venv-hub/bin/pip install keras-hub -e ".[tests]"
+    .venv-hub/bin/pip install keras-hub==0.32 -e ".[tests]"
     .venv-hub/bin/python benchmarks/hub.py results/keras_hub
 
-Differences are relative to the largest output: from the original with every removed unit silenced,
-which must be rounding errors only; from the untouched original, which must not; and from the thin
-model saved and read back, which must be zero.
+Each backbone is cut twice: where it stands, as a model of KerasHub's layers, and unfolded into
+Keras' own, which are saved and read by a process that cannot import KerasHub. Shares are of the
+parameters: those in weights along which a prunable neuron lies. Differences are relative to the
+largest output: from the original with zeros for all that was taken away, which must be rounding
+errors only; from the untouched original, which must not; and from the file that is read back.
 """
 
 import argparse
@@ -17,180 +19,61 @@ import sys
 import tempfile
 from pathlib import Path
 
-import hub_rules
-import keras
 import numpy as np
-from keras_hub import models as hub
-
-import prune_keras
-from prune_keras.tracing import rule_for
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "conformance"))
-from networks import outputs_of, randomize  # noqa: E402
-from silenced import Silenced  # noqa: E402
+import hub_backbones  # noqa: E402
+from composites_checks import kept_entries, outputs_of, share_reached  # noqa: E402
+from hub_checks import composite, is_plain, read_elsewhere, silenced  # noqa: E402
 
-SEED, FRACTION, SIZE = 0, 0.5, 32
-IMAGE = (SIZE, SIZE, 3)
-TEXT = dict(
-    vocabulary_size=50,
-    num_layers=2,
-    num_heads=2,
-    hidden_dim=8,
-    intermediate_dim=16,
-    max_sequence_length=12,
-)
+import prune_keras  # noqa: E402
 
-BACKBONES = {
-    "ResNetBackbone": dict(
-        input_conv_filters=[8],
-        input_conv_kernel_sizes=[7],
-        stackwise_num_filters=[64, 128],
-        stackwise_num_blocks=[2, 2],
-        stackwise_num_strides=[1, 2],
-        block_type="bottleneck_block",
-    ),
-    "VGGBackbone": dict(stackwise_num_repeats=[2, 2], stackwise_num_filters=[8, 16]),
-    "DenseNetBackbone": dict(stackwise_num_repeats=[2, 3], growth_rate=8),
-    "XceptionBackbone": dict(
-        stackwise_conv_filters=[[8, 16], [16, 24], [32, 32]],
-        stackwise_pooling=[True, True, False],
-    ),
-    "CSPNetBackbone": dict(
-        stem_filters=8,
-        stem_kernel_size=3,
-        stem_strides=1,
-        stackwise_depth=[1, 2, 2],
-        stackwise_strides=[1, 2, 2],
-        stackwise_num_filters=[8, 16, 32],
-        block_type="dark_block",
-        stage_type="csp",
-        block_ratio=[0.5],
-    ),
-    "MobileNetBackbone": dict(
-        stackwise_expansion=[[16, 24], [32, 48]],
-        stackwise_num_blocks=[2, 2],
-        stackwise_num_filters=[[8, 8], [16, 16]],
-        stackwise_kernel_size=[[3, 3], [5, 5]],
-        stackwise_num_strides=[[2, 1], [2, 1]],
-        stackwise_se_ratio=[[None, None], [0.25, 0.25]],
-        stackwise_activation=[["relu", "relu"], ["hard_swish", "hard_swish"]],
-        stackwise_padding=[[1, 1], [2, 2]],
-        output_num_filters=24,
-        input_num_filters=8,
-        depthwise_filters=8,
-        depthwise_stride=2,
-        depthwise_residual=False,
-        squeeze_and_excite=0.5,
-        last_layer_filter=32,
-    ),
-    "EfficientNetBackbone": dict(
-        stackwise_width_coefficients=[1.0] * 3,
-        stackwise_depth_coefficients=[1.0] * 3,
-        stackwise_kernel_sizes=[3, 3, 5],
-        stackwise_num_repeats=[1, 2, 2],
-        stackwise_input_filters=[8, 8, 16],
-        stackwise_output_filters=[8, 16, 24],
-        stackwise_expansion_ratios=[1, 4, 4],
-        stackwise_squeeze_and_excite_ratios=[0.25, 0.25, 0.25],
-        stackwise_strides=[1, 2, 2],
-        stackwise_block_types=["fused", "unfused", "v1"],
-        num_features=32,
-    ),
-    "HGNetV2Backbone": dict(
-        depths=[1, 2],
-        embedding_size=8,
-        hidden_sizes=[16, 32],
-        stem_channels=[3, 8, 8],
-        hidden_act="relu",
-        use_learnable_affine_block=False,
-        stackwise_stage_filters=[(8, 8, 16, 1, 1, 3), (16, 8, 32, 2, 1, 3)],
-        apply_downsample=[False, True],
-        use_lightweight_conv_block=[False, False],
-    ),
-    "MiTBackbone": dict(
-        layerwise_depths=[1, 1],
-        num_layers=2,
-        layerwise_num_heads=[1, 2],
-        layerwise_sr_ratios=[2, 1],
-        max_drop_path_rate=0.1,
-        layerwise_patch_sizes=[7, 3],
-        layerwise_strides=[4, 2],
-        hidden_dims=[8, 16],
-    ),
-    "ViTBackbone": dict(patch_size=(8, 8), num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=16),
-    "DeiTBackbone": dict(
-        patch_size=8, num_layers=2, num_heads=2, hidden_dim=8, intermediate_dim=16
-    ),
-    "BertBackbone": TEXT,
-    "DistilBertBackbone": TEXT,
-    "RobertaBackbone": TEXT,
-}
+SEED, FRACTION = 0, 0.5
 
 
 def main(folder):
-    rows = [row_of(name, arguments) for name, arguments in BACKBONES.items()]
-    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "before.csv", newline="", encoding="utf-8") as file:
+        before = {row["backbone"]: row["share"] for row in csv.DictReader(file)}
+    rows = [row_of(name, before[name]) for name in hub_backbones.NAMES]
     with open(folder / "backbones.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
+        writer = csv.DictWriter(file, max(rows, key=len))
         writer.writeheader()
         writer.writerows(rows)
 
 
-def row_of(name, arguments):
-    """Build a backbone with a head, cut it, and say what came of it."""
-    keras.utils.clear_session(free_memory=False)
-    model = with_head(name, arguments)
-    randomize(model)
-    graph = prune_keras.trace(model)
-    made = graph.producers.values()
-    units, free = (sum(map(count, made)) for count in (_units, _prunable))
-    without = {type(layer).__name__ for layer in model.layers if rule_for(layer) is None}
-    row = {"backbone": name, "units": units, "prunable": free, "share": f"{free / units:.3f}"}
-    row |= {"params": graph.cost.params, **(halved(model, graph) if free else NOTHING)}
-    row["fixed"] = "; ".join(sorted({fixed.reason for fixed in graph.fixed}))
-    row["without a rule"] = " ".join(sorted(without - {"InputLayer"}))
+def row_of(name, before):
+    """Build a backbone with a head, cut it both ways, and say what came of it."""
+    row = {"backbone": name, "params": hub_backbones.with_head(name).count_params()}
+    row["before"] = before
+    for way in ("in place", "unfolded"):
+        found = halved(name, composite(name, way == "unfolded"))
+        row |= {f"{way}: {column}": value for column, value in found.items()}
     print(row, flush=True)
     return row
 
 
-def _units(producer):
-    return len(producer.neurons)
-
-
-def _prunable(producer):
-    return int(producer.prunable.sum())
-
-
-def with_head(name, arguments):
-    """Return a plain functional model: the backbone's layers, and scores of three classes."""
-    text = arguments is TEXT
-    given = arguments if text else {"image_shape": IMAGE, **arguments}
-    if name == "EfficientNetBackbone":
-        given["input_shape"] = given.pop("image_shape")
-    backbone = getattr(hub, name)(**given)
-    x = backbone.output
-    if isinstance(x, dict):
-        x = x.get("pooled_output", [*x.values()][-1])
-    x = keras.layers.GlobalAveragePooling2D()(x) if len(x.shape) == 4 else x
-    x = keras.layers.GlobalAveragePooling1D()(x) if len(x.shape) == 3 else x
-    inputs = backbone.inputs if len(backbone.inputs) > 1 else backbone.inputs[0]
-    return keras.Model(inputs, keras.layers.Dense(3, name="scores")(x))
-
-
-NOTHING = dict.fromkeys(("params of half", "from silenced", "from original", "read back"), "")
-
-
-def halved(model, graph):
-    """Cut half of the neurons; return how far the outputs are from what they are compared with."""
-    rng = np.random.default_rng(SEED)
-    scores = {path: rng.uniform(size=width) for path, width in graph.widths.items()}
-    plan = prune_keras.select(graph, scores, fraction=FRACTION)
-    x = batch_of(model)
-    original, silenced = outputs_of(model, x), silenced_outputs(model, graph.producers, plan, x)
+def halved(name, each):
+    """Cut half of the neurons; return how far outputs are from what they are compared with."""
+    x, model = hub_backbones.samples(name), each.build()
+    graph = prune_keras.trace(model)
+    row = {"share": f"{share_reached(each, graph, model):.3f}"}
+    plan, original = half_of(graph), outputs_of(model, x)
+    with silenced(model, kept_entries(each, plan)):
+        expected = outputs_of(model, x)
     prune_keras.shrink_in_place(model, plan)
     found = outputs_of(model, x)
-    values = [model.count_params(), difference(found, silenced), difference(found, original)]
-    return dict(zip(NOTHING, [*values, read_back(model, x, found)], strict=True))
+    row |= {"params of half": model.count_params()}
+    row |= {"from silenced": difference(found, expected)}
+    row |= {"from original": difference(found, original)}
+    if is_plain(model):
+        row["read back"] = read_back(name, model, found)
+    return row | {"fixed": "; ".join(sorted({fixed.reason for fixed in graph.fixed}))}
+
+
+def half_of(graph):
+    rng = np.random.default_rng(SEED)
+    scores = {path: rng.uniform(size=width) for path, width in graph.widths.items()}
+    return prune_keras.select(graph, scores, fraction=FRACTION)
 
 
 def difference(found, expected):
@@ -199,47 +82,11 @@ def difference(found, expected):
     return f"{max(np.abs(a - b).max() / np.abs(b).max() for a, b in pairs):.1e}"
 
 
-def read_back(thin, x, found):
-    """Return the difference of the model read back, or which layer Keras cannot make anew."""
+def read_back(name, thin, found):
+    """Return the difference of the model that a process without KerasHub reads."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "thin.keras"
-        thin.save(path)
-        try:
-            return difference(outputs_of(keras.models.load_model(path), x), found)
-        except TypeError as error:
-            return str(error).strip().rsplit("Exception encountered: ", 1)[-1]
-
-
-def silenced_outputs(model, producers, plan, x):
-    """Return the outputs of the model with every removed unit silenced where it is read.
-
-    The reference of the tests does not know KerasHub's encoders: there, the rows that read removed
-    units are set to zero by hand.
-    """
-    if not any(path.endswith(":intermediate") for path in plan.kept):
-        return Silenced(model, plan).outputs(x)
-    for path, kept in plan.kept.items():
-        inside = path.endswith(":intermediate")
-        kernel = hub_rules.reader_of(producers[path].layer) if inside else READERS[path](model)
-        left = np.isin(range(kernel.shape[0]), kept)
-        kernel.assign(keras.ops.convert_to_numpy(kernel) * left[:, None])
-    return outputs_of(model, x)
-
-
-READERS = {"pooled_dense": lambda model: model.get_layer("scores").kernel}
-
-
-def batch_of(model):
-    """Return two samples: images, token ids, or padding masks of ones."""
-    rng = np.random.default_rng(SEED)
-    return [
-        rng.normal(size=(2, *IMAGE)).astype("float32")
-        if len(tensor.shape) == 4
-        else np.ones((2, 10), "int32")
-        if "mask" in tensor.name
-        else rng.integers(0, 2, (2, 10)).astype("int32")
-        for tensor in model.inputs
-    ]
+        ((_, read),) = read_elsewhere({name: thin}, Path(folder)).values()
+    return difference(read, found)
 
 
 if __name__ == "__main__":

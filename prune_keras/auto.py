@@ -15,7 +15,7 @@ from typing import Any
 
 from prune_keras import criteria
 from prune_keras import debias as debiasing
-from prune_keras.repair import Refit, check_fuse, is_bounded
+from prune_keras.repair import check_fuse
 from prune_keras.samples.batches import batches, is_read_once, size_of
 from prune_keras.scoring import check_samples
 from prune_keras.selection.scores import Ranking
@@ -62,9 +62,8 @@ class Scoring:
 
         The criterion is `"l2"` without data, the mean of `"taylor"` and `"reconstruction"` where
         there are targets and a compiled loss, and else `"reconstruction"`, which looks at inputs
-        alone. Wherever there is data, weights are fused; where no training follows, there are at
-        least 256 samples, and no layer reads so much that its sums take more memory than `Refit`
-        allows, they are fitted anew one layer after another.
+        alone. Wherever there is data, weights are fused; where no training follows, and
+        there are at least 256 samples, they are fitted anew one layer after another.
 
         Args:
             model: the model.
@@ -92,7 +91,7 @@ class Scoring:
                 "Pass arrays, a PyDataset or a tf.data.Dataset, or a criterion and fuse=None."
             )
         chosen = _suitable(model, data) if self.criterion == AUTO else self.criterion
-        fuse = _repair(model, data, trains) if self.fuse == AUTO else self.fuse
+        fuse = _repair(data, trains) if self.fuse == AUTO else self.fuse
         return Scoring(criteria.get(chosen), fuse)
 
     def ranking(self, scope: str, debias: Any, combine: str) -> Ranking:
@@ -120,10 +119,10 @@ class Scoring:
         return name if self.fuse is None else f"{name}, fused {self.fuse}"
 
 
-def _repair(model: Any, data: Any, trains: bool) -> str | None:
+def _repair(data: Any, trains: bool) -> str | None:
     if data is None:
         return None
-    if trains or not is_bounded(model, Refit()):
+    if trains:
         return "weights"
     counts = accumulate(size_of(x) for x, *_ in batches(data, whole=False))
     return "sequential" if any(count >= ENOUGH for count in counts) else "weights"

@@ -19,6 +19,9 @@ from prune_keras.proof import (
     check_weights,
     in_one_line,
 )
+from prune_keras.tracing import rule_for, trace
+from prune_keras.tracing.opening.opened import may_be_opened
+from prune_keras.unfolding import unfolded
 
 SUFFIXES = (".h5", ".keras")
 
@@ -28,12 +31,13 @@ def export(model: Any, path: str | Path, samples: Any = None) -> Path:
 
     The file is loaded again, and must have equal weights and give equal outputs, before it takes
     its place under `path`; an older file stays if anything fails. Models of a class of your own are
-    written as the plain graphs that they are, which need no class to be read. Where this machine
+    written as the plain graphs that they are, which need no class to be read; so are layers of
+    your own, where their class or config cannot bring back what they are. Where this machine
     has no kernel for a layer, outputs cannot be compared: weights and configs are, and a warning
     tells so.
 
     Args:
-        model: a built functional or Sequential model; it is not changed.
+        model: a built model; it is not changed.
         path: file to write; ends in `.h5` or `.keras`.
         samples: inputs to compare the outputs on, as `predict` takes them. Defaults to None: two
             samples, or as many as the model asks for, are drawn; axes that are open get a size that
@@ -58,18 +62,43 @@ def export(model: Any, path: str | Path, samples: Any = None) -> Path:
     _keras.check_model(model)
     if path.suffix not in SUFFIXES:
         raise ValueError(f"`path` must end in one of {SUFFIXES}. Received: path={str(path)!r}.")
+    if _keras.graph_of(model) is None:
+        trace(model)  # which looks into a `call` of its own
     missing = _keras.missing_kernel(model)
     case = case_of(model, samples) if missing is None else None
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         written = Path(folder) / path.name
-        plain = _keras.plain(model)
-        _save(plain, written)
-        _compare(model, plain, _load(plain, written), case, path.suffix)
+        _write(model, written, case)
         os.replace(written, path)
     if missing is not None:
         _warn(path, missing)
     return path
+
+
+def _write(model: Any, path: Path, case: Case | None) -> None:
+    """Write a model, or what it is made of where a file of that could not be read."""
+    if _keras.function_of(model) is None:
+        _prove(model, unfolded(model), path, case)
+        return
+    try:
+        _prove(model, _keras.plain(model), path, case)
+    except ValueError:
+        plain = unfolded(model) if _has_layers_to_open(model) else None
+        if plain is None:
+            raise
+        _prove(model, plain, path, case)
+
+
+def _prove(model: Any, plain: Any, path: Path, case: Case | None) -> None:
+    """Write a plain model, and compare what is read back with the one that it is a copy of."""
+    _save(plain, path)
+    _compare(model, plain, _load(plain, path), case, path.suffix)
+
+
+def _has_layers_to_open(model: Any) -> bool:
+    layers = _keras.operations_in(model)
+    return any(may_be_opened(each) and rule_for(each) is None for each in layers)
 
 
 def _save(model: Any, path: Path) -> None:

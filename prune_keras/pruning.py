@@ -80,8 +80,7 @@ def prune(
             all weights behind the cut anew, layer after layer, which takes longer and leaves a
             better model, and of which `prune_keras.repair.Refit` bounds the memory. True stands
             for `"weights"`, False for None. Defaults to `"auto"`: None without `data`, and with it
-            `"sequential"` where there are at least 256 samples and no layer reads more than a few
-            thousand numbers for one response, else `"weights"`.
+            `"sequential"` where there are at least 256 samples, else `"weights"`.
         input_shape: shape of one sample, for models that leave spatial sizes open.
         seed: seed of `criterion="random"`.
         of: what shares are of, for a model that was pruned before: `prune_keras.cost(original)`,

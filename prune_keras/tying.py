@@ -6,7 +6,7 @@ A table that is looked up and read backwards, as tokens and their scores are, be
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +24,8 @@ def tied(model: Any) -> Any:
         model: functional model; the other one shares all else with it.
     """
     held = _holders(model)
-    reversible = {key: _reversible(found) for key, found in held.items() if _is_tie(found)}
+    names = Counter(operation.name for operation in _keras.operations_seen_in(model))
+    reversible = {key: _reversible(each, names) for key, each in held.items() if _is_tie(each)}
     return _Tying(reversible).rebuilt(_keras.function_of(model)) if reversible else model
 
 
@@ -62,11 +63,13 @@ def _is_tie(holders: list) -> bool:
     return len(holders) > 1 and any(isinstance(each, layers.Embedding) for each in holders)
 
 
-def _reversible(holders: list) -> Any:
+def _reversible(holders: list, names: Mapping[str, int]) -> Any:
     looked_up = next(each for each in holders if isinstance(each, layers.Embedding))
     config = layers.Embedding.get_config(looked_up)
-    names = layers.ReversibleEmbedding(1, 1).get_config()
-    given = {name: value for name, value in config.items() if name in names}
+    known = layers.ReversibleEmbedding(1, 1).get_config()
+    given = {name: value for name, value in config.items() if name in known}
+    if names[given["name"]] > 1:  # as where a layer of layers is named like the table in it
+        given["name"] += "_table"
     made = layers.ReversibleEmbedding(**given)
     return _keras.adopt(made, {"_embeddings": looked_up._embeddings}, (None,))
 

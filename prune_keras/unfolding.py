@@ -20,6 +20,7 @@ from prune_keras.tracing import rule_for
 from prune_keras.tracing.opening import own_weights
 from prune_keras.tracing.opening.opened import Closed, looked_into, may_be_opened, open_model
 from prune_keras.tracing.opening.windows import rows_since_inputs
+from prune_keras.tracing.rules.registry import ruled_by_name
 from prune_keras.tying import can_be_tied, tied
 
 
@@ -72,16 +73,14 @@ def unfolded(
 ) -> Any:
     """Return what `unfold` does; layers of which `opens` is false stay as they are."""
     with _keras.without_new_calls(model):
-        nested = tied(_Unfolding(opens).whole(model, inputs))
+        function = _keras.function_of(model) or open_model(model, inputs)
+        nested = tied(_unfolding(function, opens))
         shares = _shares_layers(nested)
-        twin = _keras.clone_structure(nested)
-        _check_shared(nested, twin)
-        for old, new in zip(nested.variables, twin.variables, strict=True):
-            new.assign(old)
-        _keras.copy_own_state(nested, twin)
+        twin = _copied(nested)
     if flat or shares:
-        twin = _flattened(twin)
-    _compare(model, twin)
+        # Copied once more, since layers keep the calls of the models that they were nested in.
+        twin = _copied(_flattened(twin))
+    _compare(model, twin, getattr(function, "called_on", None))
     return twin
 
 
@@ -108,6 +107,15 @@ def _check(model: Any, inputs: Any) -> None:
         )
 
 
+def _copied(model: Any) -> Any:
+    twin = _keras.clone_structure(model)
+    _check_shared(model, twin)
+    for old, new in zip(model.variables, twin.variables, strict=True):
+        new.assign(old)
+    _keras.copy_own_state(model, twin)
+    return twin
+
+
 def _check_shared(nested: Any, twin: Any) -> None:
     if len(nested.variables) != len(twin.variables):
         raise ValueError(
@@ -117,20 +125,35 @@ def _check_shared(nested: Any, twin: Any) -> None:
         )
 
 
+def _unfolding(function: Any, opens: Callable[[Any], bool]) -> Any:
+    """Return a model in which layers are open, or stay as they are in all of their calls."""
+    closed: set[int] = set()
+    while True:
+        try:
+            return _Unfolding(opens, closed).rebuilt(function)
+        except _StaysClosed as found:
+            closed.add(found.layer)
+
+
+class _StaysClosed(Exception):
+    """A layer was opened in one call, and cannot be in another one."""
+
+    def __init__(self, layer: int) -> None:
+        super().__init__(layer)
+        self.layer = layer
+
+
 class _Unfolding:
     """Opens layers; calls in the same way share what a layer became."""
 
-    def __init__(self, opens: Callable[[Any], bool]) -> None:
-        self._opens = opens
+    def __init__(self, opens: Callable[[Any], bool], closed: set[int]) -> None:
+        self._opens, self._closed = opens, closed
         self._opened: dict[tuple, Any] = {}
         self._scalars: dict[int, Any] = {}
+        self._linear: dict[int, Any] = {}
         self._rows = 1  # so many entries along the batch of the present graph's inputs are a sample
 
-    def whole(self, model: Any, inputs: Any) -> Any:
-        function = _keras.function_of(model)
-        return self._rebuilt(open_model(model, inputs) if function is None else function)
-
-    def _rebuilt(self, function: Any, name: str | None = None) -> Any:
+    def rebuilt(self, function: Any, name: str | None = None) -> Any:
         return _keras.rebuilt(function, self.call, name)
 
     def call(self, operation: Any, args: tuple, kwargs: dict) -> Any:
@@ -138,10 +161,32 @@ class _Unfolding:
         if _keras.function_of(operation) is not None:
             return self._nested(operation)(*args, **kwargs)
         inner = self._opened_for(operation, args, kwargs)
-        if inner is None:
-            return operation(*self._with_scalars(args), **self._with_scalars(kwargs))
         given = _tensors(args, kwargs)
-        return inner(given[0] if len(given) == 1 else given)
+        if inner is None:
+            if _is_nothing(operation):
+                return given[0]
+            run = self._with_plain_activation(operation)
+            return run(*self._with_scalars(args), **self._with_scalars(kwargs))
+        return inner(tree.pack_sequence_as(_keras.input_structure(inner), given))
+
+    def _with_plain_activation(self, operation: Any) -> Callable:
+        """Return a call of a layer in which a function of somebody else's is operations of Keras.
+
+        Where it is not made of these, the layer stays as it is.
+        """
+        if not _keras.has_foreign_activation(operation):
+            return operation
+        if id(operation) not in self._linear:
+            self._linear[id(operation)] = _keras.without_activation(operation)
+        linear = self._linear[id(operation)]
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return operation.activation(linear(*args, **kwargs))
+            except Exception:  # whatever it does with symbolic tensors
+                return operation(*args, **kwargs)
+
+        return run
 
     def _with_scalars(self, given: Any) -> Any:
         """Return arguments in which plain layers give the weights that are single numbers."""
@@ -163,35 +208,52 @@ class _Unfolding:
     def _nested(self, model: Any) -> Any:
         key = (id(model),)
         if key not in self._opened:
-            self._opened[key] = self._rebuilt(_keras.function_of(model))
+            self._opened[key] = self.rebuilt(_keras.function_of(model), model.name)
         return self._opened[key]
 
     def _opened_for(self, operation: Any, args: tuple, kwargs: dict) -> Any:
         """Return the nested model for a call of a layer, None where it stays as it is."""
-        if not self._opens(operation) or rule_for(operation) is not None:
+        ruled = rule_for(operation) is not None or not self._opens(operation)
+        if ruled and not ruled_by_name(operation):
             return None
         key = (id(operation), *_way(args, kwargs))
-        if key not in self._opened:
-            ways = sum(known[0] == id(operation) for known in self._opened)
-            name = f"{operation.name}_{ways}" if ways else operation.name
-            try:
-                inner = self._inside(operation, args, kwargs, name)
-            except Closed:
-                inner = None
-            self._opened[key] = inner if inner is None or can_be_tied(inner) else None
-        return self._opened[key]
+        if id(operation) not in self._closed and key not in self._opened:
+            others = [inner for known, inner in self._opened.items() if known[0] == key[0]]
+            name = f"{operation.name}_{len(others)}" if others else operation.name
+            self._opened[key] = self._inside(operation, args, kwargs, name)
+            if self._opened[key] is None and others:
+                raise _StaysClosed(id(operation))
+        return self._opened.get(key)
 
     def _inside(self, operation: Any, args: tuple, kwargs: dict, name: str) -> Any:
+        """Return the nested model for a call of a layer; None where it cannot be looked into."""
         outside, given = self._rows, _tensors(args, kwargs)
         self._rows *= rows_since_inputs(given[0]) if given else 1
         try:
-            return self._rebuilt(looked_into(operation, args, kwargs, self._rows), name)
+            inner = self.rebuilt(looked_into(operation, args, kwargs, self._rows), name)
+            return inner if can_be_tied(inner) else None
+        except Closed:
+            return None
         finally:
             self._rows = outside
 
 
 def _tensors(args: tuple, kwargs: dict) -> list:
     return [t for t in tree.flatten((args, kwargs)) if isinstance(t, keras.KerasTensor)]
+
+
+def _is_nothing(operation: Any) -> bool:
+    """Tell whether a layer passes on what it gets, and Keras cannot write it.
+
+    It knows no config of an Identity that was given its policy as an object.
+    """
+    if type(operation) is not keras.layers.Identity:
+        return False
+    try:
+        operation.get_config()
+    except NotImplementedError:
+        return True
+    return False
 
 
 def _way(args: tuple, kwargs: dict) -> tuple:
@@ -216,13 +278,15 @@ def _shares_layers(model: Any) -> bool:
 
 def _flattened(model: Any) -> Any:
     """Return a model of the same layers in which those of nested models are its own."""
-    names = [operation.name for operation in _keras.function_of(model).operations]
+    names = {operation.name for operation in _keras.function_of(model).operations}
+    named: set[int] = set()
 
     def call(visited: _keras.Call) -> Any:
         operation = visited.operation
-        name = visited.path.replace("/", "_")
-        if "/" in visited.path and operation.name not in (name, *names):
-            operation.name = name
+        if "/" in visited.path and id(operation) not in named and operation.name not in names:
+            operation.name = _unused(visited.path.replace("/", "_"), names)
+            names.add(operation.name)
+            named.add(id(operation))
         return operation(*visited.args, **visited.kwargs)
 
     function = _keras.function_of(model)
@@ -232,14 +296,25 @@ def _flattened(model: Any) -> Any:
     return keras.Model(inputs, outputs, name=model.name)
 
 
+def _unused(name: str, names: set[str]) -> str:
+    number, found = 1, name
+    while found in names:
+        number += 1
+        found = f"{name}_{number}"
+    return found
+
+
 def _array(tensor: Any) -> np.ndarray:
     return np.asarray(ops.convert_to_numpy(tensor))
 
 
-def _compare(model: Any, twin: Any) -> None:
+def _compare(model: Any, twin: Any, structure: Any) -> None:
     """Raise a ValueError unless both give the same outputs for a random sample."""
     case, close = case_of(twin), _keras.tolerance(twin)
-    given = tree.flatten(model(case.inputs, training=False))
+    inputs = case.inputs
+    if structure is not None:
+        inputs = tree.pack_sequence_as(structure, tree.flatten(inputs))
+    given = tree.flatten(model(inputs, training=False))
     for old, new in zip(given, case.outputs, strict=True):
         old, new = (_array(each).astype(np.float64) for each in (old, new))
         if not np.allclose(old, new, rtol=0, atol=close * np.abs(old).max(), equal_nan=True):

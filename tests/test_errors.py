@@ -35,7 +35,7 @@ def quantized():
     [
         (lambda: "model.keras", "must be a keras.Model. Received: model='model.keras'"),
         (lambda: keras.Sequential([layers.Dense(2)], name="bare"), "must be built.*'bare'"),
-        (Subclassed, "functional or Sequential.*an instance of Subclassed"),
+        (Subclassed, "must know what it is called on.*Subclassed"),
         (quantized, "floating-point weights. Received: layer 'a' quantized to 'int8'"),
     ],
 )

@@ -61,10 +61,11 @@ KNOWN = {
     "debias": {"validation"},
     "_keras": {"_backend"},
     "samples": {"_keras", "_backend", "graph", "validation"},
-    "criteria": {"samples", "_keras", "_backend", "graph", "validation"},
+    "readers": {"samples", "_keras", "_backend", "graph"},
+    "criteria": {"readers", "samples", "_keras", "_backend", "graph", "validation"},
     "tracing": {"_keras", "accounting", "graph", "initial_values"},
     "selection": {"accounting", "debias", "graph", "plan", "rounding", "validation"},
-    "repair": {"samples", "_keras", "_backend", "graph"},
+    "repair": {"readers", "samples", "_keras", "_backend", "graph"},
 }
 """What a room knows of at most; the others below are free but for what they never come to know."""
 

@@ -65,6 +65,11 @@ def remember_graph(of: Any, function: Functional) -> None:
     _opened[of] = function
 
 
+def recorded_graphs() -> list:
+    """Return all graphs that were recorded, of whatever model."""
+    return [*_opened.values()]
+
+
 def forget_graph(of: Any) -> None:
     _opened.pop(of, None)
 

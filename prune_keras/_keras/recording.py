@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
 from keras import tree
+from keras.src.layers.convolutional.base_conv import BaseConv
+from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
+from keras.src.models.functional import Functional
 
-from prune_keras._keras.graphs import all_layers, function_of, nodes_of
+from prune_keras._keras.graphs import all_layers, function_of, module_of, nodes_of
 
 # What Keras tracks its own objects in, beside the attributes that code reads.
 _BOOKS = frozenset(
@@ -62,7 +66,7 @@ def made_by(tensor: Any) -> Any:
 @contextlib.contextmanager
 def standing_in(
     layer: Any, tensors: Mapping[int, Any], opens: Callable[[Any], bool]
-) -> Iterator[None]:
+) -> Iterator[Callable[[], bool]]:
     """Let a layer's own code find symbolic tensors where its attributes hold variables.
 
     While a layer inside of it is called, that one has its variables.
@@ -72,8 +76,8 @@ def standing_in(
         tensors: id of a variable -> the tensor.
         opens: tells whether the code of a layer inside of it counts as its own.
 
-    Raises:
-        ReadBeside: in the code that runs within, where it reads one of the variables otherwise.
+    Yields:
+        A function that tells whether the variables are there at the moment.
     """
     held = [_Held(each, name, value, tensors) for each, name, value in _holding(layer, tensors)]
     shown = [False]
@@ -94,11 +98,17 @@ def standing_in(
         finally:
             show(before)
 
-    with _with_symbolic_calls(called):
+    def booked(run: Callable, inner: Any) -> None:
+        before = show(True)
+        try:
+            run(inner)
+        finally:
+            show(before)
+
+    with _with_symbolic_calls(called), _with_books(booked):
         try:
             show(False)
-            with _refusing_reads(lambda: not shown[0]):
-                yield
+            yield lambda: shown[0]
         finally:
             show(True)
 
@@ -129,6 +139,21 @@ def _with_symbolic_calls(called: Callable) -> Iterator[None]:
         keras.layers.Layer.symbolic_call = run
 
 
+@contextlib.contextmanager
+def _with_books(booked: Callable) -> Iterator[None]:
+    """Let `booked` run what layers do on PyTorch to have their variables in books of a module."""
+    kind = next((k for k in keras.layers.Layer.__mro__ if "_track_variables" in vars(k)), None)
+    if kind is None:
+        yield
+        return
+    run = vars(kind)["_track_variables"]
+    kind._track_variables = lambda layer: booked(run, layer)
+    try:
+        yield
+    finally:
+        kind._track_variables = run
+
+
 def cast_for(layer: Any, given: Any) -> Any:
     """Return tensors in the dtype that Keras hands to a layer's `call`."""
 
@@ -140,6 +165,29 @@ def cast_for(layer: Any, given: Any) -> Any:
         return keras.ops.cast(value, wanted) if layer.autocast and value.dtype != wanted else value
 
     return tree.map_structure(cast, given)
+
+
+@contextlib.contextmanager
+def all_keys() -> Iterator[None]:
+    """Let symbolic tensors take the keys that real ones do, such as `x[None]`, within."""
+    original = keras.KerasTensor.__getitem__
+
+    def get_item(self: Any, key: Any) -> Any:
+        return original(self, key if isinstance(key, tuple) else (key,))
+
+    keras.KerasTensor.__getitem__ = get_item
+    try:
+        yield
+    finally:
+        keras.KerasTensor.__getitem__ = original
+
+
+@contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """Let what is called within warn of nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 class ReadBeside(Exception):
@@ -184,8 +232,12 @@ def _replaced(value: Any, tensors: Mapping[int, Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _refusing_reads(refused: Callable[[], bool]) -> Iterator[None]:
-    """Let no number of a floating-point variable be read within, where that is refused."""
+def refusing_reads(refused: Callable[[], bool]) -> Iterator[None]:
+    """Let no number of a floating-point variable be read within, where that is refused.
+
+    Raises:
+        ReadBeside: in the code that runs within, where it reads one.
+    """
     kind = next(k for k in keras.Variable.__mro__ if "value" in vars(k))
     original = vars(kind)["value"]
 
@@ -214,6 +266,16 @@ def _constructor_arguments(kind: Any) -> tuple[str, ...]:
     return tuple(name for name in parameters if name not in ("self", "name", "args", "kwargs"))
 
 
+class Recorded(Functional):
+    """What a call was seen to do: the graph of no model of a user's.
+
+    Attributes:
+        called_on: what a model with a `call` of its own was called on; None for layers.
+    """
+
+    called_on: Any = None
+
+
 def adopt(layer: Any, attributes: dict[str, Any], taken: tuple) -> Any:
     """Return a layer that is built with variables that exist already.
 
@@ -228,6 +290,24 @@ def adopt(layer: Any, attributes: dict[str, Any], taken: tuple) -> Any:
     layer._build_shapes_dict = {"input_shape": taken}
     layer._lock_state()
     return layer
+
+
+def has_foreign_activation(layer: Any) -> bool:
+    """Tell whether a layer of Keras calls a function of somebody else's on its units."""
+    kinds = (keras.layers.Dense, keras.layers.EinsumDense, BaseConv, BaseDepthwiseConv)
+    function = getattr(layer, "activation", None)
+    if type(layer).__module__.split(".")[0] != "keras" or not isinstance(layer, kinds):
+        return False
+    return function is not None and not module_of(function).startswith("keras.")
+
+
+def without_activation(layer: Any) -> Any:
+    """Return a layer of the same variables and name that calls no activation."""
+    with changed([(layer, "activation", keras.activations.linear)]):
+        linear = type(layer).from_config(layer.get_config())
+    held = {n: v for n, v in vars(layer).items() if isinstance(v, keras.Variable)}
+    held.setdefault("bias", None)  # behind the kernel, as where a layer is built
+    return adopt(linear, held, tuple(layer._build_shapes_dict["input_shape"]))
 
 
 def as_if_shaped(variable: Any, shape: tuple) -> list[tuple[Any, str, Any]]:

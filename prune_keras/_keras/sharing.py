@@ -17,7 +17,9 @@ from prune_keras._keras.graphs import (
     models_in,
     nodes_of,
     operations_in,
+    recorded_graphs,
 )
+from prune_keras._keras.recording import Recorded
 
 FEW = 16
 """Classes up to which it is quicker to ask for what refers to them."""
@@ -50,7 +52,8 @@ def neighbours_of(model: Any) -> Neighbours:
 def _neighbours_of(model: Any) -> Neighbours:
     living, calls = _living_models(), _calls(model)
     parts = [part for layer in _leaves(model) for part in all_layers(layer)]
-    inside = {id(x) for x in [*models_in(model), *parts, *_graphs_of_sequential(living)]}
+    graphs = [*_graphs_of_sequential(living), *recorded_graphs()]
+    inside = {id(x) for x in [*models_in(model), *parts, *graphs]}
     outside = [x for x in living if id(x) not in inside]
     views = [x for x in outside if _is_view(x, calls)]
     seen = {id(view) for view in views}
@@ -103,7 +106,7 @@ def _living_models() -> list:
     # to its class; but who asks for many classes pays for each of them at every reference.
     objects = gc.get_referrers(*kinds) if len(kinds) <= FEW else gc.get_objects()
     living = itertools.compress(objects, map(kinds.__contains__, map(type, objects)))
-    return [model for model in living if hasattr(model, "_layers")]
+    return [m for m in living if hasattr(m, "_layers") and not isinstance(m, Recorded)]
 
 
 def _with_subclasses(kind: type) -> set[type]:

@@ -12,6 +12,9 @@ from prune_keras import _backend
 from prune_keras._keras.graphs import all_layers, models_in, module_of, output_structure
 from prune_keras._keras.sharing import neighbours_of
 
+# The last one is that of KerasHub's language models, which make it anew as Keras does the others.
+_COMPILED = ("train_function", "test_function", "predict_function", "generate_function")
+
 
 def refresh(model: Any, views: Sequence[Any] | None = None) -> None:
     """Make compiled functions follow variables that got new values.
@@ -27,7 +30,7 @@ def refresh(model: Any, views: Sequence[Any] | None = None) -> None:
             layer._track_variables()
     trained = getattr(model, "train_function", None) is not None
     for nested in [*models_in(model), *views]:
-        for name in ("train_function", "test_function", "predict_function"):
+        for name in _COMPILED:
             if getattr(nested, name, None) is not None:
                 _backend.dispose(getattr(nested, name))
                 setattr(nested, name, None)

@@ -51,8 +51,18 @@ class Quadratic:
         np.fill_diagonal(alike, 1)  # of entries that are always zero, too
         if ridge is None:
             return cls(alike, scaled, False)
-        inverse = np.linalg.inv(alike + ridge * np.eye(len(alike)))
-        return cls((inverse + inverse.T) / 2, scaled, True)
+        return cls(_inverse(alike, ridge), scaled, True)
+
+
+def _inverse(second: np.ndarray, ridge: float) -> np.ndarray:
+    """Return the inverse of a second moment and a ridge, which rounding may let be less than zero.
+
+    What is not finite has none.
+    """
+    if not np.isfinite(second).all():
+        return np.full_like(second, np.nan)
+    values, vectors = np.linalg.eigh(second)
+    return (vectors / (values.clip(0) + ridge)) @ vectors.T
 
 
 def _narrowed(weights: np.ndarray, curvature: np.ndarray) -> np.ndarray:

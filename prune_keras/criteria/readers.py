@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from keras import layers, ops
+from keras import ops
 
-from prune_keras import _keras
 from prune_keras._backend import take
-from prune_keras.criteria.reads import CONVOLUTIONS, Drawn, Reader, Table
+from prune_keras.criteria.reads import Drawn, Reader, Table
 from prune_keras.graph import Graph, Weight
-
-ATTENTION = tuple(
-    getattr(layers, name)
-    for name in ("MultiHeadAttention", "GroupQueryAttention")
-    if hasattr(layers, name)
-)
+from prune_keras.readers.entries import entries_of, numbers
+from prune_keras.readers.kinds import CONVOLUTIONS, PRODUCTS, kernel_of, linear_layers
+from prune_keras.readers.products import Axes
+from prune_keras.readers.windows import extent, read_by, settings_of
 
 
 def readers_in(model: Any, graph: Graph, entries: int) -> list[Reader]:
@@ -30,28 +26,20 @@ def readers_in(model: Any, graph: Graph, entries: int) -> list[Reader]:
         entries: where a response reads more than this many, one place is looked at after another.
     """
     weights = {id(weight.variable): weight for weight in graph.weights}
-    found: dict[int, Reader] = {}
-    for layer in _candidates(model):
-        weight = weights.get(id(_keras.kernel_of(layer)))  # none, if it has no rule
-        if weight is None or not weight.reads or id(layer) in found:
+    found: list[Reader] = []
+    for layer in linear_layers(model):
+        weight = weights.get(id(kernel_of(layer)))  # none, if it has no rule
+        if weight is None or not weight.reads or not isinstance(layer, (*PRODUCTS, *CONVOLUTIONS)):
             continue
         make = _convolution if isinstance(layer, CONVOLUTIONS) else _product
         reader = make(layer, weight, entries)
         if reader is not None:
-            found[id(layer)] = reader
-    return list(found.values())
-
-
-def _candidates(model: Any) -> Iterator[Any]:
-    for operation in _keras.operations_in(model):
-        inside = _keras.all_layers(operation)[1:] if isinstance(operation, ATTENTION) else ()
-        for layer in (operation, *inside):
-            if isinstance(layer, (layers.Dense, layers.EinsumDense, *CONVOLUTIONS)):
-                yield layer
+            found.append(reader)
+    return found
 
 
 def _convolution(layer: Any, weight: Weight, entries: int) -> Reader | None:
-    kernel = _numbers(layer.kernel)
+    kernel = numbers(layer.kernel)
     *window, channels, outputs = kernel.shape
     if weight.reads != (len(window),):
         return None
@@ -95,46 +83,36 @@ def _patches(layer: Any, x: Any, drawn: Drawn) -> Any:
 
 def _read_along(layer: Any, place: int, size: Any, drawn: Drawn) -> Any:
     """Return which positions some responses read along an axis, `(responses, taps)`."""
-    taps, stride = layer.kernel_size[place], layer.strides[place]
-    dilation, reach = layer.dilation_rate[place], (taps - 1) * layer.dilation_rate[place]
-    valid = layer.padding == "valid"
-    count = (size - reach - 1) // stride + 1 if valid else (size - 1) // stride + 1
-    before: Any = reach if layer.padding == "causal" else 0
-    if layer.padding == "same":
-        short = (count - 1) * stride + reach + 1 - size
-        before = max(short, 0) // 2 if isinstance(short, int) else ops.maximum(short, 0) // 2
-    shifts = ops.arange(taps, dtype="int32") * dilation - before
-    return drawn.along(count, place)[:, None] * stride + shifts
+    settings = settings_of(layer, place)
+    count, before = extent(np if isinstance(size, int) else ops, size, settings)
+    return read_by(ops, drawn.along(count, place), before, settings)
 
 
 def _product(layer: Any, weight: Weight, entries: int) -> Reader | None:
     """Return a Dense layer or EinsumDense whose contracted axes are the last ones of its input."""
-    equation = layer.equation if isinstance(layer, layers.EinsumDense) else "...x,xy->...y"
-    terms, made = equation.replace(" ", "").split("->")
-    read, kernel = terms.split(",")
-    contracted = [s for s in read if s in kernel and s not in made]
-    free = [s for s in made if s in kernel and s not in read]
-    plain = read.endswith("".join(contracted)) and made.endswith("".join(free))
-    if not plain or len(contracted) + len(free) != len(kernel):
+    signs = Axes.of(layer)
+    summed, units = signs.summed, signs.units
+    plain = signs.read.endswith(summed) and signs.made.endswith(units)
+    if signs.groups or not summed or not plain:
         return None
-    order = [kernel.index(s) for s in (*contracted, *free)]
-    values = _numbers(layer.kernel).transpose(order)
-    shape, axes = values.shape[: len(contracted)], order[: len(contracted)]
+    count, order = len(summed), [signs.kernel.index(sign) for sign in summed + units]
+    values = numbers(layer.kernel).transpose(order)
+    shape, axes = values.shape[:count], tuple(order[:count])
     along = tuple(
-        np.broadcast_to(np.expand_dims(weight.axes[axis], _others(place, len(axes))), shape).ravel()
+        np.broadcast_to(np.expand_dims(weight.axes[axis], _others(place, count)), shape).ravel()
         for place, axis in enumerate(axes)
         if axis in weight.axes
     )
-    matrix, count = values.reshape(math.prod(shape), -1), len(shape)
+    matrix = values.reshape(math.prod(shape), -1)
     tables = _tables(f"{id(layer)}/0", along, matrix, np.arange(matrix.shape[1]), entries)
 
     def rows(x: Any, drawn: Drawn) -> list[Any]:
         for place in range(1, len(x.shape) - count):
             x = take(x, drawn.along(ops.shape(x)[place], place - 1), axis=place)
-        return [ops.reshape(x, (-1, math.prod(x.shape[len(x.shape) - count :])))]
+        return [ops.reshape(x, (-1, math.prod(shape)))]
 
-    ends = tuple(range(-count, 0)), tuple(range(-len(free), 0))
-    return Reader(layer, weight, tuple(axes), rows, *ends, along[0], (tables,))
+    ends = tuple(range(-count, 0)), tuple(range(-len(units), 0))
+    return Reader(layer, weight, axes, rows, *ends, along[0], (tables,))
 
 
 def _others(place: int, rank: int) -> tuple[int, ...]:
@@ -149,23 +127,9 @@ def _tables(
         return (Table(key, np.arange(len(matrix))[None], along, matrix, made),)
     found = []
     for number, neurons in enumerate(along):
-        for places in _places(neurons):
+        for places in entries_of(neurons):
             laid_out = matrix[places].transpose(1, 0, 2).reshape(places.shape[1], -1)
             name = f"{key}/{number}/{len(places)}"
             outputs = np.tile(made, len(places))
             found.append(Table(name, places, (neurons[places[0]],), laid_out, outputs))
     return tuple(found)
-
-
-def _places(neurons: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the entries of each neuron, `(places, neurons)`, those together that have as many."""
-    order = np.argsort(neurons, kind="stable")
-    _, counts = np.unique(neurons, return_counts=True)
-    entries = np.split(order, np.cumsum(counts)[:-1])
-    for count in np.unique(counts):
-        yield np.stack([each for each in entries if len(each) == count], axis=1)
-
-
-def _numbers(value: Any) -> np.ndarray:
-    numbers = np.asarray(ops.convert_to_numpy(value))
-    return numbers if numbers.dtype == np.float64 else numbers.astype(np.float32)

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from keras import layers, ops
+from keras import ops
 
 from prune_keras import _backend, _keras
 from prune_keras._backend import take
 from prune_keras.graph import Weight
+from prune_keras.readers.kinds import CONVOLUTIONS, learns_bias, learns_kernel
 from prune_keras.samples.moments import Moments, exact, merged, moments_of
 from prune_keras.samples.subject import Subject
 
 MOST = 64  # positions along one axis
-
-CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
 
 
 @dataclass(frozen=True)
@@ -81,13 +80,12 @@ class Reader:
     @property
     def learns(self) -> bool:
         """Whether the kernel is not frozen."""
-        return self.layer.trainable and _keras.kernel_of(self.layer).trainable
+        return learns_kernel(self.layer)
 
     @property
     def learns_bias(self) -> bool:
         """Whether there is a bias that is not frozen."""
-        bias = self.layer.bias
-        return bias is not None and self.layer.trainable and bias.trainable
+        return learns_bias(self.layer)
 
     def gate_shape(self, x: Any) -> list[Any]:
         """Return the shape of a gate for each channel of each sample."""

@@ -10,9 +10,10 @@ import numpy as np
 from prune_keras.graph import Graph
 from prune_keras.repair.fusing import assign, check_fuse, fused
 from prune_keras.repair.recalibration import check_readable_again, recalibrate
-from prune_keras.repair.refit import Refit, is_bounded, refitted
+from prune_keras.repair.refit import Refit
+from prune_keras.repair.walking import refitted
 
-__all__ = ["Refit", "Repair", "check_fuse", "is_bounded", "check_readable_again", "recalibrate"]
+__all__ = ["Refit", "Repair", "check_fuse", "check_readable_again", "recalibrate"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Repair:
             kept: `(neurons,)` booleans, which neurons stay.
             data: inputs, `(inputs, targets)`, a dataset of batches, or None for no repair.
             fuse: one of `{"weights", "bias", None}`, see `fusing.fused`; or `"sequential"` or a
-                `Refit`, see `refit.refitted`, which measures statistics itself.
+                `Refit`, see `walking.refitted`, which measures statistics itself.
             steps: batches of `data` for batch normalization, at most. Defaults to None: as many as
                 hold 1,280 samples.
         """

@@ -11,12 +11,14 @@ Detection, https://arxiv.org/abs/1505.06798, who take the nonlinearity into acco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from prune_keras.repair.least_squares import Fit, Sums, shift_of, solved
+from prune_keras.repair.gathering import Gathered
+from prune_keras.repair.least_squares import Allowed, Fit, shift_of, solved, within
+from prune_keras.repair.sums import Sums
 
 TIMES = 4
 RIDGE = 1e-5  # at least, as rows are of float32
@@ -41,12 +43,19 @@ class Rows:
         return cls(read.astype("float32"), dense.astype("float32"), thin.astype("float32"))
 
     @classmethod
-    def joined(cls, parts: Sequence[Rows]) -> Rows:
+    def joined(cls, parts: Sequence[tuple[Rows, np.ndarray]], out: bool) -> Rows:
+        """Return those rows of all parts that are held out, or those that are not."""
         return cls(
-            np.concatenate([part.read for part in parts], axis=1),
-            np.concatenate([part.dense for part in parts], axis=1),
-            np.concatenate([part.thin for part in parts], axis=1),
+            np.concatenate([rows.read[:, held == out] for rows, held in parts], axis=1),
+            np.concatenate([rows.dense[:, held == out] for rows, held in parts], axis=1),
+            np.concatenate([rows.thin[:, held == out] for rows, held in parts], axis=1),
         )
+
+    def along(self, basis: np.ndarray | None) -> Rows:
+        """Return rows of what stands for the entries that are read."""
+        if basis is None:
+            return self
+        return replace(self, read=np.matmul(self.read, basis.astype("float32")))
 
 
 @dataclass(frozen=True)
@@ -91,39 +100,46 @@ class Bend:
         thin = self.given(rows, fit)
         return sums.toward(rows.read, self.inverse * (self.wanted(rows.dense, thin) - thin))
 
-    def again(self, parts: Sequence[tuple[Rows, Sums]], fit: Fit, allowed: Callable) -> Fit:
+    def again(
+        self, parts: Sequence[tuple[Rows, Sums]], gathered: Gathered, fit: Fit, allowed: Allowed
+    ) -> Fit:
         """Fit weights several times over, each time to what is still missed."""
         for _ in range(TIMES):
             first, *others = (self.toward(rows, sums, fit) for rows, sums in parts)
             toward = sum(others, start=first)
-            step = solved(toward, fit.weights.shape[1], max(fit.ridge, RIDGE), centred=True)
-            weights = allowed(fit.weights + step)
+            step = solved(toward, gathered, max(fit.ridge, RIDGE), centred=True)
+            weights = within(fit.weights + step, gathered, allowed)
             shift = fit.shift + shift_of(toward, weights - fit.weights, True)
             fit = replace(fit, weights=weights, shift=shift)
         return fit
 
 
 def bent(
-    fit: Fit,
-    own: tuple[Rows, Sums],
-    held: tuple[Rows, Sums],
-    bend: Bend,
-    allowed: Callable,
+    fit: Fit, gathered: Gathered, front: Sequence[Rows], bend: Bend, allowed: Allowed
 ) -> tuple[Fit, np.ndarray]:
     """Return a fit that counts what shows behind an activation, if rows held out gain by it.
 
     Args:
         fit: what was fitted to all that responses miss.
-        own, held: rows to fit on, and rows held out, with the sums of them.
+        gathered: sums of rows.
+        front: the same rows: those to fit on, and those held out.
         bend: the activation.
         allowed: what becomes of a change that a constraint is put on.
 
     Returns:
         The fit, and `(groups, units)`, what it adds to responses on average.
     """
-    found, tried = fit, bend.again([own], fit, allowed)
-    if bend.error(held[0], tried) < bend.error(held[0], fit):
-        found = bend.again([own, held], fit, allowed)
-    joint, read = own[1] + held[1], fit.weights.shape[1]
-    change = np.einsum("gr,gru->gu", joint.mean[:, :read], found.weights - fit.weights)
-    return found, change + found.shift - fit.shift
+    start = replace(fit, weights=gathered.narrowed(fit.weights))
+    own, held = (
+        (rows.along(gathered.basis), sums)
+        for rows, sums in zip(front, (gathered.fit, gathered.held), strict=True)
+    )
+    tried = bend.again([own], gathered, start, allowed)
+    if bend.error(held[0], tried) >= bend.error(held[0], start):
+        return fit, np.zeros_like(fit.shift)
+    found = bend.again([own, held], gathered, start, allowed)
+    mean = (own[1] + held[1]).mean[:, : gathered.read]
+    change = np.einsum("gr,gru->gu", mean, found.weights - start.weights)
+    whole = gathered.widened(found.weights)
+    whole = whole if allowed is None else allowed(whole)
+    return replace(found, weights=whole), change + found.shift - fit.shift

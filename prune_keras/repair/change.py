@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from prune_keras.readers.entries import numbers
 from prune_keras.repair.reading import Reader
 from prune_keras.samples.moments import Moments
 
@@ -44,8 +45,8 @@ class Change:
         """
         stays, made = kept[reader.neurons], kept[reader.outputs]
         # With LoRA, a layer responds by more than the variable.
-        whole = _numbers(reader.layer.kernel)[..., made]
-        before = _numbers(reader.kernel.value)[..., made][..., stays, :]
+        whole = numbers(reader.layer.kernel)[..., made]
+        before = numbers(reader.kernel.value)[..., made][..., stays, :]
         kernels = [before]
         if moments:
             taken = _taken_over(reader, kept, moments, whole)[..., stays, :]
@@ -67,7 +68,7 @@ class Change:
             yield self.reader.kernel, self._chosen(best)
         if by_bias:
             bias = self.reader.layer.bias
-            shifted = _numbers(bias.value)[self.made] + mean[best, np.arange(len(best))]
+            shifted = numbers(bias.value)[self.made] + mean[best, np.arange(len(best))]
             yield bias, _constrained(bias, shifted)
 
     def _chosen(self, best: np.ndarray) -> np.ndarray:
@@ -113,13 +114,8 @@ def _foretold(moments: Moments, stays: np.ndarray, intercept: bool) -> np.ndarra
     return np.linalg.solve(inner, second[np.ix_(stays, ~stays)]).T
 
 
-def _numbers(value: Any) -> np.ndarray:
-    numbers = np.asarray(ops.convert_to_numpy(value))
-    return numbers if numbers.dtype == np.float64 else numbers.astype(np.float32)
-
-
 def _constrained(variable: Any, value: np.ndarray) -> np.ndarray:
     """Return what the variable's constraint makes of a value."""
     if variable.constraint is None:
         return value
-    return _numbers(variable.constraint(ops.convert_to_tensor(value, dtype=variable.dtype)))
+    return numbers(variable.constraint(ops.convert_to_tensor(value, dtype=variable.dtype)))

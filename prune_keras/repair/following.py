@@ -11,8 +11,9 @@ import numpy as np
 from keras import layers
 
 from prune_keras import _keras
+from prune_keras.readers.entries import numbers
 from prune_keras.repair.bending import Bend
-from prune_keras.repair.designs import Response, numbers
+from prune_keras.repair.responses import Response
 from prune_keras.repair.side_by_side import Both, Thin
 from prune_keras.samples.moments import Moments
 
@@ -100,9 +101,8 @@ class Following:
         """
         tensor, norm = visited.node.outputs[0], None
         slope, offset = np.ones(1), np.zeros(1)
-        ends = _keras.ends_of(getattr(visited.operation, "activation", None))
-        if not is_linear(visited.operation):
-            return Behind(ends=ends)
+        if not gives_responses(visited.operation):
+            return Behind(ends=_keras.ends_of(visited.operation.activation))
         node = self._only(tensor)
         while node is not None and calls[id(node.operation)] == 1:
             layer = node.operation
@@ -141,7 +141,7 @@ def _by_unit(each: np.ndarray, responses: np.ndarray) -> np.ndarray:
     return np.broadcast_to(each, (groups * units,)).reshape(groups, 1, units)
 
 
-def is_linear(operation: Any) -> bool:
+def gives_responses(operation: Any) -> bool:
     """Tell whether a layer gives what it responds, as it is."""
     activation = getattr(operation, "activation", None)
     return activation is None or activation is keras.activations.linear

@@ -11,61 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prune_keras.repair.gathering import Gathered
+from prune_keras.repair.sums import Sums
+
+Allowed = Callable[[np.ndarray], np.ndarray] | None
+
 RIDGES = (1e1, 1e-14)  # the largest and the least, of the mean second moment
 
 EXACT = 1e-6  # a ridge below is there for rounding only, whose errors squared no sum shows
-
-
-@dataclass(frozen=True)
-class Sums:
-    """Sums over rows of numbers, of which there are several groups side by side.
-
-    Args:
-        count: number of rows.
-        mean: `(groups, numbers)`.
-        scatter: sum of products about the mean, `(groups, numbers, numbers)`.
-
-    Example:
-
-    >>> one, other = Sums.of(np.array([[[1.0], [3.0]]])), Sums.of(np.array([[[8.0]]]))
-    >>> both = one + other
-    >>> both.count, both.mean.item(), both.scatter.item()
-    (3, 4.0, 26.0)
-    """
-
-    count: int
-    mean: np.ndarray
-    scatter: np.ndarray
-
-    @classmethod
-    def of(cls, rows: np.ndarray) -> Sums:
-        """Return the sums of `(groups, rows, numbers)`."""
-        mean = rows.mean(axis=1)
-        apart = rows - mean[:, None]
-        return cls(rows.shape[1], mean, np.matmul(apart.transpose(0, 2, 1), apart))
-
-    def __add__(self, other: Sums) -> Sums:
-        count = self.count + other.count
-        apart, share = other.mean - self.mean, other.count / count
-        between = (self.count * share) * apart[:, :, None] * apart[:, None]
-        scatter = self.scatter + other.scatter + between
-        return Sums(count, self.mean + share * apart, scatter)
-
-    def toward(self, rows: np.ndarray, missed: np.ndarray) -> Sums:
-        """Return the sums of the same rows, `(groups, rows, read)`, that miss something else."""
-        read, mean = rows.shape[2], missed.mean(axis=1, dtype="float64")
-        apart = (missed - mean[:, None]).astype(rows.dtype)
-        centred = rows - self.mean[:, None, :read].astype(rows.dtype)
-        across = np.matmul(centred.transpose(0, 2, 1), apart).astype("float64")
-        own = np.zeros((len(across), across.shape[2], across.shape[2]))
-        inner = self.scatter[:, :read, :read]
-        scatter = np.block([[inner, across], [across.transpose(0, 2, 1), own]])
-        return Sums(self.count, np.concatenate([self.mean[:, :read], mean], axis=1), scatter)
-
-    def second(self, centred: bool) -> np.ndarray:
-        """Return second moments about the mean, or about zero."""
-        about = self.scatter / self.count
-        return about if centred else about + self.mean[:, :, None] * self.mean[:, None]
 
 
 @dataclass(frozen=True)
@@ -87,37 +40,44 @@ class Fit:
 
 
 def fitted(
-    fit: Sums,
-    held: Sums,
-    read: int,
+    rows: Gathered,
     shifts: bool,
     learns: bool = True,
-    allowed: Callable[[np.ndarray], np.ndarray] = lambda weights: weights,
+    allowed: Allowed = None,
 ) -> Fit:
     """Return what is best added to the weights by which responses are made of what is read.
 
     Args:
-        fit: sums of rows `[read, missed]`: what a layer reads, and what its responses miss.
-        held: sums of other rows.
-        read: number of entries of a row that are read.
+        rows: what a layer reads, and what its responses miss.
         shifts: whether responses can be shifted for free.
         learns: whether weights may change.
-        allowed: what becomes of a change that a constraint is put on.
+        allowed: what becomes of a change that a constraint is put on, `(groups, read, units)`.
+            Defaults to None: the change itself.
     """
-    none = np.zeros((len(fit.mean), read, fit.mean.shape[1] - read))
-    before = _error(held, none, np.zeros_like(fit.mean[:, read:]))
+    fit, held = rows.fit, rows.held
+    none = np.zeros((len(fit.mean), rows.read, fit.mean.shape[1] - rows.read))
+    before = _error(held, none, np.zeros_like(fit.mean[:, rows.read :]))
 
     def tried(ridge: float) -> float:
-        weights = allowed(solved(fit, read, ridge, shifts))
+        weights = within(solved(fit, rows, ridge, shifts), rows, allowed)
         return _error(held, weights, shift_of(fit, weights, shifts))
 
     ridge, after = _descended(tried) if learns else (0.0, np.inf)
     joint, weights = fit + held, none
     shifted = _error(held, none, shift_of(fit, none, shifts))
     if after < min(before, shifted):
-        weights = allowed(solved(joint, read, ridge, shifts))
-    shift = shift_of(joint, weights, shifts)
-    return Fit(weights, shift, before, min(before, after, shifted), ridge)
+        weights = solved(joint, rows, ridge, shifts)
+    elif before <= shifted:
+        return Fit(rows.widened(none), np.zeros_like(none[:, 0]), before, before)
+    shift = shift_of(joint, within(weights, rows, allowed), shifts)
+    whole = rows.widened(weights)
+    whole = whole if allowed is None else allowed(whole)
+    return Fit(whole, shift, before, min(after, shifted), ridge)
+
+
+def within(weights: np.ndarray, rows: Gathered, allowed: Allowed) -> np.ndarray:
+    """Return what becomes of a change by a constraint, as of what stands for the entries."""
+    return weights if allowed is None else rows.narrowed(allowed(rows.widened(weights)))
 
 
 def _descended(error: Callable[[float], float]) -> tuple[float, float]:
@@ -133,12 +93,14 @@ def _descended(error: Callable[[float], float]) -> tuple[float, float]:
     return ridge, best
 
 
-def solved(sums: Sums, read: int, ridge: float, centred: bool) -> np.ndarray:
-    second = sums.second(centred)
+def solved(sums: Sums, rows: Gathered, ridge: float, centred: bool) -> np.ndarray:
+    """Return the weights of what stands for the entries."""
+    read, second = rows.read, sums.second(centred)
     inner, toward = second[:, :read, :read], second[:, :read, read:]
-    level = np.trace(inner, axis1=1, axis2=2) / read
+    level = np.trace(inner, axis1=1, axis2=2) / rows.entries
     # What hardly varies must not be believed for its rounding.
-    level = level + 1e-12 * np.square(sums.mean[:, :read]).mean(axis=1) + 1e-6 * level.max()
+    about = np.square(sums.mean[:, :read]).sum(axis=1) / rows.entries
+    level = level + 1e-12 * about + 1e-6 * level.max()
     level = level + np.finfo(float).tiny ** 0.5
     held = inner + (ridge * level)[:, None, None] * np.eye(read)
     weights = np.linalg.solve(held, toward)

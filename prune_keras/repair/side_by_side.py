@@ -77,14 +77,14 @@ class Thin:
     def differs(self, visited: _keras.Call) -> bool:
         """Tell whether an operation is another one in the thin model."""
         return bool(self._settings_of(visited)) or any(
-            id(variable) in self.values for variable in _variables(visited)
+            id(variable) in self.values for variable in variables_of(visited)
         )
 
     @contextlib.contextmanager
     def within(self, visited: _keras.Call) -> Iterator[None]:
         """Let an operation be what it is in the thin model."""
         held = [(o, n, getattr(o, n), value) for o, n, value in self._settings_of(visited)]
-        values = {id(variable): variable for variable in _variables(visited)}
+        values = {id(variable): variable for variable in variables_of(visited)}
         pairs = [(v, self.values[key]) for key, v in values.items() if key in self.values]
         try:
             for owner, name, _, value in held:
@@ -154,7 +154,8 @@ def _parts(operation: Any) -> list:
     return _keras.all_layers(operation) if _keras.is_layer(operation) else [operation]
 
 
-def _variables(visited: _keras.Call) -> list:
+def variables_of(visited: _keras.Call) -> list:
+    """Return the variables that a call may read: those of its layer, and those it is given."""
     held = keras.tree.flatten((visited.node.arguments.args, visited.node.arguments.kwargs))
     own = visited.operation.variables if _keras.is_layer(visited.operation) else []
     return [*own, *(each for each in held if isinstance(each, keras.Variable))]

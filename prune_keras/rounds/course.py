@@ -58,9 +58,9 @@ class Course:
         min_fraction: float,
         metric: float | None = None,
     ) -> None:
-        cutter.check_reachable(graph)
-        latency_ms = cutter.measure(model)
-        cutter.check_unmet(graph.cost, latency_ms)
+        cutter.goal.check_reachable(graph, cutter.limits)
+        latency_ms = cutter.goal.measure(model)
+        cutter.goal.check_unmet(graph.cost, latency_ms)
         self._progress = Progress(model, graph, metric)
         file = keeper.keep(model, 0)
         self._progress.start = replace(self._progress.start, file=file, latency_ms=latency_ms)
@@ -98,7 +98,7 @@ class Course:
     @property
     def original(self) -> Cost:
         """What shares are counted from."""
-        return self._cutter.goal(self._progress.original).whole
+        return self._cutter.goal.target(self._progress.original).whole
 
     @property
     def metric(self) -> float | None:
@@ -112,7 +112,7 @@ class Course:
     @property
     def is_done(self) -> bool:
         """Whether the target is met as the last open round stands."""
-        return self._cutter.is_done(self._progress, self.open[-1].latency_ms)
+        return self._cutter.goal.is_met(self._progress, self.open[-1].latency_ms)
 
     def frontier(self, metric: float | None) -> list[Point]:
         """Return what the model was at the start, with its metric, and what each round came to."""
@@ -122,16 +122,16 @@ class Course:
 
     def report(self, name: str, frontier: Sequence[Point], monitor: str) -> Report:
         """Return what is gone so far, counted in the model at the start."""
-        done, graph = self._progress, self._progress.graph
+        done, graph, goal = self._progress, self._progress.graph, self._cutter.goal
         why = self._left
         if self.is_finished:
             why = f"no further cut held the bound of {monitor}"
-        notes = missed(self._cutter.goal(done.original), graph.cost, why)
-        if not self.ended and not self._cutter.target:
+        notes = missed(goal.target(done.original), graph.cost, why)
+        if not self.ended and not goal.counted:
             notes += (f"nothing was cut: {why}",)
-        notes += self._cutter.timed(frontier, why) + self._said + self._cutter.unseen + graph.notes
+        notes += goal.timed(frontier, why) + self._said + self._cutter.unseen + graph.notes
         costs, points, scores = (done.original, graph.cost), tuple(frontier), self._cutter.scoring
-        of, took = self._cutter.shares_of, summed(each.phases for each in self.ended)
+        of, took = goal.shares_of, summed(each.phases for each in self.ended)
         steps = tuple(cost for each in self.ended if each.kept for cost in each.steps)
         told: dict[str, Any] = {
             "scores": str(scores),
@@ -189,7 +189,7 @@ class Course:
             model: the model, whose latency is measured where there is a target on it.
             metric: the monitored metric; None where that cannot be measured now.
         """
-        latency_ms, begun = self._cutter.measure(model), self._cut_at
+        latency_ms, begun = self._cutter.goal.measure(model), self._cut_at
         self._cut_at = time.perf_counter()
         phases = {**self.open[-1].phases, "judge": self._cut_at - begun}
         self.open[-1] = replace(
@@ -228,7 +228,7 @@ class Course:
     def _accept(self, model: Any, last: Round) -> None:
         self._progress.mark(model, last.metric)
         self._kept_pace = self._pace
-        self.is_finished = self._cutter.is_done(self._progress, last.latency_ms)
+        self.is_finished = self._cutter.goal.is_met(self._progress, last.latency_ms)
 
     def _refuse(self, first: Round) -> None:
         self.refused = True

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from prune_keras import _keras, criteria
 from prune_keras.accounting import Cost
 from prune_keras.auto import Scoring
-from prune_keras.frontier import Point
-from prune_keras.graph import Graph
 from prune_keras.plan import Plan
 from prune_keras.repair import Repair
+from prune_keras.rounds.goal import Goal
 from prune_keras.rounds.pace import Pace
 from prune_keras.rounds.progress import Progress
 from prune_keras.rounds.stopwatch import Stopwatch
@@ -20,13 +19,10 @@ from prune_keras.samples.batches import Samples, batches, check_ends, check_targ
 from prune_keras.samples.ending import check_end_is_told
 from prune_keras.samples.inputs import check_data
 from prune_keras.scoring import indistinct, score_graph
-from prune_keras.selection.feasibility import check_reachable
 from prune_keras.selection.limits import Limits
 from prune_keras.selection.scores import Ranking
 from prune_keras.selection.stepping import Request
-from prune_keras.selection.targets import Target, check_unmet, split_target, target_of
 from prune_keras.surgery import check_alone, kept_neurons
-from prune_keras.timing import latency
 
 
 @dataclass(frozen=True)
@@ -48,38 +44,31 @@ class Went:
 class Cutter:
     """How a round scores, chooses and cuts; the arguments are those of `ProgressivePruning`.
 
-    Of `target`, what can be counted is one argument, and the milliseconds of latency another;
-    `scoring` is `criterion` and `fuse`, settled before anything is cut.
+    `goal` is what its target says; `scoring` is `criterion` and `fuse`, settled before anything is
+    cut.
     """
 
-    target: Mapping[str, float] | None
+    goal: Goal
     scoring: Scoring
     ranking: Ranking
     limits: Limits
     data: Any
     recalibration_steps: int | None
     seed: int | None
-    latency_ms: float | None = None
-    latency_batch_size: int = 1
-    shares_of: Cost | None = None
     steps: int = 1
 
     @classmethod
     def of(cls, given: Any, fit: Any = None) -> Cutter:
         """Return the cutter for the arguments of a `ProgressivePruning`, in a `fit` if one runs."""
         fit = fit or _keras.Fit()
-        counted, most = split_target(given.target)
         return cls(
-            dict(counted) if counted else None,
+            Goal.of(given),
             Scoring(given.criterion, given.fuse),
             Ranking(given.scope, given.debias, given.combine),
             Limits(given.min_units, given.max_layer_fraction, given.exclude, given.round_to),
             Samples.of(given.data, given.data_batch_size or fit.batch_size, fit.class_weight),
             given.recalibration_steps,
             given.seed,
-            most,
-            given.latency_batch_size,
-            given.of,
             given.steps_per_cut,
         )
 
@@ -102,7 +91,7 @@ class Cutter:
             for _, targets, _ in batches(self.data, steps=1):
                 check_targets(targets, scoring.criterion.__name__)
         ranking = scoring.ranking(self.ranking.scope, self.ranking.debias, self.ranking.combine)
-        if self.latency_ms is not None:
+        if self.goal.latency_ms is not None:
             ranking = replace(ranking, measure="flops")  # what time goes by before it is measured
         return replace(self, scoring=scoring, ranking=ranking)
 
@@ -112,53 +101,6 @@ class Cutter:
             inputs = _keras.graph_of(model).inputs
             check_data(self.data, inputs, self.recalibration_steps)
 
-    def check_reachable(self, graph: Graph) -> None:
-        """Raise a ValueError if the limits keep more than the target allows."""
-        check_reachable(graph, self.limits, self.goal(graph.cost))
-
-    def goal(self, original: Cost) -> Target:
-        """Return the target, all but latency, for a model of this cost at its start."""
-        return target_of(self.target, self.shares_of, original)
-
-    def measure(self, model: Any) -> float | None:
-        """Measure the latency in milliseconds, if there is a target on it."""
-        return None if self.latency_ms is None else latency(model, self.latency_batch_size)
-
-    def check_unmet(self, cost: Cost, measured: float | None) -> None:
-        """Raise a ValueError if a model meets the target before anything is cut."""
-        if not self.is_quick(measured):
-            return
-        check_unmet(self.goal(cost), cost)
-        if not self.target and measured is not None:
-            raise ValueError(
-                "A target on latency must be below what the model takes. Received: "
-                f"latency_ms={self.latency_ms}, while it takes {measured:.3g} ms for batches of "
-                f"{self.latency_batch_size}. Ask for less."
-            )
-
-    def timed(self, frontier: Sequence[Point], why: str) -> tuple[str, ...]:
-        """Return a note on the latency, and why it is not what it was to become."""
-        if self.latency_ms is None:
-            return ()
-        before, after = (p.latency_ms for p in (frontier[0], [p for p in frontier if p.kept][-1]))
-        missed = "" if self.is_quick(after) else f"; not {self.latency_ms} ms: {why}"
-        size = self.latency_batch_size
-        return (f"latency for batches of {size}: {before:.3g} -> {after:.3g} ms{missed}",)
-
-    def is_quick(self, measured: float | None) -> bool:
-        """Tell whether a measured latency meets the target, if there is one on it."""
-        return self.latency_ms is None or (measured is not None and measured <= self.latency_ms)
-
-    def is_done(self, progress: Progress, measured: float | None = None) -> bool:
-        """Tell whether the target is met, with the latency that was measured."""
-        if self.latency_ms is None and not self.target:
-            return False
-        return self.is_quick(measured) and self._is_small(progress)
-
-    def _is_small(self, progress: Progress) -> bool:
-        """Tell whether the target is met in all but latency; without any it is."""
-        return self.goal(progress.original).is_met_by(progress.graph.cost)
-
     def choose(self, model: Any, progress: Progress, fraction: float, turn: int) -> Plan:
         """Choose what to cut: the fraction, or the least that can go where that is more."""
         return self._least(progress, self.score(model, progress, turn), fraction, turn)[1]
@@ -167,7 +109,7 @@ class Cutter:
         self, progress: Progress, scores: Mapping[str, Any], fraction: float, turn: int
     ) -> tuple[Request, Plan]:
         # Only where a latency is still to be met does a round begin with the other ones met.
-        budget = {} if self._is_small(progress) else self.goal(progress.original).budget
+        budget = {} if self.goal.is_small(progress) else self.goal.target(progress.original).budget
         request = self._request(progress, budget, fraction, turn)
         plan = request.choose(scores)
         while plan.removed == 0 and fraction < 1:
@@ -180,14 +122,14 @@ class Cutter:
         self, progress: Progress, scores: Mapping[str, Any], pace: Pace, turn: int
     ) -> tuple[Request, Plan, Pace]:
         """Choose what the next round cuts; also return what it is to come to, and its pace."""
-        if pace.schedule is None or self._is_small(progress):
+        if pace.schedule is None or self.goal.is_small(progress):
             return *self._least(progress, scores, pace.step, turn), pace
-        goal = self.goal(progress.original)
-        remains = progress.graph.cost.share_of(goal.whole)
-        ends = {metric: share for metric, share in goal.shares.items() if share < remains[metric]}
+        target = self.goal.target(progress.original)
+        remains = progress.graph.cost.share_of(target.whole)
+        ends = {metric: share for metric, share in target.shares.items() if share < remains[metric]}
         pace = pace.next(remains, ends)
         shares = pace.shares(remains, ends)
-        budget = {metric: share * getattr(goal.whole, metric) for metric, share in shares.items()}
+        budget = {metric: share * getattr(target.whole, metric) for metric, share in shares.items()}
         request = self._request(progress, budget)
         return request, request.choose(scores), pace
 

@@ -28,10 +28,12 @@ class Tracer:
     are removed together or not at all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first_units: bool = False) -> None:
         self.partition = Partition()
         self.record = Record()
         self.closed: dict[str, str] = {}
+        self.chooses_units = False
+        self._first_units = first_units
 
     def fix(self, ids: np.ndarray, reason: str) -> np.ndarray:
         """Keep the channels of these ids forever.
@@ -130,6 +132,15 @@ class Tracer:
         if tap_axis is not None:
             made.calls.append((visit.node, tap_axis))
         return made.ids
+
+    def axis_of_units(self, count: int) -> int:
+        """Return which of several axes of units of a kernel can be pruned: the last or the first.
+
+        Channels lie along one axis of a tensor only. Where it makes a difference, a model is traced
+        both ways.
+        """
+        self.chooses_units |= count > 1
+        return 0 if self._first_units else count - 1
 
     def weight(
         self,
@@ -252,7 +263,7 @@ class Tracer:
         if rule is None:
             return self._without_rule(visit, tracer or self)
         try:
-            found = rule(visit, tracer or self)
+            found = _as_arrays(rule(visit, tracer or self))
         except Exception as error:
             kind = type(visit.operation).__name__
             error.add_note(f"in the rule of {visit.path!r} ({kind})")
@@ -322,3 +333,10 @@ class Tracer:
                     f"the rule of {visit.path} does not record its weight {variable.name} of "
                     f"shape {shape}",
                 )
+
+
+def _as_arrays(found: Any) -> Any:
+    """Return ids as arrays, of which NumPy makes scalars where no axis is left."""
+    if isinstance(found, list):
+        return [_as_arrays(each) for each in found]
+    return np.asarray(found) if isinstance(found, np.integer) else found

@@ -31,7 +31,7 @@ from prune_keras.tracing.reaching import holds, reached_from
 from prune_keras.tracing.record import Fixing, Reach, Record
 from prune_keras.tracing.resolving import resolve
 from prune_keras.tracing.rules.batches import batch_axis, rows_made, rows_read
-from prune_keras.tracing.rules.registry import rule_for
+from prune_keras.tracing.rules.registry import counts_of, rule_for
 from prune_keras.tracing.rules.wrappers import Repeated
 from prune_keras.tracing.tracer import Tracer
 from prune_keras.tracing.visit import Visit
@@ -66,16 +66,11 @@ def trace(model: Any, input_shape: tuple[int | None, ...] | None = None) -> Grap
     """
     _keras.check_model(model)
     tracer = _Walk()
-    _open_whole(model, tracer)
-    inputs = _input_labels(model, input_shape, tracer)
-    dtypes = [tensor.dtype for tensor in _keras.graph_of(model).inputs]
-    tracer.record.results += zip(inputs, dtypes, strict=True)
-    outputs = _keras.walk(model, inputs, tracer.visit, tracer.see, into=tracer.into)
-    reason = "they are an output of the model"
-    tracer.record.fixings[:0] = [Fixing(np.unique(labels.ids), reason) for labels in outputs]
-    _keep_what_is_reached(tracer)
-    graph = settle(tracer, tracer.calls, lambda: resolve(model, tracer.record, tracer.partition))
-    return dataclasses.replace(graph, notes=(*graph.notes, *_left_out(graph, tracer.record)))
+    graph = _traced(model, input_shape, tracer)
+    if not tracer.chooses_units:
+        return graph
+    other = _traced(model, input_shape, _Walk(first_units=True))
+    return max(graph, other, key=_reached)
 
 
 def cost(model: Any, input_shape: tuple[int | None, ...] | None = None) -> Cost:
@@ -102,6 +97,32 @@ def cost(model: Any, input_shape: tuple[int | None, ...] | None = None) -> Cost:
     return trace(model, input_shape).cost
 
 
+def _traced(model: Any, input_shape: Any, tracer: _Walk) -> Graph:
+    _open_whole(model, tracer)
+    inputs = _input_labels(model, input_shape, tracer)
+    dtypes = [tensor.dtype for tensor in _keras.graph_of(model).inputs]
+    tracer.record.results += zip(inputs, dtypes, strict=True)
+    outputs = _keras.walk(model, inputs, tracer.visit, tracer.see, into=tracer.into)
+    reason = "they are an output of the model"
+    tracer.record.fixings[:0] = [Fixing(np.unique(labels.ids), reason) for labels in outputs]
+    _keep_what_is_reached(tracer)
+    for nested in _keras.models_in(model):
+        for count in counts_of(nested):
+            count(nested, tracer)
+    graph = settle(tracer, tracer.calls, lambda: resolve(model, tracer.record, tracer.partition))
+    return dataclasses.replace(graph, notes=(*graph.notes, *_left_out(graph, tracer.record)))
+
+
+def _reached(graph: Graph) -> int:
+    """Return how many parameters stand along axes of weights on which neurons can be pruned."""
+    free = [neuron for family in graph.families for neuron in family.neurons.tolist()]
+    return sum(
+        math.prod(weight.variable.shape) * bool(np.isin(ids, free).any())
+        for weight in graph.weights
+        for ids in weight.axes.values()
+    )
+
+
 def _open_whole(model: Any, tracer: _Walk) -> None:
     """Look into a model with a `call` of its own."""
     if _keras.function_of(model) is not None:
@@ -110,7 +131,7 @@ def _open_whole(model: Any, tracer: _Walk) -> None:
     if graph is None:
         graph = open_model(model)
         _keras.remember_graph(model, graph)
-    tracer.calls.append(Opened("", model, graph, (_keras.input_structure(model),), {}))
+    tracer.calls.append(Opened("", model, graph, (graph.called_on,), {}))
 
 
 def _keep_what_is_reached(tracer: Tracer) -> None:
@@ -142,8 +163,8 @@ def _left_out(graph: Graph, record: Record) -> Iterable[str]:
 class _Walk(Tracer):
     """A tracer that is taken from call to call of a model."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, first_units: bool = False) -> None:
+        super().__init__(first_units)
         self.calls: list[Opened] = []
 
     def visit(self, call: _keras.Call) -> list[Labels]:

@@ -140,13 +140,14 @@ def test_the_metric_right_after_a_cut_is_of_averages_too(monkeypatch):
     model, cut, found = dense_model(optimizer=MAKERS["Adam"]()), Cutter.cut, []
 
     def noted(*arguments):
-        cut(*arguments)
+        notes = cut(*arguments)
         twin = keras.models.clone_model(model)
         twin.set_weights(numbers(model.variables))
         for weight, average in zip(twin.trainable_variables, averages(model), strict=True):
             weight.assign(average)
         twin.compile(loss="sparse_categorical_crossentropy")
         found.append(loss_of(twin))
+        return notes
 
     monkeypatch.setattr(Cutter, "cut", noted)
     pruning = by_loss(max_drop=10.0)
@@ -160,10 +161,11 @@ def test_averages_get_what_a_repair_adds_to_weights(make, monkeypatch):
     x = IMAGES if make is conv_model else SAMPLES
     cut, apart = Cutter.cut, []
 
-    def noted(cutter, fitted, progress, plan):
+    def noted(cutter, fitted, progress, plan, *rest):
         before = offsets(model)
-        cut(cutter, fitted, progress, plan)
+        notes = cut(cutter, fitted, progress, plan, *rest)
         apart.append((before, offsets(model), plan))
+        return notes
 
     monkeypatch.setattr(Cutter, "cut", noted)
     pruning = callback(data=(x, LABELS), judge=Judge(start_from_epoch=1))

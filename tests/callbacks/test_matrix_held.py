@@ -18,7 +18,7 @@ from fits import (
     neurons,
     state_of,
 )
-from training_cases import BESIDE, SUBCLASSED
+from training_cases import BESIDE, UNSEEN
 
 # What the user holds
 
@@ -203,11 +203,28 @@ def test_a_nested_model_that_was_trained_by_itself_trains_on():
     assert slots == {tuple(variable.shape) for variable in inner.trainable_variables}
 
 
-def test_a_model_with_a_call_of_its_own_is_refused():
-    model = compiled(Calling(dense_model()))
+def test_a_model_with_a_call_of_its_own_gets_thin_where_it_stands():
+    inner = dense_model()
+    model = compiled(Calling(keras.Model(inner.inputs, inner.outputs)))
+    del inner
+    model.predict(SAMPLES, verbose=0)
+    pruning = callback()
+    model.fit(SAMPLES, LABELS, epochs=3, verbose=0, callbacks=[pruning])
+    after = pruning.report.after.params
+    assert after == model.count_params() < pruning.report.before.params
+
+
+class Looking(Calling):
+    def call(self, x):
+        return super().call(x) * float(np.mean(x))
+
+
+def test_a_model_whose_call_works_on_values_is_refused():
+    model = compiled(Looking(dense_model()))
+    model.run_eagerly = True
     model.predict(SAMPLES, verbose=0)
     before = model.get_weights()
-    with pytest.raises(ValueError, match=re.escape(SUBCLASSED.note)):
+    with pytest.raises(ValueError, match=re.escape(UNSEEN.note)):
         model.fit(SAMPLES, LABELS, verbose=0, callbacks=[callback()])
     for weights, expected in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weights, expected)

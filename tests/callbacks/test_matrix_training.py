@@ -17,12 +17,13 @@ from fits import (
     state_of,
 )
 from scripted import Script, assert_sliced, sliced
-from training_cases import BATCHED, BESIDE, DATA, HELD, MIRRORED, SUBCLASSED, VIEW
+from training_cases import BATCHED, BESIDE, DATA, HELD, MIRRORED, SUBCLASSED, UNSEEN, VIEW
 from ways import BACKEND, WAYS, reloaded
 from ways_of_models import frozen, frozen_statistics
 
 TITLE = "Ways to train"
-CASES = [*(way.case for way in WAYS), BATCHED, DATA, MIRRORED, HELD, VIEW, BESIDE, SUBCLASSED]
+SEEN = [BATCHED, DATA, MIRRORED, HELD, VIEW, BESIDE, SUBCLASSED, UNSEEN]
+CASES = [*(way.case for way in WAYS), *SEEN]
 
 
 def train(way):

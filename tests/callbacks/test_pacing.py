@@ -110,8 +110,9 @@ def test_fine_tuning_ends_where_the_next_cut_begins(monkeypatch):
     now, cut = [0.0], Cutter.cut
 
     def cut_for_a_minute(*arguments):
-        cut(*arguments)
+        notes = cut(*arguments)
         now[0] += 60
+        return notes
 
     monkeypatch.setattr(course, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     monkeypatch.setattr(Cutter, "cut", cut_for_a_minute)

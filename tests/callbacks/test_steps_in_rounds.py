@@ -91,9 +91,9 @@ def test_each_step_scores_and_repairs(monkeypatch):
     model, seen = conv_model(), []
     cut, score = Cutter.cut, Cutter.score
 
-    def watched(self, model, progress, plan):
+    def watched(self, model, progress, plan, *rest):
         seen.append(("cut", plan.widths))
-        return cut(self, model, progress, plan)
+        return cut(self, model, progress, plan, *rest)
 
     def scored(self, model, progress, turn):
         seen.append(("score", progress.graph.widths))

@@ -31,6 +31,10 @@ BESIDE = Case(
 )
 SUBCLASSED = Case(
     "a model with a `call` of its own",
-    "The model must be functional or Sequential, since a graph of layers is needed",
+    "the `call` is looked into; layers inside of it and own weights get thin where they stand",
+)
+UNSEEN = Case(
+    "a model whose `call` works on values of tensors",
+    "The `call` of a model must be made of Keras' layers and keras.ops to be looked into",
     refused=True,
 )

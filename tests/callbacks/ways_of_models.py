@@ -77,7 +77,7 @@ class OwnStep(keras.Model):
 
 @way(
     "a `train_step` of your own",
-    "in a subclass of `keras.Model` that is built as `MyModel(inputs, outputs)`",
+    "in a subclass of `keras.Model`, built as `MyModel(inputs, outputs)` or with its own `call`",
     backends=("tensorflow",),
 )
 def own_step():

@@ -5,6 +5,7 @@
 """
 
 import fnmatch
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ class Composite:
             which a prunable neuron lies.
         natural: `(pattern, reason)`: all paths that are fixed, outputs included, and a part of the
             reason that trace must give. Patterns are those of fnmatch.
+        counted: the same, of what only a plain functional model lets go, since the class's own code
+            reads its width from something else.
         by_train_step: whether the class trains by its own `train_step`.
         fit_data: the same as `data`, where `fit` takes something else than `call` does.
         noise: whether it draws random numbers in training.
@@ -36,6 +39,7 @@ class Composite:
     data: Callable
     least_share: float = 0.9
     natural: tuple[tuple[str, str], ...] = ()
+    counted: tuple[tuple[str, str], ...] = ()
     by_train_step: bool = False
     fit_data: Callable | None = None
     noise: bool = False
@@ -43,14 +47,20 @@ class Composite:
     def __str__(self):
         return self.name
 
+    @property
+    def known(self) -> tuple[tuple[str, str], ...]:
+        return self.natural + self.counted
+
 
 def built(make, data) -> Callable:
     """Return a builder of a model of equal names and random weights, built by a call on data."""
 
     def build():
         keras.utils.clear_session(free_memory=False)
-        model = make()
-        model(batch(data(2)[0]))
+        with warnings.catch_warnings():  # of masks that layers drop, as people's do
+            warnings.simplefilter("ignore")
+            model = make()
+            model(batch(data(2)[0]))
         randomize(model)
         return model
 
@@ -73,4 +83,4 @@ def images(*shape, classes: int = 3) -> Callable:
 
 
 def is_natural(composite: Composite, path: str) -> bool:
-    return any(fnmatch.fnmatchcase(path, pattern) for pattern, _ in composite.natural)
+    return any(fnmatch.fnmatchcase(path, pattern) for pattern, _ in composite.known)

@@ -14,14 +14,14 @@ class CachedAttention(layers.Layer):
 
     def __init__(self, width=WIDTH, heads=4, **options):
         super().__init__(**options)
-        self.heads, self.head_dim = heads, width // heads
+        self.heads, self.scale = heads, (width // heads) ** -0.5
         self.query, self.key, self.value = (
-            layers.Dense(heads * self.head_dim, name=name) for name in ("query", "key", "value")
+            layers.Dense(width, name=name) for name in ("query", "key", "value")
         )
         self.out = layers.Dense(width, name="out")
 
     def split(self, x):
-        x = ops.reshape(x, (-1, x.shape[1], self.heads, self.head_dim))
+        x = ops.reshape(x, (-1, x.shape[1], self.heads, x.shape[-1] // self.heads))
         return ops.transpose(x, (0, 2, 1, 3))
 
     def call(self, x, cache=None):
@@ -29,12 +29,12 @@ class CachedAttention(layers.Layer):
         if cache is not None:
             key = ops.concatenate([cache[0], key], axis=2)
             value = ops.concatenate([cache[1], value], axis=2)
-        scores = ops.matmul(query, ops.swapaxes(key, -1, -2)) / self.head_dim**0.5
+        scores = ops.matmul(query, ops.swapaxes(key, -1, -2)) * self.scale
         new, all_read = x.shape[1], key.shape[2]
         places = ops.arange(all_read - new, all_read)[:, None]
         scores = ops.where(ops.arange(all_read)[None, :] <= places, scores, -1e9)
         mixed = ops.transpose(ops.matmul(ops.softmax(scores), value), (0, 2, 1, 3))
-        mixed = ops.reshape(mixed, (-1, x.shape[1], self.heads * self.head_dim))
+        mixed = ops.reshape(mixed, (-1, x.shape[1], self.heads * mixed.shape[-1]))
         return self.out(mixed), (key, value)
 
 

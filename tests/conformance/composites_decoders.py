@@ -109,7 +109,7 @@ class RelativeAttention(layers.Layer):
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
         distance = ops.arange(length)[:, None] - ops.arange(length)[None, :]
         bias = ops.take(self.table, self.bucket(distance), axis=0)
-        scores = scores + ops.transpose(bias, (2, 0, 1))[None]
+        scores = scores + ops.expand_dims(ops.transpose(bias, (2, 0, 1)), 0)
         if self.causal:
             scores = ops.where(ops.tril(ops.ones((length, length))) > 0, scores, -1e9)
         mixed = ops.matmul(ops.softmax(scores, axis=-1), value)
@@ -187,7 +187,7 @@ class RotaryAttention(layers.Layer):
         mask = ops.triu(ops.full((length, length), -1e9), k=1)
         weights = ops.softmax(scores + mask, axis=-1)
         mixed = ops.einsum("bhqk,bkhd->bqhd", weights, value)
-        return self.out(ops.reshape(mixed, (batch or -1, length, self.heads * self.head_dim)))
+        return self.out(ops.reshape(mixed, (batch, length, self.heads * self.head_dim)))
 
 
 class GroupedAttention(layers.Layer):
@@ -237,8 +237,26 @@ DATA = tokens(LENGTH)
 HEAD = (("*head*", "an output of the model"),)
 TABLE = [
     Composite("gpt", built(MiniGPT, DATA), DATA, natural=HEAD, noise=True),
-    Composite("tied gpt", built(lambda: MiniGPT(tied=True), DATA), DATA, noise=True),
-    Composite("t5", built(lambda: Decoder("relative", 2, "gelu"), DATA), DATA, natural=HEAD),
-    Composite("llama", built(lambda: Decoder("rotary"), DATA), DATA, natural=HEAD),
+    Composite(
+        "tied gpt",
+        built(lambda: MiniGPT(tied=True), DATA),
+        DATA,
+        natural=(("embeddings_*", "an output of the model"),),
+        noise=True,
+    ),
+    Composite(
+        "t5",
+        built(lambda: Decoder("relative", 2, "gelu"), DATA),
+        DATA,
+        # A bias a head: heads stay where their widths can go.
+        natural=(*HEAD, ("*relative_bias", "leaves no channels")),
+    ),
+    Composite(
+        "llama",
+        built(lambda: Decoder("rotary"), DATA),
+        DATA,
+        natural=HEAD,
+        counted=tuple((f"*attention/{name}", "counts them") for name in ("query", "key", "value")),
+    ),
     Composite("grouped queries", built(lambda: Decoder("grouped"), DATA), DATA, natural=HEAD),
 ]

@@ -207,11 +207,19 @@ PICTURES, DIGITS = maps(8, 8, 3, classes=2), maps(6, 6, 1)
 TABLE = [
     Composite("unet", built(UNet, PICTURES), PICTURES, natural=HEAD),
     Composite("deeplab", built(DeepLab, PICTURES), PICTURES, natural=HEAD),
-    Composite("pixelcnn", built(lambda: pixel_cnn(of_own), DIGITS), DIGITS, natural=HEAD),
+]
+# What cannot be looked into yet: a kernel that is multiplied with a mask before it convolves.
+CLOSED = [
+    Composite(
+        "pixelcnn",
+        built(lambda: pixel_cnn(of_own), DIGITS),
+        DIGITS,
+        natural=(*HEAD, ("residual_block*/conv2d*", "(MaskedConv2D): it gives a weight to conv")),
+    ),
     Composite(
         "pixelcnn that writes its kernel",
         built(lambda: pixel_cnn(of_held), DIGITS),
         DIGITS,
-        natural=(*HEAD, ("pixel_conv_layer*", "PixelConvLayer")),
+        natural=(*HEAD, ("residual_block*/conv2d*", "`self.conv.kernel.assign(")),
     ),
 ]

@@ -104,7 +104,9 @@ class MixerLayer(layers.Layer):
 
     def __init__(self, patches, width, **options):
         super().__init__(**options)
-        self.mlp1 = keras.Sequential([layers.Dense(6, activation="gelu"), layers.Dense(patches)])
+        self.mlp1 = keras.Sequential(
+            [layers.Dense(6, activation="gelu"), layers.Dense(patches)], name="token_mlp"
+        )
         self.mlp2 = keras.Sequential([layers.Dense(12, activation="gelu"), layers.Dense(width)])
         self.normalize = layers.LayerNormalization(epsilon=1e-6)
         self.normalize2 = layers.LayerNormalization(epsilon=1e-6)
@@ -198,10 +200,12 @@ class ConvNeXt(keras.Model):
 
 
 HEAD = (("head", "an output of the model"),)
+# An entry belongs to one unit: where channels lie beside patches, those of patches stay.
+MIXING = (("*/token_mlp/*", "reads positions, and the channels lie beside them"),)
 DATA = images(8, 8, 3)
 TABLE = [
     Composite("vit", built(ViT, DATA), DATA, natural=HEAD),
     Composite("vit that pools", built(lambda: ViT(pool="mean"), DATA), DATA, natural=HEAD),
-    Composite("mixer", built(mixer, DATA), DATA, natural=HEAD),
+    Composite("mixer", built(mixer, DATA), DATA, natural=(*HEAD, *MIXING)),
     Composite("convnext", built(ConvNeXt, DATA), DATA, natural=HEAD, noise=True),
 ]

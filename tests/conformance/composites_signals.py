@@ -230,7 +230,7 @@ TABLE = [
         "dense vae",
         built(VAE, ROWS),
         ROWS,
-        natural=(("decoder/made", OUTPUT),),
+        natural=(("*made", OUTPUT),),
         by_train_step=True,
         noise=True,
     ),
@@ -238,7 +238,7 @@ TABLE = [
         "vector quantizer",
         built(VQVAE, SOUND),
         SOUND,
-        natural=(("decoder/made", OUTPUT), ("encoder/codes", "batch"), ("quantizer*", "")),
+        natural=(("*made", OUTPUT), ("*codes", "no rule for the operation quantizer")),
     ),
 ]
 if keras.backend.backend() != "tensorflow":  # its training step is written in TensorFlow

@@ -238,7 +238,7 @@ TABLE = [
         "mixtures of experts",
         built(mixtures, numbers),
         numbers,
-        natural=(("head", OUTPUT), ("mixture/dense*", "softmax"), ("batched/router", "")),
+        natural=(("head", OUTPUT), ("mixture/dense*", "softmax"), ("batched/router", "softmax")),
     ),
     Composite(
         "conditioned",

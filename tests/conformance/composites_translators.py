@@ -202,9 +202,15 @@ def pairs(count):
     return (sentences(count)[0], drawn[..., 0]), drawn[..., 1]
 
 
-HEAD = (("head*", "an output of the model"),)
+OUTPUT = "an output of the model"
+HEAD = (("head", OUTPUT),)
 TABLE = [
     Composite("translator", built(Translator, pairs), pairs, natural=HEAD, noise=True),
-    Composite("text classifier", built(TextClassifier, sentences), sentences, natural=HEAD),
+    Composite(
+        "text classifier",
+        built(TextClassifier, sentences),
+        sentences,
+        natural=(("*dense_2", OUTPUT), ("pool/query", "joined with an input")),
+    ),
     Composite("alignment", built(series, of_series), of_series, natural=HEAD),
 ]

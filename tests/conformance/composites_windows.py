@@ -79,9 +79,14 @@ class WindowAttention(layers.Layer):
         self.proj.build(input_shape)
         self.built = True
 
+    def widths(self, x):
+        """Return the width of a head and of all of them, as numbers of the stream's width."""
+        channels = x.shape[-1]
+        return channels // self.num_heads, channels
+
     def call(self, x, mask=None):
-        _, size, channels = x.shape
-        head_dim = channels // self.num_heads
+        size = x.shape[1]
+        head_dim, channels = self.widths(x)
         x_qkv = self.qkv(x)
         x_qkv = ops.reshape(x_qkv, (-1, size, 3, self.num_heads, head_dim))
         x_qkv = ops.transpose(x_qkv, (2, 0, 3, 1, 4))
@@ -100,13 +105,33 @@ class WindowAttention(layers.Layer):
         return self.proj(ops.reshape(y, (-1, size, channels)))
 
 
+class StoringAttention(WindowAttention):
+    """The same, with the width of a head for an attribute."""
+
+    def __init__(self, dim, window_size, num_heads, **options):
+        super().__init__(dim, window_size, num_heads, **options)
+        self.head_dim = dim // num_heads
+
+    def widths(self, x):
+        return self.head_dim, self.num_heads * self.head_dim
+
+
 class SwinBlock(layers.Layer):
-    def __init__(self, dim, num_patch, num_heads, window_size=2, shift_size=0, **options):
+    def __init__(
+        self,
+        dim,
+        num_patch,
+        num_heads,
+        window_size=2,
+        shift_size=0,
+        attention=WindowAttention,
+        **options,
+    ):
         super().__init__(**options)
         self.num_patch, self.window_size, self.shift_size = num_patch, window_size, shift_size
         self.norm1 = layers.LayerNormalization(epsilon=1e-5, name="norm1")
         self.partition = WindowPartition(window_size, name="partition")
-        self.attn = WindowAttention(dim, window_size, num_heads, name="attn")
+        self.attn = attention(dim, window_size, num_heads, name="attn")
         self.norm2 = layers.LayerNormalization(epsilon=1e-5, name="norm2")
         self.mlp = keras.Sequential(
             [
@@ -157,18 +182,34 @@ class PatchMerging(layers.Layer):
         return self.linear(ops.reshape(x, (-1, (height // 2) * (width // 2), x.shape[-1])))
 
 
-def swin():
+def swin(attention=WindowAttention):
     pictures = keras.Input((8, 8, 3))
     x = PatchExtract(2, name="extract")(pictures)
     x = PatchEmbedding(16, 8, name="embedding")(x)
-    x = SwinBlock(8, (4, 4), 2, name="block0")(x)
-    x = SwinBlock(8, (4, 4), 2, shift_size=1, name="block1")(x)
+    x = SwinBlock(8, (4, 4), 2, attention=attention, name="block0")(x)
+    x = SwinBlock(8, (4, 4), 2, shift_size=1, attention=attention, name="block1")(x)
     x = PatchMerging((4, 4), 8, name="merging")(x)
-    x = SwinBlock(16, (2, 2), 4, name="block2")(x)
+    x = SwinBlock(16, (2, 2), 4, attention=attention, name="block2")(x)
     x = layers.GlobalAveragePooling1D()(x)
     return keras.Model(pictures, layers.Dense(3, name="head")(x))
 
 
-HEAD = (("head", "an output of the model"),)
+NATURAL = (
+    ("head", "an output of the model"),
+    # All heads share what is left of their widths.
+    ("block?/attn/relative_position_bias_table", "leaves no channels"),
+)
+COUNTED = tuple(
+    (pattern, "(WindowAttention) counts them")
+    for pattern in ("embedding/*", "merging/linear", "*/mlp/out", "*/attn/qkv", "*/attn/proj")
+)
 DATA = images(8, 8, 3)
-TABLE = [Composite("swin", built(swin, DATA), DATA, natural=HEAD)]
+TABLE = [
+    Composite("swin", built(swin, DATA), DATA, natural=NATURAL, counted=COUNTED),
+    Composite(
+        "swin that stores widths",
+        built(lambda: swin(StoringAttention), DATA),
+        DATA,
+        natural=NATURAL,
+    ),
+]

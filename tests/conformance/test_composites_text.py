@@ -24,32 +24,53 @@ FILES = (
     composites_translators,
 )
 COMPOSITES = {each.name: each for file in FILES for each in file.TABLE}
-each_composite = pytest.mark.parametrize(
-    "composite", [pytest.param(each, id=name) for name, each in COMPOSITES.items()]
-)
-FITTED = [name for name in ("tied gpt", "llama", "recommender", "dense vae") if name in COMPOSITES]
+FITTED = [name for name in ("tied gpt", "nerf", "dense vae") if name in COMPOSITES]
+# What is not seen through yet; a test that passes all the same says so.
+MASKS = "masks that layers of layers compute themselves are lost"
+UNSEEN = {
+    ("translator", "unfolded"): MASKS,
+}
+# They draw numbers in training or add losses in a layer, which therefore stays what it is.
+CLOSED = {"dense vae", "vector quantizer"}
 thorough = pytest.mark.slow
 
 
-@each_composite
-def test_what_can_be_reached_is(composite):
-    checks.check_what_can_be_reached_is(composite)
+def each_way(unseen):
+    """Return a mark for all composites, in place and unfolded; some are known to fail."""
+    return pytest.mark.parametrize(
+        ("composite", "way"),
+        [
+            pytest.param(
+                composite,
+                way,
+                id=f"{name}-{way}",
+                marks=pytest.mark.xfail(reason=unseen[name, way], strict=True)
+                if (name, way) in unseen
+                else (),
+            )
+            for name, composite in COMPOSITES.items()
+            for way in checks.WAYS
+        ],
+    )
 
 
-@each_composite
-def test_what_is_fixed_has_a_true_reason(composite):
-    checks.check_what_is_fixed_has_a_true_reason(composite)
+@pytest.mark.repeats(10)
+@each_way(UNSEEN)
+def test_what_can_be_reached_is(composite, way):
+    checks.check_what_can_be_reached_is(composite, way)
+    checks.check_what_is_fixed_has_a_true_reason(composite, way)
 
 
-@each_composite
-def test_removed_is_silenced(composite):
-    checks.check_removed_is_silenced(composite, (0, 0.5))
+@pytest.mark.repeats(8)
+@each_way(UNSEEN)
+def test_removed_is_silenced(composite, way):
+    checks.check_removed_is_silenced(composite, (0, 0.5), way)
 
 
 @thorough
-@each_composite
-def test_removed_is_silenced_where_more_goes(composite):
-    checks.check_removed_is_silenced(composite, (1, 0.6))
+@each_way(UNSEEN)
+def test_removed_is_silenced_where_more_goes(composite, way):
+    checks.check_removed_is_silenced(composite, (1, 0.6), way)
 
 
 @pytest.mark.parametrize("name", FITTED)
@@ -57,15 +78,13 @@ def test_a_fit_with_cuts(name):
     checks.check_a_fit_with_cuts(COMPOSITES[name])
 
 
-@thorough
-@each_composite
-def test_every_fit_with_cuts(composite):
-    checks.check_a_fit_with_cuts(composite)
-
-
 def test_files_are_read_back_without_the_classes(tmp_path):
     """All of them in one process that has imported nothing but Keras and what compares."""
-    paths = [checks.saved(composite, tmp_path) for composite in COMPOSITES.values()]
+    paths = [
+        checks.saved(composite, tmp_path)
+        for name, composite in COMPOSITES.items()
+        if (name, "unfolded") not in UNSEEN and name not in CLOSED
+    ]
     code = (
         "import sys, pathlib, composites_checks as checks;"
         "checks.check_reads_back([*map(pathlib.Path, sys.argv[1:])])"

@@ -22,40 +22,66 @@ MODULES = (
 )
 COMPOSITES = [composite for module in MODULES for composite in module.TABLE]
 each = pytest.mark.parametrize("composite", COMPOSITES, ids=str)
-FITTED = ("vit", "mobilenet v2", "unet", "gan", "vae", "siamese")
-each_fitted = pytest.mark.parametrize(
-    "composite", [one for one in COMPOSITES if one.name in FITTED], ids=str
-)
+each_way = pytest.mark.parametrize("way", checks.WAYS)
+FITTED = ("mobilenet v2", "gan", "vae", "siamese")
 needs_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow's own formats"
 )
-EXPORTED = ("swin", "convnext", "deeplab")
+EXPORTED = ("vit", "mobilenet v2", "deeplab")
+thorough = pytest.mark.slow
 
 
+@pytest.mark.repeats(10)
 @each
-def test_what_can_be_reached_is(composite):
-    checks.check_what_can_be_reached_is(composite)
+@each_way
+def test_all_but_what_is_fixed_by_nature_can_be_pruned(composite, way):
+    checks.check_what_can_be_reached_is(composite, way)
 
 
-@each
-def test_what_is_fixed_has_a_true_reason(composite):
+@pytest.mark.parametrize("composite", composites_maps.CLOSED, ids=str)
+def test_what_is_closed_stays_and_is_named(composite):
     checks.check_what_is_fixed_has_a_true_reason(composite)
 
 
+@pytest.mark.repeats(8)
 @each
-@pytest.mark.parametrize("cut", [(0, 0.4), (1, 0.7)], ids=["less", "more"])
-def test_removed_is_silenced(composite, cut):
-    checks.check_removed_is_silenced(composite, cut)
+@each_way
+def test_removed_is_silenced(composite, way):
+    checks.check_removed_is_silenced(composite, (0, 0.4), way)
 
 
-@each_fitted
+@thorough
+@each
+@each_way
+def test_removed_is_silenced_where_most_goes(composite, way):
+    checks.check_removed_is_silenced(composite, (1, 0.7), way)
+
+
+@pytest.mark.parametrize("composite", [one for one in COMPOSITES if one.name in FITTED], ids=str)
 def test_a_fit_with_cuts(composite):
     checks.check_a_fit_with_cuts(composite)
 
 
+@thorough
+@each
+def test_every_fit_with_cuts(composite):
+    checks.check_a_fit_with_cuts(composite)
+
+
 def test_thin_ones_are_read_back_without_the_classes(tmp_path):
-    """All of them in one process that has imported nothing but Keras and what compares."""
-    paths = [str(checks.saved(composite, tmp_path)) for composite in COMPOSITES]
+    quick = [one for one in COMPOSITES if one.name in EXPORTED]
+    _check_read_back(quick, tmp_path)
+
+
+@thorough
+def test_all_thin_ones_are_read_back_without_the_classes(tmp_path):
+    # A layer that draws numbers in training stays of its class, which a file needs.
+    _check_read_back([one for one in COMPOSITES if not one.noise], tmp_path)
+
+
+def _check_read_back(composites, tmp_path):
+    """Read all of them in one process that has imported nothing but Keras and what compares."""
+    paths = [str(checks.saved(composite, tmp_path)) for composite in composites]
     code = (
         "import sys, pathlib, composites_checks as checks;"
         "checks.check_reads_back([*map(pathlib.Path, sys.argv[1:])])"
@@ -64,8 +90,8 @@ def test_thin_ones_are_read_back_without_the_classes(tmp_path):
     subprocess.run([sys.executable, "-c", code, *paths], cwd=here, check=True)
 
 
+@pytest.mark.repeats(4)
 @needs_tensorflow
-@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 @pytest.mark.parametrize("name", EXPORTED)
 @pytest.mark.parametrize("way", checks.WAYS_OUT)

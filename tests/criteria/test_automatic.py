@@ -8,8 +8,6 @@ import pytest
 from fits import LABELS, SAMPLES, callback, dense_model, fit
 
 import prune_keras
-from prune_keras import auto
-from prune_keras.repair import Refit
 
 PAIR = (SAMPLES, LABELS)
 
@@ -129,15 +127,6 @@ def test_where_training_follows_weights_are_fused():
     pruning = callback(data=MANY)
     fit(dense_model(), pruning, epochs=1)
     assert pruning.report.scores == BOTH
-
-
-def test_what_would_take_too_much_memory_is_not_fitted_anew(monkeypatch):
-    monkeypatch.setattr(auto, "Refit", lambda: Refit(memory=6 * 8 * 16**2 - 1))
-    _, report = prune_keras.prune(dense_model(), fraction=0.5, data=MANY)
-    assert report.scores == BOTH  # the layer behind 16 units reads too many
-    monkeypatch.setattr(auto, "Refit", lambda: Refit(memory=6 * 8 * 16**2))
-    _, report = prune_keras.prune(dense_model(), fraction=0.5, data=MANY)
-    assert report.scores == BOTH.replace("weights", "sequential")
 
 
 def test_the_callback_says_nothing_if_it_is_to_say_nothing(capsys):

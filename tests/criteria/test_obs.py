@@ -23,6 +23,10 @@ def network(shape, *stack):
     return model, x, y
 
 
+def numbers(tensor):
+    return np.array(keras.ops.convert_to_numpy(tensor), np.float64)
+
+
 def patches_of(layer, x):
     """Return what a layer reads for each response, `(rows, entries)`, by a kernel of ones."""
     config = layer.get_config() | {"activation": None, "use_bias": False, "groups": 1}
@@ -31,7 +35,7 @@ def patches_of(layer, x):
     twin = type(layer).from_config(config)
     twin.build(x.shape)
     twin.set_weights([np.eye(size).reshape(twin.kernel.shape)])
-    return np.array(twin(x), np.float64).reshape(-1, size)
+    return numbers(twin(x)).reshape(-1, size)
 
 
 def losses_without(rows, weights, curvature, columns, intercept=True):
@@ -61,7 +65,7 @@ def curvature_of(model, x, y, rows, weights, units):
     It is the mean square of slopes, summed over positions, times what lets closing gates on single
     units cost, on their mean, what slopes by these gates say.
     """
-    slopes = 2 * (np.array(model(x), np.float64) - y) / np.prod(y.shape[1:])
+    slopes = 2 * (numbers(model(x)) - y) / np.prod(y.shape[1:])
     slopes = slopes.reshape(len(y), -1, slopes.shape[-1])
     plain = np.square(slopes).sum(1).mean(0)
     gates = apart = 0
@@ -114,10 +118,10 @@ PRODUCTS = {
 def test_losses_are_those_of_least_squares_without_the_units(kind):
     shape, first, second = (CONVOLUTIONS | PRODUCTS)[kind]
     model, x, y = network(shape, first, second)
-    read = np.array(first(x), np.float64)
+    read = numbers(first(x))
     units = read.shape[-1]
     rows = patches_of(second, read) if kind in CONVOLUTIONS else read.reshape(-1, units)
-    weights = np.array(second.kernel, np.float64).reshape(rows.shape[1], -1)
+    weights = numbers(second.kernel).reshape(rows.shape[1], -1)
     curvature, with_bias = curvature_of(model, x, y, rows, weights, units), second.bias is not None
 
     def loss_without(gone):
@@ -150,7 +154,7 @@ def test_of_two_twins_one_is_free_and_a_dead_unit_is_too():
 
 def test_both_twins_cost_what_the_best_fit_without_both_misses():
     model, x, y = twins()
-    rows, weights = np.array(model.layers[0](x), np.float64), np.array(model.layers[1].kernel)
+    rows, weights = numbers(model.layers[0](x)), numbers(model.layers[1].kernel)
     curvature = curvature_of(model, x, y, rows, weights.astype(float), 5)
     loss_without = lambda gone: losses_without(rows, weights, curvature, gone)  # noqa: E731
     found = score(model, SURGEON, (x, y))["a"]
@@ -166,7 +170,7 @@ def test_a_scale_that_the_reader_takes_back_changes_nothing():
 def test_a_frozen_reader_makes_up_for_nothing():
     model, x, y = twins()
     model.layers[1].trainable = False
-    rows, weights = np.array(model.layers[0](x), np.float64), np.array(model.layers[1].kernel)
+    rows, weights = numbers(model.layers[0](x)), numbers(model.layers[1].kernel)
     curvature = curvature_of(model, x, y, rows, weights.astype(float), 5)
 
     def loss_without(gone):  # nor does its bias
@@ -213,8 +217,8 @@ def test_groups_read_channels_of_their_own():
 def test_places_of_a_flattened_map_belong_to_its_channels():
     stack = layers.Conv2D(4, 2, activation="relu", name="a"), layers.Flatten(), layers.Dense(3)
     model, x, y = network((4, 4, 1), *stack)
-    rows = np.array(stack[0](x), np.float64).reshape(60, -1)
-    weights = np.array(stack[2].kernel, np.float64)
+    rows = numbers(stack[0](x)).reshape(60, -1)
+    weights = numbers(stack[2].kernel)
     curvature = curvature_of(model, x, y, rows, weights, 4)
 
     def loss_without(gone):
@@ -246,7 +250,7 @@ def test_heads_count_by_the_projection_that_reads_them():
     model, rng = attending(), np.random.default_rng(0)
     x, y = rng.normal(size=(50, 5, 6)), rng.normal(size=(50, 2))
     projection = model.get_layer("m")._output_dense
-    kernel = np.array(projection.kernel)
+    kernel = numbers(projection.kernel)
     kernel[1] = 0  # of the second head
     projection.kernel.assign(kernel)
     found = score(model, "obs", (x, y))
@@ -266,7 +270,7 @@ def test_what_no_response_tells_counts_by_the_slope_of_the_loss():
         for sign in (1, -1):
             gate = np.where(np.arange(2) == unit, 1 + sign * 1e-2, 1)
             dense.set_weights([each * gate for each in before])
-            misses = np.square(np.array(model(x), np.float64) - y).mean(1)
+            misses = np.square(numbers(model(x)) - y).mean(1)
             slopes[unit] += sign * misses / 2e-2
     dense.set_weights(before)
     each = np.square(slopes).mean(1) / 2
@@ -276,6 +280,8 @@ def test_what_no_response_tells_counts_by_the_slope_of_the_loss():
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "float64"])
 def test_precisions_give_nearly_the_same(policy):
+    if policy == "float64" and keras.backend.backend() == "jax":
+        pytest.skip("JAX has no float64 unless it is told to before it starts")
     found, weights = [], None
     for dtype in ("float32", policy):
         keras.utils.set_random_seed(0)
@@ -286,7 +292,8 @@ def test_precisions_give_nearly_the_same(policy):
         weights = weights or model.get_weights()
         model.set_weights(weights)
         data = np.random.default_rng(0).normal(size=(60, 6)), np.arange(60) % 3
-        found.append(score(model, "obs", data)["a"])
+        # Units of nearly the same cost may go one before the other.
+        found.append(np.sort(score(model, "obs", data)["a"]))
     exact = policy == "float64"
     tolerance = {"rtol": 1e-3 if exact else 0.2, "atol": 1e-6 if exact else 2e-3}
     np.testing.assert_allclose(*found, **tolerance)
@@ -301,7 +308,8 @@ def test_what_a_mask_hides_is_not_read():
     model.compile("sgd", "mse")
     given, y = np.random.default_rng(0).normal(size=(40, 4, 3)), np.ones((40, 2))
     longer = np.pad(given, [(0, 0), (0, 3), (0, 0)])
-    found = [score(model, "obs", (x, y))["a"] for x in (given, longer)]
+    surgeon = criteria.OptimalBrainSurgeon(ridge=1e-2)  # so that it is no matter of rounding
+    found = [score(model, surgeon, (x, y))["a"] for x in (given, longer)]
     np.testing.assert_allclose(*found, rtol=1e-4)
 
 
@@ -316,6 +324,31 @@ def test_shared_layers_look_at_all_their_calls():
     once.compile("sgd", "mse")
     twice = score(model, "obs", ([x, x], [y, y]))["a"]
     np.testing.assert_allclose(twice, 2 * score(once, "obs", (x, y))["a"], rtol=1e-4)
+
+
+class Block(layers.Layer):
+    """A Dense layer inside of a layer, as a user writes it."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = layers.Dense(4, activation="tanh", name="b")
+
+    def build(self, shape):
+        self.inner.build(shape)
+        self.built = True
+
+    def call(self, x):
+        return self.inner(x)
+
+
+def test_readers_inside_of_layers_count_as_they_do_outside():
+    found = []
+    for make in (Block, lambda: layers.Dense(4, activation="tanh", name="b")):
+        stack = layers.Dense(5, activation="tanh", name="a"), make(), layers.Dense(2)
+        model, x, y = network((6,), *stack)
+        found.append([*score(model, "obs", (x, y)).values()])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4)
 
 
 def test_some_positions_tell_what_all_do():
@@ -393,8 +426,8 @@ def loss_after_a_fit(model, layer, reader, unit, x, y):
     """Return the loss once the reader is fitted to its responses without one unit."""
     before, activation = reader.get_weights(), reader.activation
     reader.activation = None
-    seen = np.array(keras.Model(model.inputs[0], layer.output)(x), np.float64)
-    wanted = np.array(reader(seen), np.float64).reshape(-1, len(before[1]))
+    seen = numbers(keras.Model(model.inputs[0], layer.output)(x))
+    wanted = numbers(reader(seen)).reshape(-1, len(before[1]))
     reader.activation = activation
     seen[..., unit] = 0
     rows = seen if seen.ndim == 2 else patches_of(reader, seen)
@@ -407,4 +440,4 @@ def loss_after_a_fit(model, layer, reader, unit, x, y):
 
 
 def loss_of(model, x, y):
-    return -np.log(np.array(model(x), np.float64)[np.arange(len(y)), y]).mean()
+    return -np.log(numbers(model(x))[np.arange(len(y)), y]).mean()

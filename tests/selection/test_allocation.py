@@ -332,7 +332,7 @@ def small():
         ("taylor", "median"),
         ("taylor", "flops"),
     ],
-    ids=str,
+    ids=lambda each: each if isinstance(each, str) else type(each).__name__,
 )
 def test_only_parts_of_one_loss_are_summed_over_layers(criterion, debias):
     model, data = small()

@@ -135,7 +135,7 @@ def test_notes_speak_in_the_form_of_the_target():
 
 def test_milliseconds_stand_beside_amounts(monkeypatch):
     model = build()
-    monkeypatch.setattr("prune_keras.rounds.cutter.latency", lambda model, size: 5.0)
+    monkeypatch.setattr("prune_keras.rounds.goal.latency", lambda model, size: 5.0)
     pruning = ProgressivePruning({"params": 200, "latency_ms": 6.0}, 0.4, verbose=0)
     fit(model, pruning, epochs=4)
     assert model.count_params() <= 200

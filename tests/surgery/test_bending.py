@@ -7,10 +7,11 @@ from keras import layers
 
 import prune_keras
 from prune_keras import _keras
-from prune_keras.repair import Refit, Repair, refit
+from prune_keras.repair import Refit, Repair, walking
 from prune_keras.repair.bending import Bend, Rows, bent
-from prune_keras.repair.designs import Response, kernel_of, read_by_each
-from prune_keras.repair.least_squares import Sums, fitted
+from prune_keras.repair.gathering import Gathering
+from prune_keras.repair.least_squares import fitted
+from prune_keras.repair.walking import Walk
 from prune_keras.samples.subject import Subject
 from prune_keras.surgery import kept_neurons
 
@@ -44,48 +45,54 @@ def test_flat_ends_of_operations_are_known(function, expected):
 
 
 def case(groups=1, read=4, units=3, rows=400, seed=0):
-    """Return rows that miss what nothing they read can tell, and the sums of them, twice."""
+    """Return rows that miss what nothing they read can tell, gathered and as they are."""
     draw = np.random.default_rng(seed)
     x = draw.normal(size=(groups, rows, read + 3))
     dense = np.matmul(x, draw.normal(size=(groups, read + 3, units))) - 0.5
-    thin = 0.1 * dense
+    thin, held = 0.1 * dense, np.arange(rows) % 4 == 3
     slope = draw.choice([-1.5, 0.5, 2.0], (groups, 1, units))
-    both = np.concatenate([x[:, :, :read], (dense - thin) / slope], axis=2)
-    parts = []
-    for some in (slice(rows // 4, None), slice(rows // 4)):
-        each = Rows.of(x[:, some, :read], dense[:, some], thin[:, some])
-        parts.append((each, Sums.of(both[:, some])))
-    return parts, fitted(*(sums for _, sums in parts), read=read, shifts=True), slope
-
-
-def as_it_is(weights):
-    return weights
+    gathering = Gathering(read)
+    gathering.add(np.concatenate([x[..., :read], (dense - thin) / slope], axis=2), held)
+    gathered, every = gathering.gathered(), Rows.of(x[..., :read], dense, thin)
+    front = [Rows.joined([(every, held)], out) for out in (False, True)]
+    return every, gathered, front, slope
 
 
 @pytest.mark.parametrize("ends", [RELU, (-1.0, 1.0), (0.0, 0.5)])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_less_is_missed_behind_the_activation(groups, ends):
-    parts, linear, slope = case(groups)
-    bend = Bend(*ends, slope, 1 / slope)
-    found, change = bent(linear, *parts, bend, as_it_is)
-    rows = Rows.joined([rows for rows, _ in parts])
-    assert bend.error(rows, found) < 0.95 * bend.error(rows, linear)
-    before, after = (bend.given(rows, each) for each in (linear, found))
+    every, gathered, front, slope = case(groups)
+    linear, bend = fitted(gathered, shifts=True), Bend(*ends, slope, 1 / slope)
+    found, change = bent(linear, gathered, front, bend, None)
+    assert bend.error(every, found) < 0.95 * bend.error(every, linear)
+    before, after = (bend.given(every, each) for each in (linear, found))
     moved = (after - before).mean(axis=1, keepdims=True)
     np.testing.assert_allclose(change[:, None] * slope, moved, atol=1e-4)
 
 
+def test_few_rows_are_fitted_along_their_basis():
+    every, gathered, front, slope = case(read=200, rows=120)
+    assert gathered.basis is not None
+    linear, bend = fitted(gathered, shifts=True), Bend(*RELU, slope, 1 / slope)
+    found, change = bent(linear, gathered, front, bend, None)
+    assert found.weights.shape == linear.weights.shape == (1, 200, 3)
+    assert bend.error(front[1], found) <= bend.error(front[1], linear)
+    moved = (bend.given(every, found) - bend.given(every, linear)).mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(change[:, None] * slope, moved, atol=1e-4)
+
+
 def test_without_flat_ends_nothing_is_gained():
-    parts, linear, slope = case()
-    found, change = bent(linear, *parts, Bend(-np.inf, np.inf, slope, 1 / slope), as_it_is)
+    _, gathered, front, slope = case()
+    linear, bend = fitted(gathered, shifts=True), Bend(-np.inf, np.inf, slope, 1 / slope)
+    found, change = bent(linear, gathered, front, bend, None)
     np.testing.assert_allclose(found.weights, linear.weights, atol=1e-3)
     np.testing.assert_allclose(change, 0, atol=1e-3)
 
 
 def test_what_held_out_rows_do_not_gain_is_not_taken():
-    parts, linear, slope = case()
-    bend = Bend(*RELU, slope, 1 / slope)
-    found, change = bent(linear, *parts, bend, lambda weights: weights + 5.0)
+    _, gathered, front, slope = case()
+    linear, bend = fitted(gathered, shifts=True), Bend(*RELU, slope, 1 / slope)
+    found, change = bent(linear, gathered, front, bend, lambda weights: weights + 5.0)
     assert found is linear and not change.any()
 
 
@@ -144,35 +151,8 @@ def test_a_thin_network_is_nearer_behind_activations(make, monkeypatch):
         return float(np.mean(np.square(found[0] - found[1])))
 
     bending = missed()
-    monkeypatch.setattr(refit, "bent", lambda fit, *_: (fit, np.zeros_like(fit.shift)))
+    monkeypatch.setattr(walking, "bent", lambda fit, *_: (fit, np.zeros_like(fit.shift)))
     assert bending < 0.99 * missed()
-
-
-READING = [
-    (layers.Dense(3), (2, 5)),
-    (layers.EinsumDense("abc,cde->abde", (None, 4, 3)), (2, 6, 5)),
-    (layers.EinsumDense("abde,dec->abc", (None, 5)), (2, 6, 4, 3)),
-    (layers.Conv2D(4, 3, groups=2), (2, 8, 8, 6)),
-    (layers.Conv2DTranspose(4, 3), (2, 5, 5, 3)),
-    (layers.DepthwiseConv2D(3, depth_multiplier=2), (2, 8, 8, 3)),
-    (layers.SeparableConv1D(4, 3), (2, 8, 3)),
-]
-
-
-@pytest.mark.parametrize(("layer", "shape"), READING)
-def test_a_kernel_tells_how_much_each_response_reads(layer, shape):
-    x = keras.ops.ones(shape)
-    response = Response.of(layer, x, None, layer(x))
-    assert read_by_each(layer, tuple(kernel_of(layer).shape)) == response.width
-
-
-def test_layers_whose_sums_would_take_too_much_keep_their_weights():
-    model, x = drawn(own)
-    graph = prune_keras.trace(model)
-    kept, how = kept_neurons(graph, half(graph)), Refit(memory=6 * 8 * 4**2 - 1)
-    repair = Repair.of(model, graph, kept, x, how)
-    assert repair.values == ()
-    assert repair.notes == ("not refitted, as it would take more than Refit(memory=...) allows: b",)
 
 
 def test_an_activation_of_its_own_hides_what_a_sum_misses():
@@ -183,7 +163,7 @@ def test_an_activation_of_its_own_hides_what_a_sum_misses():
     model = keras.Model(inputs, layers.Add()([stream, y]))
     x = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
     graph = prune_keras.trace(model)
-    walk, seen = refit._Walk(model, graph, kept_neurons(graph, half(graph)), Refit()), {}
+    walk, seen = Walk(model, graph, kept_neurons(graph, half(graph)), Refit()), {}
     behind = walk._behind
     walk._behind = lambda visited, layer: seen.setdefault(layer.name, behind(visited, layer))
     walk.over(Subject(model, graph, x).flat())

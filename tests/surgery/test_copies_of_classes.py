@@ -210,6 +210,11 @@ def test_a_copy_that_cannot_be_compiled_alike_is_not_compiled(optimizer):
         prune_keras.sensitivity(model, (X, Y), monitor="loss")
 
 
+def unseen(x):
+    """Do nothing, in a way that cannot be looked into."""
+    return x + 0.0 * keras.random.normal(keras.ops.shape(x))
+
+
 class Unwritten(layers.Layer):
     """Keras cannot write down its argument."""
 
@@ -218,7 +223,7 @@ class Unwritten(layers.Layer):
         self.held = held
 
     def call(self, x):
-        return x
+        return unseen(x)
 
 
 class Wrong(layers.Layer):
@@ -229,7 +234,7 @@ class Wrong(layers.Layer):
         self.factor = factor
 
     def call(self, x):
-        return self.factor * x
+        return self.factor * unseen(x)
 
     def get_config(self):
         return super(layers.Layer, self).get_config()
@@ -244,7 +249,7 @@ class Grown(layers.Layer):
         self._tracker.lock()
 
     def call(self, x):
-        return x + (self.more[0] if hasattr(self, "more") else 0.0)
+        return unseen(x) + (self.more[0] if hasattr(self, "more") else 0.0)
 
 
 def grown():

@@ -152,7 +152,7 @@ def test_prune_and_the_callback_fuse():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"fuse": "kernel", "data": X}, r"one of \('auto', 'weights', 'bias'\). Received.*kernel"),
+        ({"fuse": "kernel", "data": X}, r"'weights', 'bias', 'sequential'\). Received.*kernel"),
         ({"fuse": "bias"}, "Fusing looks at samples. Received: fuse='bias', data=None. Pass"),
     ],
 )

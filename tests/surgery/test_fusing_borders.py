@@ -6,8 +6,9 @@ import pytest
 from keras import layers, ops
 
 import prune_keras
+from prune_keras.readers.windows import reads
 from prune_keras.repair.fusing import assign, fused
-from prune_keras.repair.reading import _reads, convolved
+from prune_keras.repair.reading import convolved
 from prune_keras.surgery import kept_neurons
 
 UNITS = 6
@@ -76,9 +77,9 @@ def test_positions_count_as_often_as_the_layer_reads_them(name):
     one_by_one = np.eye(places, dtype="float32").reshape(places, *sizes, 1)
     ones = np.ones((*layer.kernel_size, 1, 1), "float32")
     responses = ops.convert_to_numpy(convolved(layer, ops.convert_to_tensor(one_by_one), ones))
-    reads, padded = _reads(layer, ops.ones((3, *sizes, UNITS)), -1)
+    counts, padded = reads(layer, ops.ones((3, *sizes, UNITS)), -1)
     expected = np.tile(responses.reshape(places, -1).sum(1), 3)
-    np.testing.assert_array_equal(ops.convert_to_numpy(reads)[:, 0], expected)
+    np.testing.assert_array_equal(ops.convert_to_numpy(counts)[:, 0], expected)
     every = 3 * responses[0].size * np.prod(layer.kernel_size)
     assert float(padded) == every - expected.sum()
 

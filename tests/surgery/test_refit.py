@@ -3,34 +3,28 @@
 import keras
 import numpy as np
 import pytest
+import twinned
 from keras import layers
+from twinned import (
+    SAMPLES,
+    TWIN,
+    apart,
+    closeness,
+    drawn_for,
+    refitted,
+    sequential,
+    twins,
+    without_twin,
+)
 
 import prune_keras
 from prune_keras import Plan
 from prune_keras.callbacks import ProgressivePruning
-from prune_keras.repair import Refit, Repair, refit
+from prune_keras.repair import Refit, Repair
+from prune_keras.repair.walking import Walk
 from prune_keras.samples.batches import Samples
 from prune_keras.samples.subject import Subject
 from prune_keras.surgery import kept_neurons
-
-SAMPLES = 64
-TWIN, OF = 4, 1  # of five units, the one that says what another one says
-
-
-def sequential(*behind, shape=(8, 8, 3)):
-    """Return what builds a model: a convolution of five filters, and what reads them."""
-
-    def build():
-        inputs = keras.Input(shape)
-        first = {2: layers.Dense, 3: layers.Conv1D, 4: layers.Conv2D, 5: layers.Conv3D}
-        kind = first[len(inputs.shape)]
-        size = () if kind is layers.Dense else (2,)
-        x = kind(5, *size, activation="relu", name="a")(inputs)
-        for make in behind:
-            x = make()(x)
-        return keras.Model(inputs, x)
-
-    return build
 
 
 def two_read_it():
@@ -142,71 +136,11 @@ MODELS = {
 }
 
 
-def twins(array, axis):
-    """Let an array hold at one place along an axis what it holds at another one."""
-    array = np.moveaxis(array.copy(), axis, 0)
-    share = len(array) // 5
-    array[TWIN * share : (TWIN + 1) * share] = array[OF * share : (OF + 1) * share]
-    return np.moveaxis(array, 0, axis)
+def with_twins(name, dtype="float32", told=twins):
+    return twinned.with_twins((MODELS | OTHERS)[name], dtype, told)
 
 
-def with_twins(name, dtype="float32"):
-    """Return a model of random weights in which a unit says what another one does, and samples."""
-    keras.utils.set_random_seed(1)
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(dtype)
-    try:
-        model = (MODELS | OTHERS)[name]()
-    finally:
-        keras.config.set_dtype_policy(before)
-    draw = np.random.default_rng(0)
-    for variable in model.variables:
-        drawn = draw.normal(size=variable.shape) * 0.5
-        drawn = np.abs(drawn) + 0.5 if "variance" in variable.name else drawn
-        path = variable.path
-        if any(part in path for part in ("a/", "add", "norm")) and variable.shape[-1] == 5:
-            drawn = twins(drawn, -1)
-        if path.startswith("a/") and variable.shape[-1] == 10:  # in two groups
-            drawn = np.concatenate([twins(half, -1) for half in np.split(drawn, 2, axis=-1)], -1)
-        if "twins" in path and "pointwise" not in path and variable.name != "bias":
-            drawn = twins(drawn, -2)
-        if "twins" in path and variable.name == "bias" and len(drawn) == 5:
-            drawn = twins(drawn, -1)
-        if variable.dtype.startswith(("float", "bfloat")):
-            variable.assign(drawn)
-    return model, drawn_for(model, draw)
-
-
-def drawn_for(model, draw, count=SAMPLES):
-    x = [draw.normal(size=(count, *each.shape[1:])) for each in model.inputs]
-    return x if len(x) > 1 else x[0]
-
-
-def without_twin(model):
-    """Return the plan that takes the twin away."""
-    graph = prune_keras.trace(model)
-    (path,) = (path for path in graph.producers if path.split("/")[-1] == "a")
-    gone = graph.producers[path].neurons[TWIN]
-    kept = {p: np.flatnonzero(graph.producers[p].neurons != gone) for p in graph.widths}
-    return graph, Plan({p: indices.tolist() for p, indices in kept.items()}, graph.widths)
-
-
-def refitted(model, graph, plan, data, fuse="sequential"):
-    thin = prune_keras.shrink(model, plan)
-    repair = Repair.of(model, graph, kept_neurons(graph, plan), data, fuse)
-    repair.apply(thin)
-    return thin, repair
-
-
-def apart(one, other, x):
-    """Return how far outputs are apart, relative to the largest."""
-    pairs = zip(*(keras.tree.flatten(m(x, training=False)) for m in (one, other)), strict=True)
-    pairs = [
-        tuple(keras.ops.convert_to_numpy(keras.ops.cast(y, "float64")) for y in p) for p in pairs
-    ]
-    return max(np.abs(a - b).max() / np.abs(a).max() for a, b in pairs)
-
-
+@pytest.mark.repeats(16)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", MODELS)
 def test_what_can_be_said_is_said(name, dtype):
@@ -219,10 +153,11 @@ def test_what_can_be_said_is_said(name, dtype):
         lambda each: keras.ops.cast(each[:16], dtype), drawn_for(model, np.random.default_rng(5))
     )
     assert apart(model, prune_keras.shrink(model, plan), fresh) > 0.02
-    assert apart(model, thin, fresh) < (1e-4 if dtype == "float32" else 1e-9)
+    assert apart(model, thin, fresh) < closeness(dtype)
     assert repair.notes == ()
 
 
+@pytest.mark.repeats(10)
 @pytest.mark.parametrize("name", MODELS)
 def test_cutting_nothing_changes_nothing(name):
     model, x = with_twins(name)
@@ -244,7 +179,7 @@ def test_held_out_error_never_rises(name):
 
 
 def walked(model, graph, plan, x):
-    walk = refit._Walk(model, graph, kept_neurons(graph, plan), Refit())
+    walk = Walk(model, graph, kept_neurons(graph, plan), Refit())
     walk.over(Subject(model, graph, x).flat())
     return walk
 
@@ -322,9 +257,9 @@ def test_the_model_stays_as_it_was():
 def test_memory_bounds_the_samples():
     model, x = with_twins("pooled")
     graph, plan = without_twin(model)
-    walk = refit._Walk(model, graph, kept_neurons(graph, plan), Refit(memory=1))
+    walk = Walk(model, graph, kept_neurons(graph, plan), Refit(memory=1))
     walk.over(Subject(model, graph, Samples(x, 8)).flat())
-    assert walk.samples == 8
+    assert walk.portion.samples == 8
 
 
 def test_prune_and_the_callback_refit():
@@ -335,7 +270,7 @@ def test_prune_and_the_callback_refit():
     repair = Repair.of(model, graph, kept_neurons(graph, report.plan), Samples(x), "sequential")
     again = prune_keras.shrink(model, report.plan)
     repair.apply(again)
-    np.testing.assert_allclose(thin(x), again(x), rtol=1e-5, atol=1e-6)
+    assert apart(again, thin, x) < 1e-5
     model.compile("sgd", "mse")
     pruning = ProgressivePruning(
         {"neurons": 0.8}, fraction=0.2, criterion="l2", data=x, fuse=Refit(), verbose=0

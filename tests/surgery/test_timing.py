@@ -9,7 +9,7 @@ from fits import callback, dense_model, fit, neurons
 
 import prune_keras
 from prune_keras import timing
-from prune_keras.rounds import cutter
+from prune_keras.rounds import goal
 
 
 def test_latency_is_the_median_of_the_calls_that_follow_the_first_three(monkeypatch):
@@ -58,7 +58,7 @@ def by_neurons(monkeypatch):
         assert size == 5
         return float(seen[-1])
 
-    monkeypatch.setattr(cutter, "latency", measured)
+    monkeypatch.setattr(goal, "latency", measured)
     return seen
 
 

@@ -36,7 +36,7 @@ def zeroed(model, plan):
     return before
 
 
-def check(model, path, tmp_path, seed=0):
+def check(model, path, tmp_path, seed=0, fixed=frozenset({"out"})):
     """Cut a model at random; it gives what is left of the original, read back and cut again."""
     plan, x = random_plan(model, (seed, 0.5)), samples(model)
     thin = prune_keras.shrink(model, plan)
@@ -52,7 +52,7 @@ def check(model, path, tmp_path, seed=0):
         (found,) = outputs_of(each, x)
         np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
     again = prune_keras.trace(thin)
-    assert {f.path for f in again.fixed} == {"out"}
+    assert {f.path for f in again.fixed} == fixed
 
 
 def turned_by_halves(x):
@@ -185,3 +185,55 @@ def test_steps_pick_the_same_of_each_period_that_is_left(start, step, tmp_path):
     model = keras.Model(inputs, layers.Dense(2, name="out")(x))
     randomize(model)
     check(model, "a", tmp_path, start)
+
+
+@pytest.mark.parametrize(
+    ("key", "left"),
+    [
+        (slice(None, 3), slice(None, 2)),
+        (slice(-4, None), slice(-3, None)),
+        (slice(1, -2, 2), slice(1, -2, 2)),
+        (slice(2, None), slice(1, None)),
+        (slice(None), slice(None)),
+    ],
+)
+def test_slices_of_what_is_left_are_spelled_as_they_were(key, left):
+    """So a `call` that reads its widths of shapes spells them, once it is thin."""
+    inputs = keras.Input((3,))
+    x = layers.Dense(8, name="a")(inputs)
+    model = keras.Model(inputs, [layers.Dense(2)(x[..., key]), layers.Dense(2)(ops.sin(x))])
+    kept = [0, 1, 4, 5, 6, 7] if key.step else [0, 2, 4, 5, 7]
+    plan = prune_keras.Plan({"a": kept}, prune_keras.trace(model).widths)
+    thin = prune_keras.shrink(model, plan)
+    (item,) = (each for each in thin.operations if type(each).__name__ == "GetItem")
+    assert item._inbound_nodes[0].arguments.args[1] == (Ellipsis, left)
+
+
+def test_even_parts_stay_a_number_of_parts():
+    inputs = keras.Input((3,))
+    first, second = ops.split(layers.Dense(8, name="a")(inputs), 2, axis=-1)
+    model = keras.Model(inputs, layers.Dense(2)(first * second))
+    plan = prune_keras.Plan({"a": [0, 3, 4, 7]}, prune_keras.trace(model).widths)
+    thin = prune_keras.shrink(model, plan)
+    (split,) = (each for each in thin.operations if type(each).__name__ == "Split")
+    assert split.indices_or_sections == 2
+
+
+def gated(x, gates):
+    """Experts that were asked, weighted by gates and added up."""
+    return ops.sum(x * gates[..., None], axis=1)
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_gates_that_are_broadcast_stay_and_leave_channels_free(softmax, tmp_path):
+    inputs = keras.Input((LENGTH,))
+    experts = [layers.Dense(6, name=f"expert{n}")(inputs) for n in range(3)]
+    gates = layers.Dense(3, name="gates", activation=None if softmax else "sigmoid")(inputs)
+    x = gated(ops.stack(experts, axis=1), ops.softmax(gates) if softmax else gates)
+    model = keras.Model(inputs, layers.Dense(2, name="out")(ops.tanh(x)))
+    randomize(model)
+    (family,) = prune_keras.trace(model).families
+    assert family.paths == ("expert0", "expert1", "expert2") and family.size == 6
+    told = {fixed.path: fixed.reason for fixed in prune_keras.trace(model).fixed}
+    assert ("softmax" if softmax else "broadcasts") in told["gates"]
+    check(model, "expert0", tmp_path, fixed={"out", "gates"})

@@ -52,9 +52,13 @@ def lifted(recording: Recording, steps: list[Step], layer: Any) -> Any:
 class _Lifting:
     def __init__(self, recording: Recording, layer: Any) -> None:
         self.recording, self.layer = recording, layer
+        taken = {operation.name for operation in _keras.all_layers(layer)}
+        self.structure = _structure(recording, taken)
+        by_key = isinstance(self.structure, dict)
+        names = sorted(self.structure) if by_key else [None] * len(recording.inputs)
         self.inputs = [
-            keras.Input(batch_shape=(None, *tensor.shape[1:]), dtype=tensor.dtype)
-            for tensor in recording.inputs
+            keras.Input(batch_shape=(None, *tensor.shape[1:]), dtype=tensor.dtype, name=name)
+            for tensor, name in zip(recording.inputs, names, strict=True)
         ]
         self.values = {id(old): new for old, new in zip(recording.inputs, self.inputs, strict=True)}
         self.variables = {id(tensor): variable for variable, tensor in recording.weights}
@@ -70,8 +74,8 @@ class _Lifting:
         for step in steps:
             self._take(step)
         outputs = tree.map_structure(self._output, self.recording.outputs)
-        inputs = self.inputs[0] if len(self.inputs) == 1 else self.inputs
-        return keras.Model(inputs, outputs, name=self.layer.name)
+        inputs = tree.pack_sequence_as(self.structure, self.inputs)
+        return _keras.Recorded(inputs, outputs, name=self.layer.name)
 
     def _output(self, tensor: Any) -> Any:
         if id(tensor) in self.alone:
@@ -323,6 +327,18 @@ class _Lifting:
             name = f"{variable.name}_{number}"
         self.names.add(name)
         return name
+
+
+def _structure(recording: Recording, taken: set[str]) -> Any:
+    """Return what inputs lie in: a list in place of a dict that Keras would not take for them.
+
+    Keras wants the inputs of a dict to be named after its keys, and no other layer to be.
+    """
+    given = recording.structure
+    fits = not isinstance(given, dict) or (
+        len(given) == len(recording.inputs) and not taken & {*given}
+    )
+    return given if fits else list(recording.inputs)
 
 
 def _symbolic(step: Step) -> list:

@@ -9,6 +9,7 @@ import keras
 from keras import tree
 
 from prune_keras import _keras
+from prune_keras.tracing.opening import keras_hub
 from prune_keras.tracing.opening.lifting import lifted
 from prune_keras.tracing.opening.recording import (
     Closed,
@@ -45,6 +46,7 @@ class Opened:
     rows: int = 1
 
 
+@keras_hub.recordable()
 def looked_into(layer: Any, args: tuple, kwargs: dict, rows: int = 1) -> Any:
     """Return a functional model of what a layer does when it is called in this way.
 
@@ -60,7 +62,8 @@ def looked_into(layer: Any, args: tuple, kwargs: dict, rows: int = 1) -> Any:
     """
     if not layer.built:
         raise Closed("it is not built")
-    made = recordings(layer, args, kwargs, rows)
+    with _keras.without_warnings():  # which its own calls have given
+        made = recordings(layer, args, kwargs, rows)
     steps = steps_of(made)
     with _keras.without_new_calls(layer), standing_in(layer, stand_ins(layer)):
         try:
@@ -106,8 +109,11 @@ def open_model(model: Any, inputs: Any = None) -> Any:
     for way in _given_inputs(model) if inputs is None else [inputs]:
         try:
             if inputs is None:
-                model.compute_output_spec(way)  # which tells numbers from indices
-            return looked_into(model, (way,), {})
+                with _keras.without_warnings():
+                    model.compute_output_spec(way)  # which tells numbers from indices
+            function = looked_into(model, (way,), {})
+            function.called_on = way
+            return function
         except Closed as reason:
             reasons.insert(0, reason)
         except Exception as error:

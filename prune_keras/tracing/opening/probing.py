@@ -8,6 +8,7 @@ it would do. An attribute that holds a width is looked for among the numbers tha
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -96,7 +97,8 @@ def tells(found: Opened, thin: Thin, attributes: dict[str, Any]) -> bool:
     try:
         with _thinned(found.layer, thin, attributes), _keras.discarded():
             made = _keras.from_config(found.layer)
-        with _keras.discarded():
+        with _keras.discarded(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a layer that cannot be built, as is found out here
             made(*args, **kwargs)
             again = looked_into(made, args, kwargs)
     except Exception:  # of a class that takes no config, or is not built by a call

@@ -34,12 +34,14 @@ class Recording:
 
     Args:
         inputs: symbolic tensors that it was given.
+        structure: what they lie in; the first argument, where all of them lie there.
         weights: variables that its code read by attributes, and the tensors in their place.
         nodes: the calls that it made, in an order in which they can run.
         outputs: structure of symbolic tensors.
     """
 
     inputs: tuple[Any, ...]
+    structure: Any
     weights: tuple[tuple[Any, Any], ...]
     nodes: tuple[Any, ...]
     outputs: Any
@@ -85,8 +87,8 @@ def _recorded(layer: Any, args: tuple, kwargs: dict, batch: int) -> Recording:
     )
     try:
         scope = keras.StatelessScope(collect_losses=True)
-        with _keras.without_new_calls(layer), scope:
-            with standing_in(layer, weights):
+        with _keras.without_new_calls(layer), scope, _keras.all_keys():
+            with standing_in(layer, weights) as there, _keras.refusing_reads(lambda: not there()):
                 outputs = layer.call(
                     *_keras.cast_for(layer, args), **_keras.cast_for(layer, kwargs)
                 )
@@ -100,7 +102,9 @@ def _recorded(layer: Any, args: tuple, kwargs: dict, batch: int) -> Recording:
         map(id, tree.flatten(outputs))
     )
     read = tuple((v, tensor) for v, tensor in weights if id(tensor) in used)
-    return Recording(tuple(fresh), read, tuple(nodes), outputs)
+    alone = len(tensors_in(args[:1], {})) == len(fresh)
+    structure = args[0] if alone else fresh
+    return Recording(tuple(fresh), structure, read, tuple(nodes), outputs)
 
 
 def _check_outputs(outputs: Any) -> None:
@@ -113,6 +117,8 @@ def _check_unchanged(layer: Any, scope: Any) -> None:
     for variable in layer.weights:
         if scope.get_current_value(variable) is not None:
             raise Closed(f"it changes {variable.path}")
+    if scope.state_mapping:
+        raise Closed("it draws numbers")
 
 
 def stand_ins(layer: Any) -> list[tuple[Any, Any]]:

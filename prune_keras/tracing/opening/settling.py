@@ -53,7 +53,9 @@ def settle(tracer: Any, calls: Sequence[Opened], resolve: Callable[[], Graph]) -
         calls: what was looked into, outer calls before those in them.
         resolve: makes a graph of what the tracer knows.
     """
-    graph, held = resolve(), set()
+    graph = resolve()
+    held: set[str] = set()
+    silent: set[str] = set()
     for _, group in itertools.groupby(sorted(calls, key=_depth, reverse=True), _depth):
         level = [*group]
         failing = [call for call in level if _fails(call, graph)]
@@ -64,10 +66,22 @@ def settle(tracer: Any, calls: Sequence[Opened], resolve: Callable[[], Graph]) -
             for family in _touching(call, graph):
                 tracer.fix(family.neurons, _reason(call, "it reads several widths at once"))
             graph = resolve()
-        told = [_let_tell(tracer, call, graph) for call in level if call.path not in held]
+        # What makes layers by their arguments can tell no more than these layers' own configs.
+        asked = [call for call in level if not _holds(call, silent)]
+        told = [_let_tell(tracer, call, graph) for call in asked if call.path not in held]
         graph = resolve() if any(told) else graph
+        silent |= {call.path for call in level if call not in asked or not _tells(call, graph)}
     opened = [dataclasses.replace(call, follows=call.path not in held) for call in calls]
     return dataclasses.replace(graph, opened=tuple(opened))
+
+
+def _holds(call: Opened, paths: set[str]) -> bool:
+    return any(path.startswith(f"{call.path}/") for path in paths)
+
+
+def _tells(call: Opened, graph: Graph) -> bool:
+    """Tell whether a layer's config tells of all that may be cut."""
+    return tells(call, thin_graph(graph, graph.families), {})
 
 
 def _depth(call: Opened) -> int:
@@ -75,7 +89,17 @@ def _depth(call: Opened) -> int:
 
 
 def _fails(call: Opened, graph: Graph) -> bool:
-    return _why(call, graph, graph.families) is not None
+    """Tell whether a call does otherwise once neurons of families are gone, all or some of these.
+
+    Two families may be as wide as each other for it; so there is a trial for any two of them that
+    cuts one and not the other.
+    """
+    families = _touching(call, graph)
+    if _why(call, graph, families) is not None:
+        return True
+    bits = range(max(len(families) - 1, 0).bit_length())
+    trials = ([f for place, f in enumerate(families) if place >> bit & 1] for bit in bits)
+    return any(mismatch(call, thin_graph(graph, trial), {}) is not None for trial in trials)
 
 
 def _why(
@@ -96,18 +120,39 @@ def _why(
 
 def _settle_one(tracer: Any, call: Opened, graph: Graph) -> bool:
     """Fix what a call does not let go; return whether that is nothing, as attributes follow."""
-    follows = True
+    held: list[tuple[Family, str]] = []
     for family in _touching(call, graph):
         why = _why(call, graph, [family])
-        if why is None:
-            continue
-        found = _following(call, graph, family)
+        found = {} if why is None else _following(call, graph, [family])
         if found is None:
-            follows = False
-            tracer.fix(family.neurons, _reason(call, why))
-        for name, width in (found or {}).items():
-            tracer.setting(call.layer, name, width.neurons, width.left)
-    return follows
+            held.append((family, str(why)))
+        _set(tracer, call, found or {})
+    for family, why in _left_alone(tracer, call, graph, held):
+        tracer.fix(family.neurons, _reason(call, why))
+    return not held
+
+
+def _left_alone(
+    tracer: Any, call: Opened, graph: Graph, held: list[tuple[Family, str]]
+) -> list[tuple[Family, str]]:
+    """Let families that one number counts go together, as queries and keys; return the others."""
+    left = []
+    for size in dict.fromkeys(family.size for family, _ in held):
+        alike = [each for each in held if each[0].size == size]
+        families = [family for family, _ in alike]
+        found = _following(call, graph, families) if len(families) > 1 else None
+        if found is None:
+            left += alike
+            continue
+        for other in families[1:]:
+            tracer.unite(families[0].neurons, other.neurons)
+        _set(tracer, call, found)
+    return left
+
+
+def _set(tracer: Any, call: Opened, attributes: Mapping[str, Width]) -> None:
+    for name, width in attributes.items():
+        tracer.setting(call.layer, name, width.neurons, width.left)
 
 
 def _reason(call: Opened, why: str) -> str:
@@ -159,34 +204,33 @@ def _widths(call: Opened, graph: Graph) -> Iterator[Width]:
 
 def _let_tell(tracer: Any, call: Opened, graph: Graph) -> bool:
     """Let attributes follow that a config tells, though the call reads none; return if any do."""
-    if call.path == "" or tells(call, thin_graph(graph, graph.families), {}):
+    if call.path == "" or _tells(call, graph):
         return False
     changed = False
     for family in _touching(call, graph):
         if not tells(call, thin_graph(graph, [family]), {}):
-            found = _following(call, graph, family, told=True)
-            for name, width in (found or {}).items():
-                changed = True
-                tracer.setting(call.layer, name, width.neurons, width.left)
+            found = _following(call, graph, [family], told=True)
+            _set(tracer, call, found or {})
+            changed |= bool(found)
     return changed
 
 
 def _following(
-    call: Opened, graph: Graph, family: Family, told: bool = False
+    call: Opened, graph: Graph, families: Sequence[Family], told: bool = False
 ) -> dict[str, Width] | None:
     """Return the attributes of a layer with which its call, and its config, follow a cut, or None.
 
     Args:
         told: whether its config is to tell of the cut, too.
     """
-    thin = thin_graph(graph, [family])
+    thin = thin_graph(graph, families)
     candidates = list(_candidates(call, thin))
     ways = [[each] for each in candidates] + [candidates] * (len(candidates) > 1)
     for way in map(dict, ways):
         values = {name: width.left(thin.kept[width.neurons]) for name, width in way.items()}
         if told and not tells(call, thin, values):
             continue
-        if _why(call, graph, [family], way) is None:
+        if _why(call, graph, families, way) is None:
             return way
     return None
 

@@ -17,6 +17,7 @@ from prune_keras.tracing.rules import (  # noqa: F401, they register their rules
     elementwise,
     embeddings,
     joining,
+    keras_hub,
     normalization,
     padding,
     pooling,

@@ -55,21 +55,24 @@ class Equation:
 
 @register_rule(layers.EinsumDense)
 def einsum_dense(visit, trace):
-    """Of several axes of units, the last one can be pruned, unless channels lie beside them."""
+    """Of several axes of units, one can be pruned, unless channels lie beside them.
+
+    It is the last one, or the first one where `trace` found that this reaches more.
+    """
     layer, x = visit.operation, visit.input
     equation = Equation.of(layer.equation, x.rank + 1)
     if not equation.plain:
         return trace.refuse(visit, f"{visit.path} has an equation that moves the batch")
     along = _read(visit, trace, equation)
     if equation.units:
-        last = equation.units[-1]
-        tap_axis = equation.made.index(last) - 1
-        axis = equation.kernel.index(last)
+        chosen = equation.units[trace.axis_of_units(len(equation.units))]
+        tap_axis = equation.made.index(chosen) - 1
+        axis = equation.kernel.index(chosen)
         units = trace.units(visit, _keras.kernel_of(layer), axis=axis, tap_axis=tap_axis)
         if any(sign in equation.made for sign in along):
             trace.fix(units, f"{visit.path} has channels beside its units")
         else:
-            along[last] = units
+            along[chosen] = units
     _record_weights(visit, trace, equation, along)
     made = {sign: ids for sign, ids in along.items() if sign in equation.made}
     _set_output_shape(visit, trace, equation, made)

@@ -175,10 +175,11 @@ def merge(visit, trace):
         for labels in tensors:
             trace.fix(labels.ids, f"{visit.path} broadcasts them against each other")
         return trace.nothing(rank, f"{visit.path} broadcasts them against each other")
-    for labels in tensors:
-        if _broadcasts(labels, tensors) and varying_axes(labels.ids):
-            for ids in (labels.ids, whole[0].ids):
-                trace.fix(ids, f"{visit.path} broadcasts them against each other")
+    for labels in (t for t in tensors if _broadcasts(t, tensors)):
+        axes = varying_axes(labels.ids)
+        both = any(varies(other.ids, axis) for other in whole for axis in axes)
+        for ids in (labels.ids, whole[0].ids)[: both + 1] if axes else ():
+            trace.fix(ids, f"{visit.path} broadcasts them against each other")
     for other in whole[1:]:
         trace.unite(whole[0].ids, other.ids)
     sizes = np.broadcast_shapes(*(t.ids.shape for t in whole))

@@ -12,7 +12,7 @@ from keras import layers
 from keras.src.ops import linalg, math, nn
 from keras.src.ops import numpy as raw
 
-from prune_keras.tracing.labels import varies
+from prune_keras.tracing.labels import Labels, varies
 from prune_keras.tracing.rules.axes import BATCH, moves_the_batch, without_batch
 from prune_keras.tracing.rules.registry import named, register_rule
 
@@ -69,7 +69,7 @@ def _over_channels(visit, trace, ids: np.ndarray) -> None:
 def _without(ids: np.ndarray, axes: list[int]) -> np.ndarray:
     for axis in sorted(axes, reverse=True):
         ids = ids.take(0, axis)
-    return np.asarray(ids)  # NumPy makes a scalar of what has no axis left
+    return ids
 
 
 def _axes(operation, rank: int) -> list[int]:
@@ -93,14 +93,24 @@ def along_axes(visit, trace):
     axes = _axes(visit.operation, visit.input.rank)
     if not axes or BATCH in axes:
         return moves_the_batch(visit, trace)
-    if len(visit.inputs) > 1:
-        return trace.refuse(visit, f"{visit.path} takes a mask")
     ids = _whole_along(trace, visit.input.ids, axes)
+    for mask in visit.inputs[1:]:
+        _masked(visit, trace, ids, mask)
     if any(varies(ids, axis) for axis in axes):
         softmax = isinstance(visit.operation, SOFTMAXES)
         does = "is a softmax over them" if softmax else "works along the axis on which they lie"
         trace.fix(ids, f"{visit.path} {does}")
+        return trace.nothing(visit.input.rank, f"{visit.path} {does}")
     return ids
+
+
+def _masked(visit, trace, ids: np.ndarray, mask: Labels) -> None:
+    """Keep what a mask tells of, and the channels along an axis on which it differs."""
+    trace.fix(mask.ids, f"{visit.path} takes them as a mask")
+    shape = mask.shape if mask.rank == ids.ndim else (None, *mask.shape)  # it has no batch then
+    for axis, size in enumerate(shape, ids.ndim - len(shape)):
+        if size != 1 and varies(ids, axis):
+            trace.fix(ids, f"{visit.path} has a mask along the axis on which they lie")
 
 
 @register_rule(*named(nn, "Normalize"))

@@ -10,9 +10,13 @@ import keras
 from prune_keras.tracing.rules.overriding import overridden
 
 Rule = Callable[[Any, Any], Any]
+Counts = Callable[[Any, Any], None]
 
 
 _RULES: dict[type, Rule] = {}
+# Those of classes in libraries that nobody has to have, by module and name.
+_RULES_BY_NAME: dict[str, Rule] = {}
+_COUNTS_BY_NAME: dict[str, Counts] = {}
 
 
 def register_rule(*operations: type) -> Callable[[Rule], Rule]:
@@ -59,6 +63,43 @@ def register_rule(*operations: type) -> Callable[[Rule], Rule]:
     return register
 
 
+def register_by_name(*names: str) -> Callable[[Rule], Rule]:
+    """Register a rule for classes that are not imported.
+
+    Args:
+        *names: the module and the name of each, e.g. `"library.layers.Block"`.
+    """
+
+    def register(rule: Rule) -> Rule:
+        _RULES_BY_NAME.update(dict.fromkeys(names, rule))
+        return rule
+
+    return register
+
+
+def register_counts(*names: str) -> Callable[[Counts], Counts]:
+    """Register what classes of models count themselves, in attributes of their own.
+
+    Args:
+        *names: the module and the name of each class, which is not imported.
+
+    Returns:
+        A decorator for a function of such a model and a `Tracer` that has seen all of its layers.
+    """
+
+    def register(counts: Counts) -> Counts:
+        _COUNTS_BY_NAME.update(dict.fromkeys(names, counts))
+        return counts
+
+    return register
+
+
+def counts_of(model: Any) -> list[Counts]:
+    """Return what tells of the attributes of a model that count channels."""
+    names = (_full_name(kind) for kind in type(model).__mro__)
+    return [_COUNTS_BY_NAME[name] for name in names if name in _COUNTS_BY_NAME]
+
+
 def rule_for(operation: Any) -> Rule | None:
     """Return the rule of an operation, or None.
 
@@ -70,7 +111,24 @@ def rule_for(operation: Any) -> Rule | None:
 
 def ruled_parent(operation: Any) -> type | None:
     """Return the class that an operation would share the rule of, or None."""
-    return next((parent for parent in type(operation).__mro__ if parent in _RULES), None)
+    return next((parent for parent in type(operation).__mro__ if _has_rule(parent)), None)
+
+
+def _has_rule(kind: type) -> bool:
+    rule = _RULES_BY_NAME.get(_full_name(kind))
+    if kind not in _RULES and rule is not None:
+        _RULES[kind] = rule
+    return kind in _RULES
+
+
+def _full_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def ruled_by_name(operation: Any) -> bool:
+    """Tell whether the rule of an operation came with its class' name, and not from a user."""
+    parent = ruled_parent(operation)
+    return parent is not None and _RULES[parent] is _RULES_BY_NAME.get(_full_name(parent))
 
 
 def why_unruled(visit: Any) -> str:

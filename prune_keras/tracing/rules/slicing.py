@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -35,7 +36,8 @@ def get_item(visit, trace):
         change = _sliced if isinstance(parts[place], slice) else _picked
         ids = change(visit, trace, ids, axis, parts[place])
     del parts[batch]
-    return ids[tuple(part if part is None else _rest(part) for part in parts)]
+    # NumPy makes a scalar of what has no axis left.
+    return np.asarray(ids[tuple(part if part is None else _rest(part) for part in parts)])
 
 
 def _rest(part):
@@ -45,14 +47,27 @@ def _rest(part):
 
 def parts_of(visit) -> list:
     """Return one slice or integer an axis, and None for new ones; nothing for any other key."""
-    key = visit.args[1] if len(visit.args) > 1 else visit.kwargs["key"]
-    parts = list(key) if isinstance(key, tuple | list) else [key]
+    parts = _key(visit)
     if not all(part is None or isinstance(part, slice | int | type(...)) for part in parts):
         return []
     named = sum(part is not None and part is not ... for part in parts)
     missing = [slice(None)] * (visit.input.rank + 1 - named)
-    at = next((i for i, part in enumerate(parts) if part is ...), len(parts))
+    at = _dots(parts)
     return [*parts[:at], *missing, *parts[at + 1 :]]
+
+
+def _spelled_key(visit):
+    return visit.args[1] if len(visit.args) > 1 else visit.kwargs["key"]
+
+
+def _key(visit) -> list:
+    key = _spelled_key(visit)
+    return list(key) if isinstance(key, tuple | list) else [key]
+
+
+def _dots(key: list) -> int:
+    """Return where three dots stand; the end is the same as none."""
+    return next((place for place, part in enumerate(key) if part is ...), len(key))
 
 
 def _picked(visit, trace, ids: np.ndarray, axis: int, at: int) -> np.ndarray:
@@ -92,13 +107,17 @@ def _tied_along(trace, ids: np.ndarray, axis: int) -> bool:
 
 def _new_arguments(visit, cuts: dict[int, int]) -> Callable:
     """Return a function of what is kept of a tensor that returns the call's new arguments."""
-    parts = parts_of(visit)
+    key, parts = _key(visit), parts_of(visit)
+    alone = not isinstance(_spelled_key(visit), tuple | list)
 
     def new_arguments(mask: np.ndarray):
-        changed = list(parts)
+        changed = list(key)
         for axis, place in cuts.items():
-            changed[place] = _new_part(parts[place], _kept_along(mask, axis))
-        return _keras.with_argument(visit.node, 1, "key", tuple(changed))
+            # What is behind three dots is counted from the end.
+            spelled = place if place < _dots(key) else place - len(parts)
+            changed[spelled] = _new_part(parts[place], _kept_along(mask, axis))
+        found = changed[0] if alone else tuple(changed)
+        return _keras.with_argument(visit.node, 1, "key", found)
 
     return new_arguments
 
@@ -108,13 +127,21 @@ def _kept_along(mask: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _new_part(part: slice | int, kept: np.ndarray) -> slice | int:
+    """Return a part of what is left, spelled the way it was: open, or counted from the end."""
+    size, left = len(kept), int(kept.sum())
+
+    def place(old: int | None, new: int) -> int | None:
+        return None if old is None else new - left if -size <= old < 0 < left - new else new
+
     if isinstance(part, int):
-        return int(kept[: part % len(kept)].sum())
-    start, stop, step = part.indices(len(kept))
+        return place(part, int(kept[: part % size].sum()))  # type: ignore[return-value]
+    start, stop, step = part.indices(size)
     if step < 1:
         return part
     within = start % step
-    return slice(within + int(kept[: start - within].sum()), int(kept[:stop].sum()), step)
+    begin = within + int(kept[: start - within].sum())
+    end = int(kept[:stop].sum())
+    return slice(place(part.start, begin), place(part.stop, end), part.step)
 
 
 @register_rule(raw.Split, *named(raw, "Dsplit Hsplit"))
@@ -132,13 +159,15 @@ def split(visit, trace):
     ends = [width * part for part in range(1, count)] if isinstance(given, int) else list(given)
     if len(ends) == ids.shape[axis] - 1:
         _tied_along(trace, ids, axis)
+
+    def sections(mask: np.ndarray) -> Any:
+        kept = _kept_along(mask, axis)
+        counts = {int(part.sum()) for part in np.split(kept, ends)}
+        even = isinstance(given, int) and len(counts) == 1
+        return given if even else tuple(int(kept[:end].sum()) for end in ends)
+
     trace.rectangle(ids)
-    trace.setting(
-        operation,
-        "indices_or_sections",
-        ids,
-        lambda mask: tuple(int(_kept_along(mask, axis)[:end].sum()) for end in ends),
-    )
+    trace.setting(operation, "indices_or_sections", ids, sections)
     return np.split(ids, ends, axis)
 
 

@@ -1,0 +1,77 @@
+"""Seconds and memory of a sequential refit, beside `evaluate` over the same images.
+
+    python benchmarks/refit_cost.py --networks resnet50 vgg16 --images 64
+
+Each network is Keras' own, of random weights, at 224 pixels; half of its FLOPs go by the L2 norm of
+units. Every measurement is made in a process of its own, which evaluates once to begin with.
+"""
+
+import argparse
+import json
+
+import measuring
+
+NETWORKS = {"resnet50": "ResNet50", "vgg16": "VGG16"}
+BATCH = 16
+BOUND = 2**34  # bytes, so that all images are looked at
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.in_process:
+        print(json.dumps(measured(*arguments.networks, arguments.images)))
+        return
+    rows = []
+    for name in arguments.networks:
+        options = ("--in-process", "--networks", name, "--images", arguments.images)
+        rows.append(measuring.in_fresh_process(__file__, *options))
+        print(rows[-1], flush=True)
+    measuring.finish("refit_cost", rows, batch_size=BATCH, pixels=224)
+
+
+def measured(name, images):
+    """Return the seconds and peaks of a refit and of `evaluate`, and their ratios."""
+    import keras
+    import numpy as np
+
+    import prune_keras
+    from prune_keras.repair import Refit, Repair
+    from prune_keras.samples.batches import Samples
+    from prune_keras.surgery import kept_neurons
+
+    keras.utils.set_random_seed(measuring.SEED)
+    model = getattr(keras.applications, NETWORKS[name])(weights=None)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    x = np.random.default_rng(0).normal(size=(images, 224, 224, 3)).astype("float32")
+    y = np.zeros(images, "int32")
+    graph = prune_keras.trace(model)
+    scores = prune_keras.score(model, "l2")
+    kept = kept_neurons(graph, prune_keras.select(graph, scores, target={"flops": 0.5}))
+
+    def evaluate():
+        return model.evaluate(x, y, batch_size=BATCH, verbose=0)
+
+    def refit():
+        return Repair.of(model, graph, kept, Samples(x, BATCH), Refit(memory=BOUND))
+
+    evaluate()
+    seconds, (peak, _) = measuring.seconds(lambda: measuring.peak_bytes(evaluate))
+    refit_seconds, (refit_peak, repair) = measuring.seconds(lambda: measuring.peak_bytes(refit))
+    return {
+        "network": name,
+        "images": images,
+        "evaluate_seconds": round(seconds, 1),
+        "refit_seconds": round(refit_seconds, 1),
+        "ratio": round(refit_seconds / seconds, 1),
+        "evaluate_mb": round(peak / 2**20),
+        "refit_mb": round(refit_peak / 2**20),
+        "layers_as_they_were": sum(note.count(",") + 1 for note in repair.notes),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Responses: what a layer read and responded, as rows that weights are fitted by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from prune_keras.readers.entries import numbers
+from prune_keras.readers.kinds import PRODUCTS, is_linear
+from prune_keras.readers.patches import Patches, separated
+from prune_keras.readers.products import Product
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a layer was called on, and what it responded before its activation.
+
+    Args:
+        x: what its kernel was applied to.
+        mask: booleans along the first axes of `x`, or None.
+        y: the response.
+        design: `Product` or `Patches`, how it is made; None where the layer is not linear.
+    """
+
+    x: Any
+    mask: Any
+    y: Any
+    design: Any
+
+    @classmethod
+    def of(cls, layer: Any, x: Any, mask: Any, y: Any) -> Response:
+        if not is_linear(layer):
+            return cls(x, mask, y, None)
+        x = separated(layer, x)
+        if isinstance(layer, PRODUCTS):
+            return cls(x, mask, y, Product.of(layer, len(x.shape), y.shape))
+        return cls(x, None, y, Patches.of(layer, tuple(x.shape), tuple(y.shape)))
+
+    @property
+    def width(self) -> int:
+        return self.design.read_by_each(tuple(self.x.shape))
+
+    def places(self, count: int, draw: np.random.Generator) -> np.ndarray:
+        """Draw positions that are not masked, as far apart as can be."""
+        rows = self.rows
+        found = np.arange(rows)
+        if self.mask is not None:
+            mask = np.asarray(ops.convert_to_numpy(self.mask)).astype(bool)
+            each = rows // mask.size
+            found = found[np.repeat(mask.reshape(-1), each)] if rows % mask.size == 0 else found
+        count = min(count, len(found))
+        at = (np.arange(count) + draw.random(count)) * (len(found) / max(count, 1))
+        return found[at.astype(int)]
+
+    @property
+    def rows(self) -> int:
+        return self._made.shape[1]
+
+    @cached_property
+    def _made(self) -> np.ndarray:
+        return self.design.laid_out(self.y)
+
+    def samples_of(self, places: np.ndarray, count: int) -> np.ndarray:
+        """Return which of so many samples each position is of; those of one follow one another."""
+        return places * count // self.rows
+
+    def at(self, places: np.ndarray, stays: dict[int, np.ndarray] | None = None) -> np.ndarray:
+        """Return responses at positions, `(groups, positions, units)`, those that stay."""
+        return self._of(self._made, places, stays)
+
+    def taken(self, y: Any, places: np.ndarray, stays: Any = None) -> np.ndarray:
+        """Return what lies at positions of a tensor that is shaped as responses are."""
+        return self._of(self.design.laid_out(y), places, stays)
+
+    def _of(self, made: np.ndarray, places: np.ndarray, stays: Any) -> np.ndarray:
+        found = made[:, places]
+        if stays is None:
+            return found
+        groups, units = self.design.staying(stays)
+        return found[groups][:, :, units]
+
+    def read(self, places: np.ndarray) -> np.ndarray:
+        """Return what is read at positions, `(groups, positions, read)`, in float64."""
+        return self.design.rows(numbers(self.x), places).astype("float64")
