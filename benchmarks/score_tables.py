@@ -19,7 +19,7 @@ SETS = ("0", "1", "2")  # of samples
 
 def main():
     tables = {"imbalance": imbalance, "agreement": agreement}
-    tables |= {"first cut": first_cut, "default": default, "diversity": diversity, "obs": obs}
+    tables |= {"first cut": first_cut, "default": default, "diversity": diversity}
     text = README.read_text(encoding="utf-8")
     measured = [name for name in tables if f"<!-- {name} -->" in text]
     fill(README, {name: tables[name]() for name in measured})
@@ -71,19 +71,6 @@ def default():
             line.append(with_interval([a - b for a, b in zip(*both, strict=True)]))
         lines.append(line)
     return markdown(["network", "FLOPs left", "against taylor", "against reconstruction"], lines)
-
-
-def obs():
-    rows, cells = read(subjects.RESULTS / "obs.csv"), {}
-    for r in rows:
-        line = cells.setdefault((r["criterion"], r["debias"]), {})
-        line.setdefault(r["flops"], []).append(float(r["accuracy"]))
-    shares = sorted({r["flops"] for r in rows}, reverse=True)
-    lines = [
-        [*key, *(percent(sum(held[s]) / len(held[s]), 1) for s in shares)]
-        for key, held in cells.items()
-    ]
-    return markdown(["criterion", "debias", *(f"{percent(s, 0)} %" for s in shares)], lines)
 
 
 def diversity():

@@ -75,7 +75,8 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         criterion: name of a criterion, or what else `prune_keras.criteria.get` takes. Defaults
             to `"auto"`: `"l2"` without `data`, the mean of `"taylor"` and `"reconstruction"` where
             it has targets and the model is compiled with a loss, else `"reconstruction"`.
-        debias: name or function; see `prune_keras.debias`. Defaults to `"mean"`.
+        debias: name or function; see `prune_keras.debias`. Defaults to `"auto"`: `"none"` for
+            `"obs"`, whose scores compare as they are, and with `scope="optimal"`, else `"mean"`.
         combine: one of `{"mean", "sum", "max", "min"}`: the score of coupled units. Defaults to
             `"mean"`.
         scope: one of `{"global", "per_cost", "optimal", "layerwise", "uniform"}`; see
@@ -105,7 +106,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             all weights behind the cut anew, layer after layer, which takes longer and leaves a
             better model, and of which `prune_keras.repair.Refit` bounds the memory. True stands
             for `"weights"`, False for None. Defaults to `"auto"`: `"weights"` where
-            there is `data`, else None.
+            there is `data`, else None, as training follows.
         min_units: units that a layer keeps at least; one number, or numbers by path, pattern or
             type of layer: `{"block1_*": 16, "Dense": 8}`. Defaults to 1.
         max_layer_fraction: share of its original units that a layer loses at most, over all
@@ -164,7 +165,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     batches_per_round: int | None = None
     max_epochs_per_round: int | None = None
     criterion: Any = "auto"
-    debias: Any = "mean"
+    debias: Any = "auto"
     combine: str = "mean"
     scope: str = "global"
     monitor: str = "val_accuracy"

@@ -1,23 +1,27 @@
 """What `"auto"` stands for: the criterion and the repair that suit what there is to score with.
 
-Right after a cut, criteria that look at samples leave by far the most accuracy, and fusing adds to
+Right after a cut, criteria that look at samples leave by far the most accuracy, and repairs add to
 each. `taylor` leaves more on one network and `reconstruction` on another; their mean is the best or
-next to it on both. The folder `results/scores` of the repository has what was measured.
+next to it on both. Weights that are all fitted anew leave more than fused ones by any criterion,
+and take longer, so that they are where no training follows. The folders `results/scores` and
+`results/untrained` of the repository have what was measured.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from prune_keras import criteria
 from prune_keras import debias as debiasing
 from prune_keras.repair import check_fuse
-from prune_keras.samples.batches import batches, is_read_once
+from prune_keras.samples.batches import batches, is_read_once, size_of
 from prune_keras.scoring import check_samples
 from prune_keras.selection.scores import Ranking
 
 AUTO = "auto"
+ENOUGH = 256  # samples to fit all weights by
 
 
 @dataclass(frozen=True)
@@ -53,16 +57,18 @@ class Scoring:
         chosen = self.criterion == AUTO or criteria.needs_data(criteria.get(self.criterion))
         return data is not None and (chosen or self.fuse is not None)
 
-    def settled(self, model: Any, data: Any) -> Scoring:
+    def settled(self, model: Any, data: Any, trains: bool = False) -> Scoring:
         """Return a criterion and a repair, with `"auto"` exchanged for what suits model and data.
 
         The criterion is `"l2"` without data, the mean of `"taylor"` and `"reconstruction"` where
         there are targets and a compiled loss, and else `"reconstruction"`, which looks at inputs
-        alone. Wherever there is data, weights are fused.
+        alone. Wherever there is data, weights are fused; where no training follows, and
+        there are at least 256 samples, they are fitted anew one layer after another.
 
         Args:
             model: the model.
             data: inputs, `(inputs, targets)`, a dataset of batches, or None.
+            trains: whether training follows. Defaults to False.
 
         Raises:
             ValueError: if one of them is unknown, samples are missing, or can be read only once.
@@ -77,16 +83,15 @@ class Scoring:
         reconstruction, fused weights
         """
         self.check(data)
-        fuse = self.fuse
-        if fuse == AUTO:
-            fuse = None if data is None else "weights"
-        if is_read_once(data) and (self.criterion == AUTO or fuse is not None):
+        is_fused = data is not None and self.fuse is not None
+        if is_read_once(data) and (self.criterion == AUTO or is_fused):
             raise ValueError(
                 "`data` must be readable more than once to choose a criterion, or to fuse. "
                 f"Received: an iterator, with criterion={self.criterion!r}, fuse={self.fuse!r}. "
                 "Pass arrays, a PyDataset or a tf.data.Dataset, or a criterion and fuse=None."
             )
         chosen = _suitable(model, data) if self.criterion == AUTO else self.criterion
+        fuse = _repair(data, trains) if self.fuse == AUTO else self.fuse
         return Scoring(criteria.get(chosen), fuse)
 
     def ranking(self, scope: str, debias: Any, combine: str) -> Ranking:
@@ -97,16 +102,12 @@ class Scoring:
         """
         loses = criteria.loses(self.criterion)
         ranking = Ranking(scope, debias, combine, loses == "running")
-        measured = ranking.debias not in debiasing.DEBIASES.values()
-        if (
-            scope == "optimal"
-            and not measured
-            and (loses is None or ranking.debias.__name__ != "none")
-        ):
+        measured = ranking.by not in debiasing.DEBIASES.values()
+        if scope == "optimal" and not measured and (loses is None or ranking.by.__name__ != "none"):
             raise ValueError(
                 'scope="optimal" sums scores over layers, so that they must be parts of one loss. '
                 f"Received: criterion={self.criterion.__name__!r}, "
-                f"debias={ranking.debias.__name__!r}. Pass one of "
+                f"debias={ranking.by.__name__!r}. Pass one of "
                 f"{[name for name, each in criteria.CRITERIA.items() if criteria.loses(each)]} "
                 'as the criterion and debias="none", or a debias that was measured, '
                 "prune_keras.sensitivity(model, data)."
@@ -116,6 +117,15 @@ class Scoring:
     def __str__(self) -> str:
         name = getattr(self.criterion, "__name__", repr(self.criterion))
         return name if self.fuse is None else f"{name}, fused {self.fuse}"
+
+
+def _repair(data: Any, trains: bool) -> str | None:
+    if data is None:
+        return None
+    if trains:
+        return "weights"
+    counts = accumulate(size_of(x) for x, *_ in batches(data, whole=False))
+    return "sequential" if any(count >= ENOUGH for count in counts) else "weights"
 
 
 def _suitable(model: Any, data: Any) -> str:

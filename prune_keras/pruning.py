@@ -29,7 +29,7 @@ def prune(
     target: Mapping[str, float] | None = None,
     fraction: float | None = None,
     criterion: Any = "auto",
-    debias: Any = "mean",
+    debias: Any = "auto",
     combine: str = "mean",
     scope: str = "global",
     data: Any = None,
@@ -57,7 +57,8 @@ def prune(
         criterion: name of a criterion, or what else `prune_keras.criteria.get` takes. Defaults
             to `"auto"`: `"l2"` without `data`, the mean of `"taylor"` and `"reconstruction"` where
             it has targets and the model is compiled with a loss, else `"reconstruction"`.
-        debias: name or function; see `prune_keras.debias`. Defaults to `"mean"`.
+        debias: name or function; see `prune_keras.debias`. Defaults to `"auto"`: `"none"` for
+            `"obs"`, whose scores compare as they are, and with `scope="optimal"`, else `"mean"`.
         combine: one of `{"mean", "sum", "max", "min"}`: the score of coupled units. Defaults to
             `"mean"`.
         scope: one of `{"global", "per_cost", "optimal", "layerwise", "uniform"}`; see `select`.
@@ -78,8 +79,8 @@ def prune(
             neurons that stay make up for those that go, or only the bias, for their mean; or fit
             all weights behind the cut anew, layer after layer, which takes longer and leaves a
             better model, and of which `prune_keras.repair.Refit` bounds the memory. True stands
-            for `"weights"`, False for None. Defaults to `"auto"`: `"weights"` where
-            there is `data`, else None.
+            for `"weights"`, False for None. Defaults to `"auto"`: None without `data`, and with it
+            `"sequential"` where there are at least 256 samples, else `"weights"`.
         input_shape: shape of one sample, for models that leave spatial sizes open.
         seed: seed of `criterion="random"`.
         of: what shares are of, for a model that was pruned before: `prune_keras.cost(original)`,

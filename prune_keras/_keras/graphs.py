@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,6 +17,7 @@ from keras import tree
 from keras.src import backend
 from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 from keras.src.models.functional import Functional
+from keras.src.ops.nn import Relu, Relu6
 from keras.src.ops.node import Node
 from keras.src.ops.numpy import Add
 
@@ -404,3 +406,17 @@ def given_tensors(call: Call) -> dict[int, Any]:
 def is_sum(operation: Any) -> bool:
     """Tell whether an operation adds tensors, entry by entry."""
     return isinstance(operation, keras.layers.Add | Add)
+
+
+def ends_of(operation: Any) -> tuple[float, float] | None:
+    """Return between which values an activation changes nothing, if it is flat beyond them."""
+    known = {keras.activations.relu: inf, keras.activations.relu6: 6.0}
+    if isinstance(operation, keras.layers.ReLU):
+        bent = operation.negative_slope == 0 and operation.threshold == 0
+        most = inf if operation.max_value is None else float(operation.max_value)
+        return (0.0, most) if bent else None
+    if isinstance(operation, Relu | Relu6):
+        return 0.0, 6.0 if isinstance(operation, Relu6) else inf
+    if isinstance(operation, keras.layers.Activation):
+        operation = operation.activation
+    return (0.0, known[operation]) if callable(operation) and operation in known else None

@@ -37,7 +37,7 @@ def prune(
         ),
     ] = None,
     criterion: Criterion = "auto",
-    debias: Debias = "mean",
+    debias: Debias = "auto",
     fuse: Fuse = "auto",
     scope: Scope = "global",
     min_units: Annotated[int, typer.Option(help="Units that every layer keeps.")] = 1,

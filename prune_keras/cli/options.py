@@ -48,7 +48,9 @@ Fuse = Annotated[
     str,
     typer.Option(help="What takes over for what is cut: auto, weights, bias, sequential or none."),
 ]
-Debias = Annotated[str, typer.Option(help="Makes layers comparable: none, mean, l2, zscore, rank.")]
+Debias = Annotated[
+    str, typer.Option(help="Makes layers comparable: auto, none, mean, l2, zscore or rank.")
+]
 Scope = Annotated[str, typer.Option(help="global, per_cost, optimal, layerwise or uniform.")]
 Fraction = Annotated[float, typer.Option(help="Share of the neurons that one round removes.")]
 Schedule = Annotated[

@@ -71,7 +71,7 @@ def cifar10(
     ] = "float32",
     seed: Seed = 0,
     criterion: Criterion = "auto",
-    debias: Debias = "mean",
+    debias: Debias = "auto",
     fuse: Fuse = "auto",
     scope: Scope = "global",
     target: Targets = None,

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import keras
 import numpy as np
 from keras import layers
 
 from prune_keras import _keras
 from prune_keras.readers.entries import numbers
+from prune_keras.repair.bending import Bend
 from prune_keras.repair.responses import Response
 from prune_keras.repair.side_by_side import Both, Thin
 from prune_keras.samples.moments import Moments
@@ -27,13 +29,18 @@ class Behind:
 
     Args:
         norm: batch normalization that measures its responses anew, and only them. Defaults to None.
-        slope: `(units,)`, by what a response is multiplied before it is added to a stream.
+        slope, offset: `(units,)`, by what a response is multiplied before it is added to a stream,
+            and what is added to it in the dense model.
         streams: what it is added to. Defaults to nothing.
+        ends: between which values an activation behind all that changes nothing, if it is flat
+            beyond them. Defaults to None.
     """
 
     norm: Any = None
     slope: np.ndarray = field(default_factory=lambda: np.ones(1))
+    offset: np.ndarray = field(default_factory=lambda: np.zeros(1))
     streams: tuple[Both, ...] = ()
+    ends: tuple[float, float] | None = None
 
     def missed(
         self, number: int, dense: Response, thin: Response, places: np.ndarray, stays: Any
@@ -45,11 +52,34 @@ class Behind:
             total = total + whole - thin.taken(both.thin[number], places)
         if not self.streams:
             return total + np.zeros_like(thin.at(places), dtype="float64")
+        return total * _by_unit(self._inverse, total)
+
+    @property
+    def _inverse(self) -> np.ndarray:
         # Where next to nothing of a response gets into the sum, it need not make up for anything.
         least = np.square(0.01) * np.mean(np.square(self.slope))
-        weight = self.slope / np.maximum(np.square(self.slope) + least, 1e-30)
-        each = np.broadcast_to(weight, (total.shape[0] * total.shape[2],))
-        return total * each.reshape(total.shape[0], 1, -1)
+        return self.slope / np.maximum(np.square(self.slope) + least, 1e-30)
+
+    def bend(self, responses: np.ndarray) -> Bend | None:
+        """Return the activation behind `(groups, rows, units)` responses, if it has flat ends."""
+        if self.ends is None:
+            return None
+        sides = (_by_unit(each, responses) for each in (self.slope, self._inverse))
+        return Bend(*self.ends, *sides)
+
+    def shown(
+        self, number: int, dense: Response, thin: Response, places: np.ndarray, stays: Any
+    ) -> list[np.ndarray]:
+        """Return what the activation is given in both models; nothing if it has no flat ends."""
+        if self.ends is None:
+            return []
+        pairs = [(dense.at(places, stays), thin.at(places))]
+        slope, offset = (_by_unit(each, pairs[0][1]) for each in (self.slope, self.offset))
+        sums = [each * slope + offset for each in pairs[0]]
+        for both in self.streams:
+            sums[0] = sums[0] + dense.taken(both.dense[number], places, stays)
+            sums[1] = sums[1] + thin.taken(both.thin[number], places)
+        return sums
 
 
 class Following:
@@ -69,19 +99,26 @@ class Following:
             thin: the thin model.
             calls: how often each operation is called.
         """
-        tensor, norm, slope = visited.node.outputs[0], None, np.ones(1)
+        tensor, norm = visited.node.outputs[0], None
+        slope, offset = np.ones(1), np.zeros(1)
+        if not gives_responses(visited.operation):
+            return Behind(ends=_keras.ends_of(visited.operation.activation))
         node = self._only(tensor)
         while node is not None and calls[id(node.operation)] == 1:
             layer = node.operation
             if isinstance(layer, layers.BatchNormalization) and norm is None:
                 norm, slope = layer, slope_of(layer, thin)
+                offset = offset_of(layer, thin, slope)
             elif not isinstance(layer, PASSING):
                 break
             tensor = node.outputs[0]
             node = self._only(tensor)
         streams = self._streams(node, tensor, live)
+        if streams:
+            node = self._only(node.outputs[0])
+        ends = None if node is None else _keras.ends_of(node.operation)
         measured = norm if norm is not None and norm.trainable else None
-        return Behind(measured, slope, streams)
+        return Behind(measured, slope, offset, streams, ends)
 
     def _only(self, tensor: Any) -> Any:
         """Return the only call that reads a tensor, or None."""
@@ -98,11 +135,29 @@ class Following:
         return tuple(live[id(other)] for other in others)
 
 
+def _by_unit(each: np.ndarray, responses: np.ndarray) -> np.ndarray:
+    """Return numbers of all units as `(groups, 1, units)`."""
+    groups, _, units = responses.shape
+    return np.broadcast_to(each, (groups * units,)).reshape(groups, 1, units)
+
+
+def gives_responses(operation: Any) -> bool:
+    """Tell whether a layer gives what it responds, as it is."""
+    activation = getattr(operation, "activation", None)
+    return activation is None or activation is keras.activations.linear
+
+
 def slope_of(norm: Any, thin: Thin) -> np.ndarray:
     """Return by what the thin model's batch normalization multiplies."""
     gamma = 1.0 if norm.gamma is None else numbers(thin.value(norm.gamma))
     variance = numbers(thin.value(norm.moving_variance)).astype("float64")
     return gamma / np.sqrt(variance + norm.epsilon)
+
+
+def offset_of(norm: Any, thin: Thin, slope: np.ndarray) -> np.ndarray:
+    """Return what it adds."""
+    beta = 0.0 if norm.beta is None else numbers(thin.value(norm.beta))
+    return beta - slope * numbers(thin.value(norm.moving_mean)).astype("float64")
 
 
 def normalized(

@@ -14,6 +14,8 @@ import numpy as np
 from prune_keras.repair.gathering import Gathered
 from prune_keras.repair.sums import Sums
 
+Allowed = Callable[[np.ndarray], np.ndarray] | None
+
 RIDGES = (1e1, 1e-14)  # the largest and the least, of the mean second moment
 
 EXACT = 1e-6  # a ridge below is there for rounding only, whose errors squared no sum shows
@@ -27,19 +29,21 @@ class Fit:
         weights: `(groups, read, units)`.
         shift: `(groups, units)`, what is added to each response.
         before, after: mean square of what responses miss on rows held out, without and with it.
+        ridge: the ridge that was chosen.
     """
 
     weights: np.ndarray
     shift: np.ndarray
     before: float
     after: float
+    ridge: float = 0.0
 
 
 def fitted(
     rows: Gathered,
     shifts: bool,
     learns: bool = True,
-    allowed: Callable[[np.ndarray], np.ndarray] | None = None,
+    allowed: Allowed = None,
 ) -> Fit:
     """Return what is best added to the weights by which responses are made of what is read.
 
@@ -54,24 +58,26 @@ def fitted(
     none = np.zeros((len(fit.mean), rows.read, fit.mean.shape[1] - rows.read))
     before = _error(held, none, np.zeros_like(fit.mean[:, rows.read :]))
 
-    def within(weights: np.ndarray) -> np.ndarray:
-        return weights if allowed is None else rows.narrowed(allowed(rows.widened(weights)))
-
     def tried(ridge: float) -> float:
-        weights = within(_solved(fit, rows, ridge, shifts))
-        return _error(held, weights, _shift(fit, weights, shifts))
+        weights = within(solved(fit, rows, ridge, shifts), rows, allowed)
+        return _error(held, weights, shift_of(fit, weights, shifts))
 
     ridge, after = _descended(tried) if learns else (0.0, np.inf)
     joint, weights = fit + held, none
-    shifted = _error(held, none, _shift(fit, none, shifts))
+    shifted = _error(held, none, shift_of(fit, none, shifts))
     if after < min(before, shifted):
-        weights = _solved(joint, rows, ridge, shifts)
+        weights = solved(joint, rows, ridge, shifts)
     elif before <= shifted:
         return Fit(rows.widened(none), np.zeros_like(none[:, 0]), before, before)
-    shift = _shift(joint, within(weights), shifts)
+    shift = shift_of(joint, within(weights, rows, allowed), shifts)
     whole = rows.widened(weights)
     whole = whole if allowed is None else allowed(whole)
-    return Fit(whole, shift, before, min(after, shifted))
+    return Fit(whole, shift, before, min(after, shifted), ridge)
+
+
+def within(weights: np.ndarray, rows: Gathered, allowed: Allowed) -> np.ndarray:
+    """Return what becomes of a change by a constraint, as of what stands for the entries."""
+    return weights if allowed is None else rows.narrowed(allowed(rows.widened(weights)))
 
 
 def _descended(error: Callable[[float], float]) -> tuple[float, float]:
@@ -87,7 +93,8 @@ def _descended(error: Callable[[float], float]) -> tuple[float, float]:
     return ridge, best
 
 
-def _solved(sums: Sums, rows: Gathered, ridge: float, centred: bool) -> np.ndarray:
+def solved(sums: Sums, rows: Gathered, ridge: float, centred: bool) -> np.ndarray:
+    """Return the weights of what stands for the entries."""
     read, second = rows.read, sums.second(centred)
     inner, toward = second[:, :read, :read], second[:, :read, read:]
     level = np.trace(inner, axis1=1, axis2=2) / rows.entries
@@ -102,7 +109,7 @@ def _solved(sums: Sums, rows: Gathered, ridge: float, centred: bool) -> np.ndarr
     return weights
 
 
-def _shift(sums: Sums, weights: np.ndarray, shifts: bool) -> np.ndarray:
+def shift_of(sums: Sums, weights: np.ndarray, shifts: bool) -> np.ndarray:
     """Return by how much responses are missed on average."""
     read = weights.shape[1]
     missed = sums.mean[:, read:] - np.einsum("gp,gpo->go", sums.mean[:, :read], weights)
@@ -115,5 +122,5 @@ def _error(sums: Sums, weights: np.ndarray, shift: np.ndarray) -> float:
     second = sums.second(centred=True)
     across, missed = second[:, :read, read:], np.diagonal(second[:, read:, read:], 0, 1, 2)
     explained = (2 * across - np.matmul(second[:, :read, :read], weights)) * weights
-    mean = _shift(sums, weights, True) - shift
+    mean = shift_of(sums, weights, True) - shift
     return float(np.mean(missed - explained.sum(axis=1) + np.square(mean)))

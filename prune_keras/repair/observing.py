@@ -10,6 +10,7 @@ import numpy as np
 
 from prune_keras import _keras
 from prune_keras.readers.kinds import kernel_of
+from prune_keras.repair.bending import Rows
 from prune_keras.repair.following import Behind
 from prune_keras.repair.gathering import Gathered, Gathering
 from prune_keras.repair.portion import Portion
@@ -27,12 +28,14 @@ class Seen:
         response: one of its responses in the thin model.
         beyond: what units shall respond, on average, beyond what they do in the dense one.
         power: mean square of some responses in the dense model.
+        front: the same rows in front of an activation with flat ends, if there is one behind.
     """
 
     rows: Gathered
     response: Response
     beyond: np.ndarray
     power: float
+    front: tuple[Rows, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class Observer:
             stays: axis of its kernel -> `(size,)` booleans, what stays along it.
         """
         rows, beyond, response, power = None, [], None, 0.0
+        shown: list[tuple[Rows, np.ndarray]] = []
         draw, factor = np.random.default_rng(0), self.thin.factors.get(id(kernel_of(layer)), 1.0)
         for number, dense, thin in self.heard(visited, layer):
             size, most = self.portion.sizes[number], max(self.rows, 8 * thin.width)
@@ -103,12 +107,16 @@ class Observer:
             beyond.append(added.sum(axis=1))
             missed = wanted.astype("float64") - now + added
             held = self.portion.is_held_out(number, thin.samples_of(places, size))
-            rows = rows or Gathering(thin.width)
-            rows.add(np.concatenate([thin.read(places), missed], axis=-1), held)
+            rows, read = rows or Gathering(thin.width), thin.read(places)
+            rows.add(np.concatenate([read, missed], axis=-1), held)
+            ahead = behind.shown(number, dense, thin, places, stays)
+            shown += [(Rows.of(read, *ahead), held)] if ahead else []
         gathered = None if rows is None else rows.gathered()
         if gathered is None or response is None:
             return None
-        return Seen(gathered, response, sum(beyond).reshape(-1) / gathered.count, power)
+        front = tuple(Rows.joined(shown, out) for out in (False, True)) if shown else ()
+        beyond = sum(beyond).reshape(-1) / gathered.count
+        return Seen(gathered, response, beyond, power, front)
 
     def moments(self, visited: _keras.Call, stays: np.ndarray) -> tuple[Moments, Moments] | None:
         """Return moments of what a normalization reads in both models, in channels that stay.

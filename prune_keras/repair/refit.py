@@ -3,7 +3,8 @@ r"""Refit: how weights are fitted anew, layer after layer, to what the thin netw
 One walk over the graph carries what each tensor holds in the dense and in the thin network, as
 repaired so far. With `X` what a layer reads in the thin one and `M` what its responses miss there
 of the dense ones, `W` becomes `W + (X'X/N + r I)^-1 X'M/N`. Where responses are added to a stream,
-`M` is what the sum misses, so that a layer also makes up for what the stream lost before it.
+`M` is what the sum misses, so that a layer also makes up for what the stream lost before it. What
+an activation behind hides is not missed; see `bending`.
 """
 
 from __future__ import annotations

@@ -42,6 +42,17 @@ class Sums:
         scatter = self.scatter + other.scatter + between
         return Sums(count, self.mean + share * apart, scatter)
 
+    def toward(self, rows: np.ndarray, missed: np.ndarray) -> Sums:
+        """Return the sums of the same rows, `(groups, rows, read)`, that miss something else."""
+        read, mean = rows.shape[2], missed.mean(axis=1, dtype="float64")
+        apart = (missed - mean[:, None]).astype(rows.dtype)
+        centred = rows - self.mean[:, None, :read].astype(rows.dtype)
+        across = np.matmul(centred.transpose(0, 2, 1), apart).astype("float64")
+        own = np.zeros((len(across), across.shape[2], across.shape[2]))
+        inner = self.scatter[:, :read, :read]
+        scatter = np.block([[inner, across], [across.transpose(0, 2, 1), own]])
+        return Sums(self.count, np.concatenate([self.mean[:, :read], mean], axis=1), scatter)
+
     def second(self, centred: bool) -> np.ndarray:
         """Return second moments about the mean, or about zero."""
         about = self.scatter / self.count

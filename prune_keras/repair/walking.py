@@ -15,6 +15,7 @@ from prune_keras import _backend, _keras
 from prune_keras.graph import Graph
 from prune_keras.readers.entries import numbers
 from prune_keras.readers.kinds import kernel_of, learns_bias, learns_kernel, linear_in
+from prune_keras.repair.bending import bent
 from prune_keras.repair.following import Behind, Following, normalized
 from prune_keras.repair.least_squares import Fit, fitted
 from prune_keras.repair.observing import Observer, Seen
@@ -160,11 +161,15 @@ class Walk:
         shifts, learns = biased or behind.norm is not None, learns_kernel(layer)
         allowed = _within(kernel, value, seen)
         fit = self.fits[path] = fitted(rows, shifts, learns, allowed)
+        beyond, bend = seen.beyond, behind.bend(seen.front[0].thin) if seen.front else None
         if fit.before > ROUNDING * seen.power and not fit.weights.any():
             self.as_they_were.append(path)
+        elif bend is not None and shifts and learns and fit.after > ROUNDING * seen.power:
+            fit, change = bent(fit, rows, seen.front, bend, allowed)
+            beyond = beyond + change.reshape(-1)
         self._change(kernel, value + design.folded(fit.weights, value.shape))
         if behind.norm is not None:
-            self.shifts[id(behind.norm)] = seen.beyond
+            self.shifts[id(behind.norm)] = beyond
         elif biased:
             now = numbers(self.thin.value(layer.bias))
             self._change(layer.bias, now + design.folded_bias(fit.shift, now.shape))

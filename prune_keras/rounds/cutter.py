@@ -84,7 +84,7 @@ class Cutter:
         Raises:
             ValueError: if the data have no end, or lack targets to score by.
         """
-        scoring = self.scoring.settled(model, self.data)
+        scoring = self.scoring.settled(model, self.data, trains=True)
         if scoring.reads_all(self.data):
             check_ends(self.data)
         if criteria.needs_targets(scoring.criterion):

@@ -39,7 +39,7 @@ def select(
     target: Mapping[str, float] | None = None,
     fraction: float | None = None,
     scope: str = "global",
-    debias: Any = "mean",
+    debias: Any = "auto",
     combine: str = "mean",
     min_units: int | Mapping[str, int] = 1,
     max_layer_fraction: float | Mapping[str, float] = 1.0,
@@ -67,7 +67,8 @@ def select(
             alone that are parts of one loss, so that those of different layers compare: `"oracle"`,
             `"taylor"` and `"taylor_weights"` with `debias="none"`, or a measured
             `prune_keras.sensitivity` as the debias. Defaults to `"global"`.
-        debias: name or function; see `prune_keras.debias`. Defaults to `"mean"`.
+        debias: name or function; see `prune_keras.debias`. Defaults to `"auto"`: `"none"` for
+            `running` scores and with `scope="optimal"`, else `"mean"`.
         combine: one of `{"mean", "sum", "max", "min"}`. Defaults to `"mean"`.
         min_units, max_layer_fraction, exclude, round_to: see `Limits`.
         of: what shares are of, for a model that was pruned before: `prune_keras.cost(original)`,

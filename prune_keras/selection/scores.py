@@ -17,6 +17,7 @@ BY_COST = ("per_cost", "optimal")
 BY_RANK = ("layerwise", "uniform")
 
 
+AUTO = "auto"
 WITHOUT_ZERO = (debiasing.zscore, debiasing.minmax, debiasing.rank, debiasing.robust)
 COMBINATIONS = {"mean": np.add, "sum": np.add, "max": np.maximum, "min": np.minimum}
 
@@ -28,7 +29,7 @@ class Ranking:
     Args:
         scope: one of `{"global", "per_cost", "optimal", "layerwise", "uniform"}`.
         debias: name or function; see `prune_keras.debias`. `"layerwise"` and `"uniform"` do not use
-            it.
+            it. Defaults to `"auto"`; see `by`.
         combine: one of `{"mean", "sum", "max", "min"}`: the score of a neuron from its members'.
         running: whether a score is what the family has lost once the neuron is gone, those before
             it included. Where scores are summed, what is summed are their differences then.
@@ -38,24 +39,40 @@ class Ranking:
     """
 
     scope: str = "global"
-    debias: Any = "mean"
+    debias: Any = AUTO
     combine: str = "mean"
     running: bool = False
     measure: str = "neurons"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "debias", debiasing.get(self.debias))
+        if not self._is_auto:
+            object.__setattr__(self, "debias", debiasing.get(self.debias))
         for name, known in (("scope", SCOPES), ("combine", tuple(COMBINATIONS))):
             if getattr(self, name) not in known:
                 raise ValueError(
                     f"`{name}` must be one of {known}. Received: {name}={getattr(self, name)!r}."
                 )
-        if self.scope in BY_COST and self.debias in WITHOUT_ZERO:
+        if self.scope in BY_COST and self.by in WITHOUT_ZERO:
             raise ValueError(
                 f"scope={self.scope!r} counts what scores lose, so that one of zero must mean "
-                f"nothing lost. Received: debias={self.debias.__name__!r}. "
+                f"nothing lost. Received: debias={self.by.__name__!r}. "
                 'Pass debias="none", or scope="global".'
             )
+
+    @property
+    def _is_auto(self) -> bool:
+        return isinstance(self.debias, str) and self.debias == AUTO
+
+    @property
+    def by(self) -> Any:
+        """The debias as a function; `"auto"` leaves scores as they are that are parts of one loss.
+
+        Those that run over a family are, and those whose sum is asked for have to be. Others are
+        divided by their family's mean.
+        """
+        if not self._is_auto:
+            return self.debias
+        return debiasing.none if self.running or self.scope == "optimal" else debiasing.mean
 
 
 def combine_members(
@@ -100,7 +117,7 @@ def ranked(graph: Graph, combined: list[np.ndarray], ranking: Ranking) -> list[n
     """Return debiased scores, `(neurons,)` a family; ranks where families are not compared."""
     if ranking.scope in BY_RANK:
         return [debiasing.rank(scores) for scores in combined]
-    debias = ranking.debias
+    debias = ranking.by
     if ranking.scope not in BY_COST:
         return debiased(graph, combined, debias)
     if isinstance(debias, debiasing.Sensitivity):

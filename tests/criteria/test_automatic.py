@@ -105,6 +105,30 @@ def test_the_callback_takes_what_suits_and_tells_it(data, expected, capsys):
     assert f"\nScores: {expected}\n" in capsys.readouterr().out
 
 
+MANY = (np.tile(SAMPLES, (11, 1)), np.tile(LABELS, 11))  # 264 of them
+
+
+@pytest.mark.parametrize(
+    ("data", "repair"),
+    [
+        (MANY, "sequential"),
+        ([MANY], "sequential"),
+        ([(SAMPLES, LABELS)] * 11, "sequential"),
+        (MANY[0], "sequential"),
+        (tuple(each[:255] for each in MANY), "weights"),
+    ],
+)
+def test_with_many_samples_prune_fits_all_weights_anew(data, repair):
+    _, report = prune_keras.prune(dense_model(), fraction=0.5, data=data)
+    assert report.scores.endswith(f", fused {repair}")
+
+
+def test_where_training_follows_weights_are_fused():
+    pruning = callback(data=MANY)
+    fit(dense_model(), pruning, epochs=1)
+    assert pruning.report.scores == BOTH
+
+
 def test_the_callback_says_nothing_if_it_is_to_say_nothing(capsys):
     fit(dense_model(), callback(verbose=0), epochs=1)
     assert "Scores" not in capsys.readouterr().out

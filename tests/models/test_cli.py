@@ -81,8 +81,8 @@ def test_prune_takes_several_targets_and_limits(file, tmp_path):
 @pytest.mark.parametrize(
     ("with_targets", "options", "scores"),
     [
-        (True, (), "mean(taylor, reconstruction), fused weights"),
-        (False, (), "reconstruction, fused weights"),
+        (True, (), "mean(taylor, reconstruction), fused sequential"),
+        (False, (), "reconstruction, fused sequential"),
         (True, ("--criterion", "apoz", "--fuse", "none"), "apoz"),
     ],
 )
