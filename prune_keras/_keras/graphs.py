@@ -233,7 +233,12 @@ def run(call: Call, training: bool = False) -> Any:
 def mask_of(call: Call, tensor: Any) -> Any:
     """Return the mask that a call is given, or else that one of its inputs carries, or None."""
     given = call.kwargs.get("mask")
-    return getattr(tensor, "_keras_mask", None) if given is None else given
+    return carried_mask(tensor) if given is None else given
+
+
+def carried_mask(tensor: Any) -> Any:
+    """Return the mask that a tensor carries, or None; on JAX it lies in no attribute."""
+    return get_keras_mask(tensor)
 
 
 def with_mask_of(source: Any, tensor: Any) -> Any:

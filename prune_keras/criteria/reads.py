@@ -167,7 +167,7 @@ def _read(reader: Reader, x: Any, numbers: Any, positions: int) -> Iterator[tupl
 
 def _mask(reader: Reader, x: Any) -> Any:
     """Return ones and zeros of the shape of what a product reads, if that is masked, or None."""
-    mask = getattr(x, "_keras_mask", None)
+    mask = _keras.carried_mask(x)
     if mask is None or isinstance(reader.layer, CONVOLUTIONS):
         return None
     rank = len(x.shape) - len(mask.shape)
