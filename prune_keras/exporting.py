@@ -84,10 +84,16 @@ def _write(model: Any, path: Path, case: Case | None) -> None:
     try:
         _prove(model, _keras.plain(model), path, case)
     except ValueError:
-        plain = unfolded(model) if _has_layers_to_open(model) else None
-        if plain is None:
+        if not _has_layers_to_open(model) or not _is_proved_unfolded(model, path, case):
             raise
-        _prove(model, plain, path, case)
+
+
+def _is_proved_unfolded(model: Any, path: Path, case: Case | None) -> bool:
+    try:
+        _prove(model, unfolded(model), path, case)
+    except ValueError:
+        return False
+    return True
 
 
 def _prove(model: Any, plain: Any, path: Path, case: Case | None) -> None:

@@ -18,7 +18,13 @@ from prune_keras import _keras
 from prune_keras.proof import case_of
 from prune_keras.tracing import rule_for
 from prune_keras.tracing.opening import own_weights
-from prune_keras.tracing.opening.opened import Closed, looked_into, may_be_opened, open_model
+from prune_keras.tracing.opening.opened import (
+    Closed,
+    check_own,
+    looked_into,
+    may_be_opened,
+    open_model,
+)
 from prune_keras.tracing.opening.windows import rows_since_inputs
 from prune_keras.tracing.rules.registry import ruled_by_name
 from prune_keras.tying import can_be_tied, tied
@@ -74,7 +80,7 @@ def unfolded(
     """Return what `unfold` does; layers of which `opens` is false stay as they are."""
     with _keras.without_new_calls(model):
         function = _keras.function_of(model) or open_model(model, inputs)
-        nested = tied(_unfolding(function, opens))
+        nested = tied(_unfolding(model, function, opens))
         shares = _shares_layers(nested)
         twin = _copied(nested)
     if flat or shares:
@@ -125,12 +131,12 @@ def _check_shared(nested: Any, twin: Any) -> None:
         )
 
 
-def _unfolding(function: Any, opens: Callable[[Any], bool]) -> Any:
+def _unfolding(model: Any, function: Any, opens: Callable[[Any], bool]) -> Any:
     """Return a model in which layers are open, or stay as they are in all of their calls."""
     closed: set[int] = set()
     while True:
         try:
-            return _Unfolding(opens, closed).rebuilt(function)
+            return _Unfolding(model, opens, closed).rebuilt(function)
         except _StaysClosed as found:
             closed.add(found.layer)
 
@@ -146,8 +152,8 @@ class _StaysClosed(Exception):
 class _Unfolding:
     """Opens layers; calls in the same way share what a layer became."""
 
-    def __init__(self, opens: Callable[[Any], bool], closed: set[int]) -> None:
-        self._opens, self._closed = opens, closed
+    def __init__(self, model: Any, opens: Callable[[Any], bool], closed: set[int]) -> None:
+        self._model, self._opens, self._closed = model, opens, closed
         self._opened: dict[tuple, Any] = {}
         self._scalars: dict[int, Any] = {}
         self._linear: dict[int, Any] = {}
@@ -230,6 +236,7 @@ class _Unfolding:
         outside, given = self._rows, _tensors(args, kwargs)
         self._rows *= rows_since_inputs(given[0]) if given else 1
         try:
+            check_own(operation, self._model)
             inner = self.rebuilt(looked_into(operation, args, kwargs, self._rows), name)
             return inner if can_be_tied(inner) else None
         except Closed:

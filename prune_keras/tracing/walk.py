@@ -22,6 +22,7 @@ from prune_keras.tracing.labels import Labels, compress
 from prune_keras.tracing.opening.opened import (
     Closed,
     Opened,
+    check_own,
     looked_into,
     may_be_opened,
     open_model,
@@ -65,11 +66,11 @@ def trace(model: Any, input_shape: tuple[int | None, ...] | None = None) -> Grap
     b: 2 units are fixed: they are an output of the model
     """
     _keras.check_model(model)
-    tracer = _Walk()
+    tracer = _Walk(model)
     graph = _traced(model, input_shape, tracer)
     if not tracer.chooses_units:
         return graph
-    other = _traced(model, input_shape, _Walk(first_units=True))
+    other = _traced(model, input_shape, _Walk(model, first_units=True))
     return max(graph, other, key=_reached)
 
 
@@ -163,8 +164,9 @@ def _left_out(graph: Graph, record: Record) -> Iterable[str]:
 class _Walk(Tracer):
     """A tracer that is taken from call to call of a model."""
 
-    def __init__(self, first_units: bool = False) -> None:
+    def __init__(self, model: Any, first_units: bool = False) -> None:
         super().__init__(first_units)
+        self.model = model
         self.calls: list[Opened] = []
 
     def visit(self, call: _keras.Call) -> list[Labels]:
@@ -207,6 +209,7 @@ class _Walk(Tracer):
         arguments = visit.node.arguments
         try:
             rows = self._rows_at(visit.node)
+            check_own(visit.operation, self.model)
             graph = looked_into(visit.operation, arguments.args, arguments.kwargs, rows)
         except Closed as reason:
             self.closed[visit.path] = str(reason)

@@ -110,8 +110,9 @@ def closeness(dtype):
 
 def apart(one, other, x):
     """Return how far outputs are apart, relative to the largest."""
-    pairs = zip(*(keras.tree.flatten(m(x, training=False)) for m in (one, other)), strict=True)
+    found = (keras.tree.flatten(model(x, training=False)) for model in (one, other))
     pairs = [
-        tuple(keras.ops.convert_to_numpy(keras.ops.cast(y, "float64")) for y in p) for p in pairs
+        [np.asarray(ops.convert_to_numpy(y), "float64") for y in p]
+        for p in zip(*found, strict=True)
     ]
     return max(np.abs(a - b).max() / np.abs(a).max() for a, b in pairs)

@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 from prune_keras import criteria, score
+from prune_keras.criteria.elimination import Quadratic, eliminated, elimination
 
 SURGEON = criteria.OptimalBrainSurgeon(ridge=1e-9, positions=10**6)
 
@@ -160,6 +161,20 @@ def test_both_twins_cost_what_the_best_fit_without_both_misses():
     found = score(model, SURGEON, (x, y))["a"]
     expected = brute_force(5, loss_without)  # rounding tells which of the twins goes first
     np.testing.assert_allclose(np.sort(found), np.sort(expected), rtol=1e-3, atol=1e-6)
+
+
+def test_rounding_may_let_second_moments_be_less_than_zero():
+    alike = np.array([[1, 1 + 1e-7], [1 + 1e-7, 1]])  # of twins, summed in float32
+    quadratic = Quadratic.of(alike, np.ones((2, 1)), np.ones(1), ridge=1e-9)
+    order, added = eliminated([elimination(quadratic, np.arange(2)[:, None])], np.zeros(2))
+    assert sorted(order) == [0, 1]
+    np.testing.assert_allclose(added, [0, 2], atol=1e-5)
+
+
+def test_moments_without_a_finite_number_give_scores_without_one():
+    quadratic = Quadratic.of(np.full((2, 2), np.nan), np.ones((2, 1)), np.ones(1), ridge=1e-4)
+    _, added = eliminated([elimination(quadratic, np.arange(2)[:, None])], np.zeros(2))
+    assert np.isnan(added).all()
 
 
 def test_a_scale_that_the_reader_takes_back_changes_nothing():

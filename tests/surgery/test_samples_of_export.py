@@ -177,7 +177,7 @@ class Forgetful(layers.Layer):
         self.number = number
 
     def call(self, x):
-        return x + self.number
+        return unseen(x) + self.number
 
     def get_config(self):
         return {"name": self.name}
@@ -213,9 +213,14 @@ def test_states_of_a_stateful_layer_stay_and_do_not_matter(suffix, tmp_path):
         np.testing.assert_array_equal(ops.convert_to_numpy(state), value)
 
 
+def unseen(x):
+    """Do nothing, in a way that cannot be looked into."""
+    return x + 0.0 * keras.random.normal(ops.shape(x))
+
+
 class Unregistered(layers.Layer):
     def call(self, x):
-        return x
+        return unseen(x)
 
 
 class Unwritable(layers.Layer):
@@ -226,7 +231,7 @@ class Unwritable(layers.Layer):
         self.how = how
 
     def call(self, x):
-        return x * self.how
+        return unseen(x) * self.how
 
 
 def unregistered():
@@ -257,6 +262,25 @@ def test_the_layer_that_a_file_cannot_hold_is_blamed(make, suffix, tmp_path):
     with pytest.raises(ValueError, match=r"Received: layer 'mine' of 'Unwritable', with which"):
         prune_keras.export(model, tmp_path / f"model{suffix}")
     assert not [*tmp_path.iterdir()]
+
+
+class Seen(layers.Layer):
+    """Of a class that is not registered, with a weight of its own."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=shape[-1:], name="scale")
+
+    def call(self, x):
+        return ops.relu(x) * self.scale
+
+
+def test_what_can_be_looked_into_is_written_as_what_it_is_made_of(tmp_path):
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, layers.Dense(2)(Seen(name="mine")(layers.Dense(4)(inputs))))
+    path = prune_keras.export(model, tmp_path / "model.keras")
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+    np.testing.assert_allclose(keras.models.load_model(path)(x), model(x), rtol=1e-5)
+    assert isinstance(model.get_layer("mine"), Seen)
 
 
 def test_errors_are_one_line_without_colours(tmp_path):

@@ -123,8 +123,6 @@ def of_regularizer(dense):
 
 
 WAYS = {
-    "attribute": lambda dense: ByAttribute(dense, name="tied"),
-    "containers": lambda dense: InContainers(dense, name="tied"),
     "object": lambda dense: InAnObject(dense, name="tied"),
     "namespace": lambda dense: InANamespace(dense, name="tied"),
     "array of objects": lambda dense: InAnArray(dense, objects, name="tied"),
@@ -147,13 +145,36 @@ WAYS = {
 }
 
 
+SEEN = {
+    "attribute": lambda dense: ByAttribute(dense, name="tied"),
+    "containers": lambda dense: InContainers(dense, name="tied"),
+}
+
+
 def tied_model(way):
     """`a` makes what `code` reads, and something behind `code` uses the kernel of `code` again."""
     inputs = keras.Input((20,))
     dense = HELD["dense"] = layers.Dense(8, name="code")
     code = dense(layers.Dense(16, activation="relu", name="a")(inputs))
-    x = layers.Dense(20, name="out")(WAYS[way](dense)(code))
+    x = layers.Dense(20, name="out")((WAYS | SEEN)[way](dense)(code))
     return keras.Model(inputs, x)
+
+
+@pytest.mark.parametrize("way", SEEN)
+def test_a_kernel_of_a_layer_inside_is_followed(way):
+    model, x = tied_model(way), np.random.default_rng(0).normal(size=(3, 20))
+    graph = prune_keras.trace(model)
+    everything = prune_keras.Plan.everything(graph.widths).kept
+    kept = {path: range(0, 16, 3) for path in graph.families[0].paths}
+    plan = prune_keras.Plan({**everything, **kept}, graph.widths)
+    kernel = model.get_layer("code").kernel
+    before = np.array(kernel)
+    kernel.assign(before * (np.arange(16) % 3 == 0)[:, None])
+    silenced = np.array(model(x))
+    kernel.assign(before)
+    prune_keras.shrink_in_place(model, plan)
+    assert tuple(kernel.shape) == (6, 8)
+    np.testing.assert_allclose(model(x), silenced, atol=1e-5)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -169,7 +190,7 @@ def test_it_counts_whichever_comes_first_in_the_graph():
     inputs = keras.Input((20,))
     dense = layers.Dense(8, name="code")
     dense.build((None, 16))
-    tied = ByAttribute(dense, name="tied")(layers.Dense(8, name="first")(inputs))
+    tied = InAnObject(dense, name="tied")(layers.Dense(8, name="first")(inputs))
     code = dense(layers.Dense(16, name="a")(inputs))
     graph = prune_keras.trace(keras.Model(inputs, [layers.Dense(2)(tied), layers.Dense(2)(code)]))
     assert not {"a", "code", "first"} & {*graph.widths}
@@ -189,7 +210,7 @@ def test_variables_as_arguments_of_raw_operations_keep_their_size():
 
 
 def test_other_layers_go_on_being_pruned():
-    model = tied_model("attribute")
+    model = tied_model("object")
     x = layers.Dense(6, name="free")(model.outputs[0])
     model = keras.Model(model.inputs[0], layers.Dense(2)(x))
     assert prune_keras.trace(model).widths == {"out": 20, "free": 6}

@@ -20,7 +20,7 @@ from prune_keras.tracing.opening.recording import (
 )
 from prune_keras.tracing.opening.steps import steps_of
 
-__all__ = ["Closed", "Opened", "looked_into", "may_be_opened", "open_model"]
+__all__ = ["Closed", "Opened", "check_own", "looked_into", "may_be_opened", "open_model"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,20 @@ def looked_into(layer: Any, args: tuple, kwargs: dict, rows: int = 1) -> Any:
             # What works on a weight need not on one for each sample.
             raise Closed(f"it does something to a weight that stops ({error})") from error
     return model
+
+
+def check_own(layer: Any, model: Any) -> None:
+    """Raise unless the weights that a layer holds are its own, not those of others in the model.
+
+    Raises:
+        Closed: naming the weight; a copy of the model could not tell whose it is.
+    """
+    inside = {id(each) for each in _keras.all_layers(layer)}
+    held = {id(variable): variable for variable in layer.variables}
+    for other in (each for each in _keras.all_layers(model) if id(each) not in inside):
+        for variable in (*other._trainable_variables, *other._non_trainable_variables):
+            if id(variable) in held and id(layer) not in map(id, _keras.all_layers(other)):
+                raise Closed(f"it holds {variable.path} of {other.name}")
 
 
 def _given_inputs(model: Any) -> list:
