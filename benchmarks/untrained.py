@@ -59,16 +59,16 @@ def cuts():
             yield Way(*way, "1024", seed), 1, ("0.5",)
     for seed in ("0", "1", "2"):
         yield Way(*best, "1024", seed), 4, ("0.5",)
-    for way in (best, old):
+    for way in (best, old, plain[1]):
         yield Way(*way, "1024", "0"), 1, ("0.9", "0.4", "0.25")
     for images in ("256", "4096"):
         yield Way(*best, images, "0"), 1, ("0.5",)
     for criterion in ("l2", "taylor"):
         for repair in ("weights", "sequential"):
             yield Way(criterion, "mean", "global", repair, "1024", "0"), 1, ("0.5", "0.7")
-    yield Way(*OBS, "global", "weights", "1024", "0"), 1, ("0.5", "0.7")
-    yield Way(*OLD, "global", "none", "1024", "0"), 1, ("0.5", "0.7")
-    yield Way(*OBS, "optimal", "sequential", "1024", "0"), 8, ("0.25",)
+    others = [(*OBS, "optimal"), (*OBS, "global"), ("reconstruction", "mean", "global")]
+    for way in (*others, ("obs", "mean", "global"), ("obs", "flops", "global")):
+        yield Way(*way, "weights", "1024", "0"), 1, ("0.5", "0.7")
 
 
 def cuts_of_digits(seed):
