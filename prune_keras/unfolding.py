@@ -86,8 +86,35 @@ def unfolded(
     if flat or shares:
         # Copied once more, since layers keep the calls of the models that they were nested in.
         twin = _copied(_flattened(twin))
-    _compare(model, twin, getattr(function, "called_on", None))
+    structure = getattr(function, "called_on", None)
+    if isinstance(structure, dict) and not isinstance(_keras.input_structure(twin), dict):
+        twin = _copied(_by_keys(twin, sorted(structure)))
+    _compare(model, twin, structure)
     return twin
+
+
+def _by_keys(model: Any, keys: list[str]) -> Any:
+    """Return a model of the same layers that takes a dict; layers named like a key are renamed.
+
+    Keras wants the inputs of a dict to be named after its keys.
+    """
+    function = _keras.function_of(model)
+    for operation in function.operations:
+        if operation.name in keys:
+            operation.name = f"{operation.name}_layer"
+    inputs = {
+        key: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=key)
+        for key, tensor in zip(keys, function.inputs, strict=True)
+    }
+
+    def call(visited: _keras.Call) -> Any:
+        return visited.operation(*visited.args, **visited.kwargs)
+
+    flat = [inputs[key] for key in keys]
+    # Nested models are called as they are.
+    made = _keras.walk(model, flat, call, into=lambda node, path: None)
+    outputs = tree.pack_sequence_as(_keras.output_structure(model), made)
+    return keras.Model(inputs, outputs, name=model.name)
 
 
 def _check(model: Any, inputs: Any) -> None:

@@ -13,6 +13,9 @@ import composites_windows
 import keras
 import pytest
 
+# Layers of these drop masks, as people's do, and Keras says so.
+pytestmark = pytest.mark.filterwarnings("ignore:.*was passed an input with a mask")
+
 MODULES = (
     composites_windows,
     composites_patches,

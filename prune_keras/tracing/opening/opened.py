@@ -64,13 +64,13 @@ def looked_into(layer: Any, args: tuple, kwargs: dict, rows: int = 1) -> Any:
         raise Closed("it is not built")
     with _keras.without_warnings():  # which its own calls have given
         made = recordings(layer, args, kwargs, rows)
-    steps = steps_of(made)
-    with _keras.without_new_calls(layer), standing_in(layer, stand_ins(layer)):
-        try:
-            model = lifted(made.first, steps, layer)
-        except (TypeError, ValueError) as error:
-            # What works on a weight need not on one for each sample.
-            raise Closed(f"it does something to a weight that stops ({error})") from error
+        steps = steps_of(made)
+        with _keras.without_new_calls(layer), standing_in(layer, stand_ins(layer)):
+            try:
+                model = lifted(made.first, steps, layer)
+            except (TypeError, ValueError) as error:
+                # What works on a weight need not on one for each sample.
+                raise Closed(f"it does something to a weight that stops ({error})") from error
     return model
 
 
