@@ -62,7 +62,6 @@ from prune_keras._keras.graphs import (
 )
 from prune_keras._keras.held import Held, other_optimizers
 from prune_keras._keras.kernels import Missing, check_runs, missing_kernel
-from prune_keras._keras.listening import heard
 from prune_keras._keras.optimizers import (
     Slot,
     averages_follow,
@@ -115,7 +114,7 @@ from prune_keras._keras.state import (
 )
 from prune_keras._keras.training import Logs, direction, logs_of, refresh, sync
 from prune_keras._keras.undisturbed import give_losses, losses_of, passing, undisturbed
-from prune_keras._keras.watching import watched
+from prune_keras._keras.watching import heard, watched
 
 __all__ = [
     "Call",

@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from keras.src.backend.common.masking import get_keras_mask
+
 
 @contextlib.contextmanager
 def watched(
@@ -27,9 +29,24 @@ def watched(
         yield
 
 
+def heard(layer: Any, hear: Callable[[Any, Any, Any], None]) -> contextlib.AbstractContextManager:
+    """Let each call of a layer tell of what it is called on, its mask, and its response.
+
+    Args:
+        layer: a layer, in a graph or inside of another one.
+        hear: receives the input, its mask or None, and the response before the activation.
+    """
+
+    def see(_: Any, inputs: Any, response: Any) -> Any:
+        hear(inputs, get_keras_mask(inputs), response)
+        return response
+
+    return watched([layer], see)
+
+
 def _seen(layer: Any, call: Callable, see: Callable, give: Callable) -> Callable:
     def seen(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        activation = layer.activation
+        activation = getattr(layer, "activation", None)
         with _set(layer, "activation", None):
             response = call(give(layer, inputs), *args, **kwargs)
         response = see(layer, inputs, response)
