@@ -205,17 +205,7 @@ def pairs(count):
 OUTPUT = "an output of the model"
 HEAD = (("head", OUTPUT),)
 TABLE = [
-    Composite(
-        "translator",
-        built(Translator, pairs),
-        pairs,
-        natural=HEAD,
-        # Waves that a constructor made for one width; all that is added to them keeps it.
-        counted=tuple(
-            (pattern, "counts them") for pattern in ("read/*", "written/*", "encoder/*", "decoder*")
-        ),
-        noise=True,
-    ),
+    Composite("translator", built(Translator, pairs), pairs, natural=HEAD, noise=True),
     Composite(
         "text classifier",
         built(TextClassifier, sentences),

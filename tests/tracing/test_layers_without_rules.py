@@ -136,6 +136,13 @@ class Closing(layers.Layer):
         return x * self.numbers
 
 
+class ByWidth(layers.Layer):
+    """Divides by how many there are."""
+
+    def call(self, x):
+        return x / x.shape[-1]
+
+
 class Squeezing(layers.Layer):
     """Breaks where a single channel is left."""
 
@@ -165,7 +172,7 @@ class Weighted(layers.Layer):
 
 
 REFUSED = {
-    "the call of odd": (lambda **k: Closing(np.ones(5, "float32"), **k),),
+    "the call of odd": (ByWidth,),
     "odd/squeeze": (Squeezing,),
     "no rule for the operation odd (": (Noisy, Backend),
 }
@@ -186,10 +193,13 @@ def test_the_line_that_stops_a_call_is_named():
     )
 
 
+ARRAY = np.arange(1, 6, dtype="float32")
 SEEN = {
     "flipping": (Flipping, lambda unit: [4 - unit]),
     "weighted": (Weighted, lambda unit: [unit]),
     "closing": (lambda **k: Closing(keras.Variable(2.0), **k), lambda unit: [unit]),
+    "closing array": (lambda **k: Closing(ARRAY, **k), lambda unit: [unit]),
+    "closing tensor": (lambda **k: Closing(ops.convert_to_tensor(ARRAY), **k), lambda unit: [unit]),
     "counting": (Counting, lambda unit: [unit]),
 }
 
@@ -197,7 +207,7 @@ SEEN = {
 @pytest.mark.parametrize("name", SEEN)
 def test_what_a_call_of_operations_does_is_seen(name):
     make, rows = SEEN[name]
-    check_rows(between(lambda x: make(name="odd")(x)), rows=rows, copied=name != "closing")
+    check_rows(between(lambda x: make(name="odd")(x)), rows=rows, copied="closing" not in name)
 
 
 @pytest.mark.parametrize("kind", [NeedsThree, InTraining, CentredInTraining])

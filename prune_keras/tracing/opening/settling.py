@@ -20,6 +20,7 @@ from prune_keras.graph import Family, Graph
 from prune_keras.tracing.labels import kept_sizes
 from prune_keras.tracing.opening.opened import Opened
 from prune_keras.tracing.opening.probing import Thin, mismatch, tells
+from prune_keras.tracing.rules.constants import Constant
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,36 @@ class Width:
     def left(self, kept: np.ndarray) -> int:
         """Return the size for what is kept, booleans of the shape of `neurons`."""
         return kept_sizes(kept, self.shape)[self.axis] or 0
+
+    def along(self, kept: np.ndarray) -> np.ndarray:
+        """Return which entries along the axis are left, `(size,)` booleans."""
+        others = tuple(axis for axis in range(kept.ndim) if axis != self.axis)
+        return np.asarray(kept.any(axis=others))
+
+
+@dataclass(frozen=True)
+class Follower:
+    """What an attribute becomes that holds a width: a number, or an array as long along an axis.
+
+    Args:
+        width: the width.
+        array: what the attribute holds; None for the number.
+        axis: the axis of the array.
+    """
+
+    width: Width
+    array: Any = None
+    axis: int = 0
+
+    def value(self, kept: np.ndarray) -> Any:
+        """Return it for what is kept, booleans of the shape of the width's `neurons`."""
+        if self.array is None:
+            return self.width.left(kept)
+        return Constant((), self.array).slicer(self.axis)(self.width.along(kept))
+
+    def at(self, thin: Thin) -> Any:
+        """Return it for what is left of a graph."""
+        return self.value(thin.kept[self.width.neurons])
 
 
 def settle(tracer: Any, calls: Sequence[Opened], resolve: Callable[[], Graph]) -> Graph:
@@ -106,12 +137,12 @@ def _why(
     call: Opened,
     graph: Graph,
     families: Sequence[Family],
-    attributes: Mapping[str, Width] = MappingProxyType({}),
+    attributes: Mapping[str, Follower] = MappingProxyType({}),
 ) -> str | None:
     """Return what a call does otherwise once neurons of families are gone, few or most, or None."""
     for most in (False, True):
         thin = thin_graph(graph, families, most)
-        values = {n: width.left(thin.kept[width.neurons]) for n, width in attributes.items()}
+        values = {name: follower.at(thin) for name, follower in attributes.items()}
         why = mismatch(call, thin, values)
         if why is not None:
             return why
@@ -150,9 +181,9 @@ def _left_alone(
     return left
 
 
-def _set(tracer: Any, call: Opened, attributes: Mapping[str, Width]) -> None:
-    for name, width in attributes.items():
-        tracer.setting(call.layer, name, width.neurons, width.left)
+def _set(tracer: Any, call: Opened, attributes: Mapping[str, Follower]) -> None:
+    for name, follower in attributes.items():
+        tracer.setting(call.layer, name, follower.width.neurons, follower.value)
 
 
 def _reason(call: Opened, why: str) -> str:
@@ -217,7 +248,7 @@ def _let_tell(tracer: Any, call: Opened, graph: Graph) -> bool:
 
 def _following(
     call: Opened, graph: Graph, families: Sequence[Family], told: bool = False
-) -> dict[str, Width] | None:
+) -> dict[str, Follower] | None:
     """Return the attributes of a layer with which its call, and its config, follow a cut, or None.
 
     Args:
@@ -227,7 +258,7 @@ def _following(
     candidates = list(_candidates(call, thin))
     ways = [[each] for each in candidates] + [candidates] * (len(candidates) > 1)
     for way in map(dict, ways):
-        values = {name: width.left(thin.kept[width.neurons]) for name, width in way.items()}
+        values = {name: follower.at(thin) for name, follower in way.items()}
         if told and not tells(call, thin, values):
             continue
         if _why(call, graph, families, way) is None:
@@ -235,23 +266,41 @@ def _following(
     return None
 
 
-def _candidates(call: Opened, thin: Thin) -> Iterator[tuple[str, Width]]:
-    """Yield the numbers of a layer that are as large as a width that shrinks, by its ways to."""
-    numbers = _numbers(call.layer)
-    seen = set()
+def _candidates(call: Opened, thin: Thin) -> Iterator[tuple[str, Follower]]:
+    """Yield attributes that are as large, or as long, as a width that shrinks, by its ways to."""
+    numbers, arrays = _numbers(call.layer), _arrays(call.layer)
+    seen: set[tuple] = set()
     for width in _widths(call, thin.graph):
         left = width.left(thin.kept[width.neurons])
-        for name in (name for name, number in numbers.items() if number == width.size != left):
-            if (name, left) not in seen:
-                seen.add((name, left))
-                yield name, width
+        if left == width.size:
+            continue
+        found = [(name, Follower(width)) for name, size in numbers.items() if size == width.size]
+        found += [
+            (name, Follower(width, array, axis))
+            for name, array in arrays.items()
+            for axis in range(len(array.shape))
+            if array.shape[axis] == width.size
+        ]
+        for name, follower in found:
+            if (name, left, follower.axis) not in seen:
+                seen.add((name, left, follower.axis))
+                yield name, follower
+
+
+def _own(layer: Any) -> dict[str, Any]:
+    """Return the attributes that a layer's own class gave it."""
+    plain = vars(keras.layers.Layer())
+    return {name: value for name, value in vars(layer).items() if name not in plain}
 
 
 def _numbers(layer: Any) -> dict[str, int]:
-    """Return the whole numbers among the attributes that a layer's own class gave it."""
-    plain = vars(keras.layers.Layer())
+    return {name: value for name, value in _own(layer).items() if type(value) is int}
+
+
+def _arrays(layer: Any) -> dict[str, Any]:
     return {
         name: value
-        for name, value in vars(layer).items()
-        if type(value) is int and name not in plain
+        for name, value in _own(layer).items()
+        if isinstance(value, np.ndarray)
+        or (keras.ops.is_tensor(value) and not isinstance(value, keras.Variable))
     }
