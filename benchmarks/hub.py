@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "conformance"))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "conformance"))
 import hub_backbones  # noqa: E402
 from composites_checks import kept_entries, outputs_of, share_reached  # noqa: E402
 from hub_checks import composite, is_plain, read_elsewhere, silenced  # noqa: E402
@@ -32,7 +33,9 @@ SEED, FRACTION = 0, 0.5
 
 
 def main(folder):
-    with open(folder / "before.csv", newline="", encoding="utf-8") as file:
+    folder.mkdir(parents=True, exist_ok=True)
+    known = ROOT / "results" / "keras_hub" / "before.csv"
+    with open(known, newline="", encoding="utf-8") as file:
         before = {row["backbone"]: row["share"] for row in csv.DictReader(file)}
     rows = [row_of(name, before[name]) for name in hub_backbones.NAMES]
     with open(folder / "backbones.csv", "w", newline="", encoding="utf-8") as file:
