@@ -232,7 +232,8 @@ class _Unfolding:
             if not isinstance(value, keras.Variable):
                 return value
             if id(value) not in self._scalars:
-                self._scalars[id(value)] = own_weights.scalar(value, tensors[0].dtype)
+                name = f"{value.path.replace('/', '_')}_{len(self._scalars)}"  # a path may be two's
+                self._scalars[id(value)] = own_weights.scalar(value, name, tensors[0].dtype)
             each = self._scalars[id(value)](own_weights.ones(tensors[0], tensors[0].dtype))
             return ops.reshape(each, (-1,) + (1,) * (rank - 1))
 

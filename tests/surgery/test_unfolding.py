@@ -248,6 +248,45 @@ def test_own_weights_become_plain_layers(kind, tmp_path):
     np.testing.assert_array_equal(keras.models.load_model(tmp_path / "thin.keras")(x), thin(x))
 
 
+class Mixed(layers.Layer):
+    """Has weights of no, one and two axes, which meet each other before they meet samples."""
+
+    def build(self, shape):
+        self.table = self.add_weight(shape=shape[1:], initializer="normal", name="table")
+        self.scale = self.add_weight(shape=shape[-1:], initializer="normal", name="scale")
+        self.square = self.add_weight(shape=2 * shape[-1:], initializer="normal", name="square")
+        self.gates = [self.add_weight(shape=(), initializer="ones", name="gate") for _ in range(2)]
+
+    def call(self, x):
+        first, other = self.gates
+        added = self.table * self.scale * ops.tanh(first) + (1 - other) * self.scale
+        return x * ops.exp(other) + added + ops.matmul(self.table, self.square)
+
+
+def mixed():
+    inputs = keras.Input((6, 3))
+    x = Mixed(name="mixed")(layers.Dense(5, name="a")(inputs))
+    return keras.Model(inputs, layers.Dense(2)(x))
+
+
+def test_weights_that_meet_each_other_keep_their_axes(tmp_path):
+    model, x = mixed(), np.random.default_rng(0).normal(size=(4, 6, 3)).astype("float32")
+    plain = prune_keras.unfold(model)
+    np.testing.assert_allclose(plain(x), model(x), atol=1e-6)
+    assert len(plain.weights) == len(model.weights)
+    plain.save(tmp_path / "plain.keras")
+    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "plain.keras")(x), plain(x))
+
+
+def test_a_graph_that_was_recorded_follows_its_weights():
+    model, x = mixed(), np.random.default_rng(0).normal(size=(4, 6, 3)).astype("float32")
+    prune_keras.trace(model)
+    for number, variable in enumerate(model.variables):
+        variable.assign(np.random.default_rng(number).normal(size=variable.shape))
+    (found,) = _keras.walk(model, [ops.convert_to_tensor(x)], _keras.run)
+    np.testing.assert_allclose(found, model(x), atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", [Depth])
 def test_what_cannot_be_looked_into_stays_and_is_named(kind):
     inputs = keras.Input((4,))

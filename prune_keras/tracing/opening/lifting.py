@@ -160,7 +160,17 @@ class _Lifting:
             if not isinstance(operation, _ON_LAST):
                 raise Closed(f"it calls {operation.name} on a weight")
             return self._run(step, step.settings)
+        if isinstance(operation, (*_ENTRIES, raw.Matmul)):
+            return self._broadcast(step)
         return self._run(step, self._shifted(step))
+
+    def _broadcast(self, step: Step) -> Any:
+        """Run what broadcasts weights against each other, each with as many axes as comes out."""
+        ranks = [len(tensor.shape) for tensor in _symbolic(step)]
+        if isinstance(step.operation, raw.Matmul) and min(ranks) < 2:
+            raise Closed("it multiplies a weight of one axis with another one")
+        rank = 1 + max(*ranks, len(step.outputs[0].shape))
+        return self._run(step, step.settings, lambda tensor: self._fitted(tensor, rank))
 
     def _turn(self, step: Step, other: bool) -> None:
         """Remember that a tensor is a weight as it is, or transposed."""
@@ -172,8 +182,6 @@ class _Lifting:
         """Return settings of an operation for tensors with one more axis, the batch, in front."""
         operation, settings = step.operation, dict(step.settings)
         rank = len(_symbolic(step)[0].shape)
-        if isinstance(operation, _ENTRIES) or type(operation) is raw.Matmul:
-            return settings
         if isinstance(operation, tuple(_SHAPED)):
             name = _SHAPED[type(operation)]
             return settings | {name: (-1, *step.outputs[0].shape)}
@@ -238,8 +246,6 @@ class _Lifting:
     def _fitted(self, tensor: Any, rank: int) -> Any:
         """Return a weight for each sample as a tensor of a rank, its own batch of one left out."""
         value, shape = self._value(tensor), tuple(tensor.shape)
-        if isinstance(value, keras.Variable):
-            return value
         if len(shape) > rank or (len(shape) == rank and shape[:1] != (1,)):
             raise Closed("it joins a weight of as many axes as samples have, the batch included")
         sizes = shape[1:] if len(shape) == rank else (1,) * (rank - 1 - len(shape)) + shape
@@ -306,11 +312,13 @@ class _Lifting:
     def _value(self, tensor: Any) -> Any:
         if id(tensor) not in self.values:
             variable = self.variables[id(tensor)]
-            if len(variable.shape) == 0:
-                return variable  # which no plain layer has, and which has no channels
             dtype = self.dtypes[id(tensor)]
-            layer = own_weights.table(variable, self._name(variable), dtype)
-            self.values[id(tensor)] = layer(self._ones(dtype))
+            if len(variable.shape) == 0:  # which no plain layer has
+                value = ops.cast(ops.multiply(self._ones(dtype), variable), dtype)
+            else:
+                layer = own_weights.table(variable, self._name(variable), dtype)
+                value = layer(self._ones(dtype))
+            self.values[id(tensor)] = value
         return self.values[id(tensor)]
 
     def _ones(self, dtype: str) -> Any:

@@ -27,11 +27,11 @@ def table(variable: Any, name: str, dtype: Any) -> Any:
     return product(variable, name, dtype, equation, tuple(variable.shape), (None,))
 
 
-def scalar(variable: Any, dtype: Any) -> Any:
+def scalar(variable: Any, name: str, dtype: Any) -> Any:
     """Return a layer that gives a variable of no axis, a copy of it, to each sample as `(1,)`."""
     value = ops.reshape(variable.value, (1,))
     copy = keras.Variable(value, trainable=variable.trainable, name=variable.name)
-    return table(copy, variable.name, dtype)
+    return table(copy, name, dtype)
 
 
 def ones(tensor: Any, dtype: Any) -> Any:
