@@ -18,29 +18,22 @@ from prune_keras._keras.clones import (
 from prune_keras._keras.configs import from_config, own_classes, reason_of, unreadable
 from prune_keras._keras.failing_fit import on_failure, watch_fits
 from prune_keras._keras.graphs import (
-    Call,
     all_layers,
     call_arguments,
-    carried_mask,
     check_model,
     ends_of,
-    first_input,
     forget_graph,
     function_of,
-    given_tensors,
-    given_to,
     graph_at,
     graph_of,
     graphs_in,
     has_lora,
-    input_like,
     input_structure,
     is_layer,
     is_node,
     is_sum,
     kernel_of,
     lora_of,
-    mask_of,
     models_in,
     module_of,
     nodes_of,
@@ -49,15 +42,10 @@ from prune_keras._keras.graphs import (
     output_structure,
     padded,
     readers_of,
-    rebuilt,
     remember_graph,
-    run,
     shapes_made,
     tolerance,
     unmoved,
-    walk,
-    walk_graph,
-    with_mask_of,
     without_new_calls,
 )
 from prune_keras._keras.held import Held, other_optimizers
@@ -114,6 +102,19 @@ from prune_keras._keras.state import (
 )
 from prune_keras._keras.training import Logs, direction, logs_of, refresh, sync
 from prune_keras._keras.undisturbed import give_losses, losses_of, passing, undisturbed
+from prune_keras._keras.walks import (
+    Call,
+    carried_mask,
+    first_input,
+    given_tensors,
+    given_to,
+    input_like,
+    mask_of,
+    rebuilt,
+    run,
+    walk,
+    with_mask_of,
+)
 from prune_keras._keras.watching import heard, watched
 
 __all__ = [
@@ -223,7 +224,6 @@ __all__ = [
     "unreadable",
     "unreadable_layer",
     "walk",
-    "walk_graph",
     "watch_fits",
     "watched",
     "with_argument",

@@ -218,7 +218,7 @@ class _Walk(Tracer):
         self._remember(visit.path, visit.node, graph)
         inner = _keras.given_to(visit.node, visit.args, visit.kwargs)
         prefix = f"{visit.path}/"
-        return _keras.walk_graph(graph, inner, self.visit, self.see, prefix, self.into)
+        return _keras.walk(graph, inner, self.visit, self.see, prefix, self.into)
 
     def _remember(self, path: str, node: Any, graph: Any) -> None:
         layer, given = node.operation, node.arguments
