@@ -24,8 +24,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "conformance"))
 import hub_backbones  # noqa: E402
-from composites_checks import kept_entries, outputs_of, share_reached  # noqa: E402
-from hub_checks import composite, is_plain, read_elsewhere, silenced  # noqa: E402
+from composites_checks import kept_entries, outputs_of, share_reached, silenced  # noqa: E402
+from hub_checks import composite, is_plain, read_elsewhere  # noqa: E402
 
 import prune_keras  # noqa: E402
 
@@ -61,7 +61,7 @@ def halved(name, each):
     graph = prune_keras.trace(model)
     row = {"share": f"{share_reached(each, graph, model):.3f}"}
     plan, original = half_of(graph), outputs_of(model, x)
-    with silenced(model, kept_entries(each, plan)):
+    with silenced(model, kept_entries(each.build(), plan)):
         expected = outputs_of(model, x)
     prune_keras.shrink_in_place(model, plan)
     found = outputs_of(model, x)

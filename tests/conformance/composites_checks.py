@@ -171,15 +171,16 @@ def over_what_is_left():
     norms = {layers.LayerNormalization: _layer_norm, layers.RMSNormalization: _rms_norm}
     calls = {kind: kind.call for kind in norms}
 
-    def is_last(axis):
-        return axis is not None and np.atleast_1d(axis).tolist() == [-1]
+    def is_last(x, axis):
+        axes = [] if axis is None else np.atleast_1d(axis).tolist()
+        return axes in ([-1], [len(x.shape) - 1])
 
     def mean_of(x, axis=None, keepdims=False):
-        left = ops.sum(ops.cast(_left(x), x.dtype)) if is_last(axis) else x.shape[-1]
+        left = ops.sum(ops.cast(_left(x), x.dtype)) if is_last(x, axis) else x.shape[-1]
         return mean(x, axis, keepdims) * (x.shape[-1] / left)
 
     def largest_of(x, axis=None, keepdims=False, initial=None):
-        return largest(ops.where(_left(x), x, -1e9) if is_last(axis) else x, axis, keepdims)
+        return largest(ops.where(_left(x), x, -1e9) if is_last(x, axis) else x, axis, keepdims)
 
     try:
         numpy.mean, numpy.max = mean_of, largest_of

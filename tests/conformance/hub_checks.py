@@ -1,17 +1,13 @@
 """What is checked of backbones of KerasHub, where they stand and unfolded into Keras' layers."""
 
-import contextlib
 import subprocess
 import sys
 from pathlib import Path
 
-import composites_checks
 import hub_backbones
 import keras
 import numpy as np
 from composites import Composite
-from keras import ops
-from keras.src.ops.numpy import Mean
 
 import prune_keras
 
@@ -26,26 +22,6 @@ def composite(name, unfolded=False):
         return prune_keras.unfold(model, flat=True) if unfolded else model
 
     return Composite(name, build, lambda count: (hub_backbones.samples(name), None))
-
-
-@contextlib.contextmanager
-def silenced(model, kept):
-    """Do what `composites_checks.silenced` does; means that are operations of a graph, too."""
-    call = Mean.call
-
-    def mean(self, x):
-        whole = call(self, x)
-        if np.atleast_1d(self.axis).tolist() not in ([-1], [len(x.shape) - 1]):
-            return whole
-        left = ops.any(x != 0, axis=tuple(range(len(x.shape) - 1)))
-        return whole * (x.shape[-1] / ops.sum(ops.cast(left, whole.dtype)))
-
-    try:
-        Mean.call = mean
-        with composites_checks.silenced(model, kept):
-            yield
-    finally:
-        Mean.call = call
 
 
 def is_plain(model):

@@ -7,8 +7,15 @@ import pytest
 pytest.importorskip("keras_hub", reason="KerasHub is not installed")
 
 import hub_backbones
-from composites_checks import assert_close, foreign_modules, kept_entries, outputs_of, share_reached
-from hub_checks import composite, is_plain, read_elsewhere, silenced
+from composites_checks import (
+    assert_close,
+    foreign_modules,
+    kept_entries,
+    outputs_of,
+    share_reached,
+    silenced,
+)
+from hub_checks import composite, is_plain, read_elsewhere
 from networks import randomize
 from promises import random_plan
 
@@ -24,7 +31,7 @@ def test_removed_is_silenced(name, unfolded):
     each, x = composite(name, unfolded), hub_backbones.samples(name)
     model = each.build()
     before, plan = model.count_params(), random_plan(model, (0, 0.4))
-    with silenced(model, kept_entries(each, plan)):
+    with silenced(model, kept_entries(each.build(), plan)):
         expected = outputs_of(model, x)
     prune_keras.shrink_in_place(model, plan)
     assert model.count_params() < before
@@ -121,7 +128,7 @@ def test_generation_follows_a_cut_of_heads_and_neurons():
     original = generated(model)
     each = composite("Gemma")
     object.__setattr__(each, "build", causal_gemma)
-    with silenced(model, kept_entries(each, plan)):
+    with silenced(model, kept_entries(each.build(), plan)):
         expected = generated(model)
     prune_keras.shrink_in_place(model, plan)
     backbone, attention = model.backbone, model.backbone.transformer_layers[0].attention
