@@ -16,7 +16,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Refit:
-    """How weights are fitted anew, one layer after another.
+    r"""How weights are fitted anew, one layer after another, towards what the dense network responds.
+
+    With `X` what a layer reads in the thin network, `M` what its responses miss there, over `N` rows,
+    and a ridge `r` that is chosen on every fourth sample, `W` becomes `W + (X'X/N + r I)^-1 X'M/N`. A
+    layer keeps its weights where these samples would not gain.
 
     Args:
         memory: bytes that activations may take, at most, all samples together; where `data` would
@@ -26,7 +30,12 @@ class Refit:
         verbose: 1 shows a progress bar, 0 nothing. Defaults to 0.
 
     Raises:
-        ValueError: if `memory` or `rows` is not a count.
+        ValueError: if `memory` or `rows` is not a count, or `verbose` neither 0 nor 1.
+
+    Reference:
+
+    - He, Zhang and Sun, 2017, Channel Pruning for Accelerating Very Deep Neural Networks,
+      https://arxiv.org/abs/1707.06168 (asymmetric reconstruction)
 
     Example:
 
@@ -46,6 +55,12 @@ class Refit:
                     f"`{name}` must be a whole number of at least 1. Received: {name}={value!r}. "
                     "Leave it out for the default."
                 )
+
+        if self.verbose not in (0, 1):
+            raise ValueError(
+                f"`verbose` must be 0 or 1. Received: verbose={self.verbose!r}. "
+                "Pass 1 for a progress bar."
+            )
 
     def __str__(self) -> str:
         return "sequential"

@@ -288,6 +288,12 @@ def test_too_few_samples_are_refused(count):
         refitted(model, graph, plan, x[:count])
 
 
+@pytest.mark.parametrize("value", [2, "auto", None])
+def test_a_bar_is_shown_or_not(value):
+    with pytest.raises(ValueError, match="`verbose` must be 0 or 1.*Received: verbose="):
+        Refit(verbose=value)
+
+
 @pytest.mark.parametrize("option", ["memory", "rows"])
 @pytest.mark.parametrize("value", [0, 1.5, True])
 def test_bounds_are_counts(option, value):
