@@ -16,11 +16,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Refit:
-    r"""How weights are fitted anew, one layer after another, towards what the dense network responds.
+    r"""How weights are fitted anew, one layer after another, to what the dense network responds.
 
-    With `X` what a layer reads in the thin network, `M` what its responses miss there, over `N` rows,
-    and a ridge `r` that is chosen on every fourth sample, `W` becomes `W + (X'X/N + r I)^-1 X'M/N`. A
-    layer keeps its weights where these samples would not gain.
+    With `X` what a layer reads in the thin network, `M` what its responses miss there, over `N`
+    rows, and a ridge `r` that is chosen on every fourth sample, `W` becomes
+    `W + (X'X/N + r I)^-1 X'M/N`. A layer keeps its weights where these samples would not gain.
 
     Args:
         memory: bytes that activations may take, at most, all samples together; where `data` would
