@@ -63,7 +63,7 @@ KNOWN = {
     "samples": {"_keras", "_backend", "graph", "validation"},
     "readers": {"samples", "_keras", "_backend", "graph"},
     "criteria": {"readers", "samples", "_keras", "_backend", "graph", "validation"},
-    "tracing": {"_keras", "accounting", "graph", "initial_values"},
+    "tracing": {"_keras", "accounting", "graph", "initial_values", "interrupts"},
     "selection": {"accounting", "debias", "graph", "plan", "rounding", "validation"},
     "repair": {"readers", "samples", "_keras", "_backend", "graph"},
 }

@@ -9,6 +9,7 @@ import keras
 from keras import tree
 
 from prune_keras import _keras
+from prune_keras.interrupts import deferred
 from prune_keras.tracing.opening import keras_hub
 from prune_keras.tracing.opening.lifting import lifted
 from prune_keras.tracing.opening.recording import (
@@ -62,7 +63,8 @@ def looked_into(layer: Any, args: tuple, kwargs: dict, rows: int = 1) -> Any:
     """
     if not layer.built:
         raise Closed("it is not built")
-    with _keras.without_warnings():  # which its own calls have given
+    # Its attributes show other things meanwhile; warnings its own calls have given.
+    with deferred(), _keras.without_warnings():
         made = recordings(layer, args, kwargs, rows)
         steps = steps_of(made)
         with _keras.without_new_calls(layer), standing_in(layer, stand_ins(layer)):

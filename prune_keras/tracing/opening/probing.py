@@ -20,6 +20,7 @@ from keras import ops, tree
 
 from prune_keras import _keras
 from prune_keras.graph import Graph
+from prune_keras.interrupts import deferred
 from prune_keras.tracing.labels import kept_sizes
 from prune_keras.tracing.opening.opened import Closed, Opened, looked_into
 from prune_keras.tracing.opening.recording import is_symbolic
@@ -137,7 +138,7 @@ def _thinned(layer: Any, thin: Thin, attributes: dict[str, Any]) -> Iterator[Non
             changes += _keras.as_if_shaped(variable, sizes)
     changes += [(each, "input_spec", None) for each in _keras.checking_inputs(layer)]
     changes += _shapes_inside(layer, thin)
-    with _keras.changed(changes):
+    with deferred(), _keras.changed(changes):
         yield
 
 
