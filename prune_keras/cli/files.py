@@ -1,4 +1,4 @@
-"""Commands for a model in a file: `prune`, `inspect` and `invert`."""
+"""Commands that make something of a model in a file: `prune`, `export` and `invert`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +13,7 @@ from prune_keras.cli.options import (
     Fuse,
     InputShape,
     ModelFile,
+    Samples,
     Scope,
     Seed,
     Targets,
@@ -22,7 +23,7 @@ from prune_keras.cli.options import (
 )
 
 
-@command
+@command("prune-keras prune model.keras --target flops=0.5 --data samples.npz -o thin.keras")
 def prune(
     model: ModelFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .keras or .h5 to write.")],
@@ -30,12 +31,7 @@ def prune(
     fraction: Annotated[
         float | None, typer.Option(help="Share of the neurons to remove, instead of a target.")
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="An .npz file with x_train to score with, and y_train for a model with a loss."
-        ),
-    ] = None,
+    data: Samples = None,
     criterion: Criterion = "auto",
     debias: Debias = "auto",
     fuse: Fuse = "auto",
@@ -88,17 +84,42 @@ def prune(
     console.say(f"Wrote {output}")
 
 
-@command
-def inspect(model: ModelFile, input_shape: InputShape = None):
-    """Show layers, families, neurons, parameters, FLOPs, and what cannot be pruned and why."""
+@command("prune-keras export thin.keras -o thin.tflite --before model.keras")
+def export(
+    model: ModelFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file, or folder, to write.")],
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="h5, keras, tf_saved_model, onnx, litert or openvino. Defaults to what the output "
+            "ends as: .h5, .keras, .onnx, .tflite, .xml."
+        ),
+    ] = None,
+    data: Samples = None,
+    before: Annotated[
+        Path | None,
+        typer.Option(
+            help="The model it was made of, to be exported for a moment and compared by bytes and "
+            "milliseconds in the same runtime.",
+            metavar="ORIGINAL",
+        ),
+    ] = None,
+):
+    """Write a model for where it runs, run it there, and compare its outputs with Keras'."""
     import prune_keras
+    from prune_keras.cli.deployments import compared
+    from prune_keras.models.images import read_samples
     from prune_keras.models.networks import read_model
 
-    network = read_model(model)
-    console.show_graph(network, prune_keras.trace(network, parse_shape(input_shape)))
+    samples = None if data is None else read_samples(data, most=64)
+    inputs = samples[0] if isinstance(samples, tuple) else samples
+    prune_keras.export(read_model(model), output, inputs, format)
+    console.say(f"Wrote {output}, which gives the outputs of {model}")
+    if before is not None:
+        console.show_table("In its runtime", compared(before, model, output, format))
 
 
-@command
+@command("prune-keras invert model.keras photo.jpg --layer conv3")
 def invert(
     model: ModelFile,
     image: Annotated[Path, typer.Argument(help="An image file.", metavar="IMAGE")],
