@@ -119,15 +119,17 @@ def export(
         console.show_table("In its runtime", compared(before, model, output, format))
 
 
-@command("prune-keras invert model.keras photo.jpg --layer conv3")
+@command("prune-keras invert model.keras photo.jpg --layer conv1 --layer conv3")
 def invert(
     model: ModelFile,
     image: Annotated[Path, typer.Argument(help="An image file.", metavar="IMAGE")],
-    layer: Annotated[str, typer.Option(help="Name of a layer, or its path in the model.")],
+    layer: Annotated[
+        list[str], typer.Option(help="Name of a layer, or its path in the model; repeatable.")
+    ],
     keep: Annotated[
         Path | None, typer.Option(help="The plan.json of a run that began with this model.")
     ] = None,
-    steps: Annotated[int, typer.Option(help="Steps of gradient descent.")] = 400,
+    steps: Annotated[int, typer.Option(help="Steps of gradient descent.")] = 300,
     variation: Annotated[float, typer.Option(help="Weight of the total variation.")] = 0.1,
     seed: Seed = 0,
     output: Annotated[
@@ -137,14 +139,18 @@ def invert(
     """Reconstruct an image from a layer's feature maps: all, the kept ones, as many random ones."""
     from prune_keras.models import inversion, precision, records
     from prune_keras.models.networks import read_model
+    from prune_keras.models.preimages import Search
     from prune_keras.plan import Plan
 
     network = precision.convert(read_model(model), "float32")
     plan = None if keep is None else Plan.load(keep)
     pixels = inversion.read_image(image, network)
-    found = inversion.invert(network, pixels, layer, plan, steps, variation, seed=seed)
+    search = Search(steps=steps, variation=variation)
+    found = [
+        r for each in layer for r in inversion.invert(network, pixels, each, plan, search, seed)
+    ]
     inversion.draw(pixels, found, output)
     rows = [inversion.errors(reconstruction) for reconstruction in found]
     records.write_table(output.with_suffix(".csv"), rows)
-    console.show_table(f"What {layer} tells of {image.name}", rows)
+    console.show_table(f"What layers tell of {image.name}", rows)
     console.say(f"Wrote {output}")
