@@ -31,6 +31,7 @@ class Reconstruction:
             colour: 1 for an image that is this colour everywhere.
         feature_error: distance from the feature maps of the given image, all channels, relative to
             their norm.
+        mean_feature_error: the same distance for an image that is the mean colour everywhere.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Reconstruction:
     image: np.ndarray
     pixel_error: float
     feature_error: float
+    mean_feature_error: float
 
 
 def invert(model, image, layer, keep=None, search=None, seed=0):
@@ -69,13 +71,16 @@ def invert(model, image, layer, keep=None, search=None, seed=0):
     image = np.asarray(image, "float32")
     features, path = _features_of(model, layer)
     wanted = ops.convert_to_numpy(features(ops.convert_to_tensor(image[None])))
-    random = np.random.default_rng(seed)
-    found = []
+    flat = np.broadcast_to(image.mean((0, 1)), image.shape)
+    random, found = np.random.default_rng(seed), []
     for name, kept in _choices(wanted.shape[-1], path, keep, random).items():
         chosen = np.isin(np.arange(wanted.shape[-1]), kept)
         pixels = preimage(features, image, chosen, search or Search(), random, model)
-        maps = ops.convert_to_numpy(features(ops.convert_to_tensor(pixels[None])))
-        errors = _distance(pixels, image, image.mean((0, 1))), _distance(maps, wanted, 0)
+        maps, plain = (
+            ops.convert_to_numpy(features(ops.convert_to_tensor(x[None]))) for x in (pixels, flat)
+        )
+        pairs = ((pixels, image, flat), (maps, wanted, 0), (plain, wanted, 0))
+        errors = [_distance(*pair) for pair in pairs]
         found.append(Reconstruction(name, path, len(kept), pixels, *errors))
     return found
 
