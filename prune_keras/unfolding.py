@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -35,8 +36,9 @@ def unfold(model: Any, inputs: Any = None, flat: bool = False) -> Any:
 
     The copy saves and loads without the classes that it was written with. Weights that a layer has
     of its own become plain layers that hold them. A layer stays as it is if it has a rule of its
-    own, does something else in training than in inference, draws numbers, or works on more than
-    Keras' layers, `keras.ops` and Python.
+    own, does something else in training than in inference, other than to drop by chance what a
+    `Dropout` would, draws numbers in inference, or works on more than Keras' layers, `keras.ops`
+    and Python.
 
     Args:
         model: a built model, subclassed ones included; it is not changed.
@@ -75,12 +77,23 @@ def unfold(model: Any, inputs: Any = None, flat: bool = False) -> Any:
 
 
 def unfolded(
-    model: Any, inputs: Any = None, flat: bool = False, opens: Callable = may_be_opened
+    model: Any,
+    inputs: Any = None,
+    flat: bool = False,
+    opens: Callable[[Any], bool] = may_be_opened,
+    loses: Callable[[Any], bool] = lambda layer: False,
 ) -> Any:
-    """Return what `unfold` does; layers of which `opens` is false stay as they are."""
+    """Return what `unfold` does.
+
+    Args:
+        model, inputs, flat: as there.
+        opens: of a layer; where it is false, the layer stays as it is.
+        loses: of a layer, or model, that does something else in training; where it is true, only
+            what it does in inference is left of it.
+    """
     with _keras.without_new_calls(model):
-        function = _keras.function_of(model) or open_model(model, inputs)
-        nested = tied(_unfolding(model, function, opens))
+        function = _keras.function_of(model) or _opened_whole(model, inputs, loses)
+        nested = tied(_unfolding(model, function, _Kinds(opens, loses)))
         shares = _shares_layers(nested)
         twin = _copied(nested)
     if flat or shares:
@@ -91,6 +104,22 @@ def unfolded(
         twin = _copied(_by_keys(twin, sorted(structure)))
     _compare(model, twin, structure)
     return twin
+
+
+def _opened_whole(model: Any, inputs: Any, loses: Callable[[Any], bool]) -> Any:
+    function = open_model(model, inputs)
+    if _differs_in_training(function) and not loses(model):
+        raise ValueError(
+            "A plain model must do in training what the model does. Received: "
+            f"{model.name!r} ({type(model).__name__}), whose `call` does something else in "
+            "training that is no Dropout. Put that into a layer of its own, or keep the class: "
+            "ProgressivePruning, prune_keras.shrink_in_place."
+        )
+    return function
+
+
+def _differs_in_training(function: Any) -> bool:
+    return len(_keras.ways_of(function)) > 1
 
 
 def _by_keys(model: Any, keys: list[str]) -> Any:
@@ -158,12 +187,20 @@ def _check_shared(nested: Any, twin: Any) -> None:
         )
 
 
-def _unfolding(model: Any, function: Any, opens: Callable[[Any], bool]) -> Any:
+@dataclass(frozen=True)
+class _Kinds:
+    """Which layers are opened, and which lose what they do in training only."""
+
+    opens: Callable[[Any], bool]
+    loses: Callable[[Any], bool]
+
+
+def _unfolding(model: Any, function: Any, kinds: _Kinds) -> Any:
     """Return a model in which layers are open, or stay as they are in all of their calls."""
     closed: set[int] = set()
     while True:
         try:
-            return _Unfolding(model, opens, closed).rebuilt(function)
+            return _Unfolding(model, kinds, closed).rebuilt(function)
         except _StaysClosed as found:
             closed.add(found.layer)
 
@@ -179,8 +216,8 @@ class _StaysClosed(Exception):
 class _Unfolding:
     """Opens layers; calls in the same way share what a layer became."""
 
-    def __init__(self, model: Any, opens: Callable[[Any], bool], closed: set[int]) -> None:
-        self._model, self._opens, self._closed = model, opens, closed
+    def __init__(self, model: Any, kinds: _Kinds, closed: set[int]) -> None:
+        self._model, self._kinds, self._closed = model, kinds, closed
         self._opened: dict[tuple, Any] = {}
         self._scalars: dict[int, Any] = {}
         self._linear: dict[int, Any] = {}
@@ -247,7 +284,7 @@ class _Unfolding:
 
     def _opened_for(self, operation: Any, args: tuple, kwargs: dict) -> Any:
         """Return the nested model for a call of a layer, None where it stays as it is."""
-        ruled = rule_for(operation) is not None or not self._opens(operation)
+        ruled = rule_for(operation) is not None or not self._kinds.opens(operation)
         if ruled and not ruled_by_name(operation):
             return None
         key = (id(operation), *_way(args, kwargs))
@@ -265,7 +302,10 @@ class _Unfolding:
         self._rows *= rows_since_inputs(given[0]) if given else 1
         try:
             check_own(operation, self._model)
-            inner = self.rebuilt(looked_into(operation, args, kwargs, self._rows), name)
+            found = looked_into(operation, args, kwargs, self._rows)
+            if _differs_in_training(found) and not self._kinds.loses(operation):
+                return None
+            inner = self.rebuilt(found, name)
             return inner if can_be_tied(inner) else None
         except Closed:
             return None

@@ -16,6 +16,7 @@ from prune_keras._keras.clones import (
     without_optimizer,
 )
 from prune_keras._keras.configs import from_config, own_classes, reason_of, unreadable
+from prune_keras._keras.drawing import drawing_evenly
 from prune_keras._keras.failing_fit import on_failure, watch_fits
 from prune_keras._keras.graphs import (
     all_layers,
@@ -46,6 +47,7 @@ from prune_keras._keras.graphs import (
     shapes_made,
     tolerance,
     unmoved,
+    ways_of,
     without_new_calls,
 )
 from prune_keras._keras.held import Held, other_optimizers
@@ -146,6 +148,7 @@ __all__ = [
     "copy_own_state",
     "direction",
     "discarded",
+    "drawing_evenly",
     "finalize",
     "first_input",
     "forget_graph",
@@ -226,6 +229,7 @@ __all__ = [
     "walk",
     "watch_fits",
     "watched",
+    "ways_of",
     "with_argument",
     "with_arguments",
     "with_mask_of",

@@ -20,7 +20,7 @@ from keras.src.ops import numpy as raw
 from prune_keras import _keras
 from prune_keras.tracing.opening import own_weights
 from prune_keras.tracing.opening.recording import Closed, Recording, is_symbolic
-from prune_keras.tracing.opening.steps import PerSample, Step, Stretched
+from prune_keras.tracing.opening.steps import Drawn, PerSample, Step, Stretched
 from prune_keras.tracing.rules.elementwise import OF_SEVERAL, UNARY, UNARY_WITHOUT_GRADIENT
 
 _PASSING = (core.Cast, raw.Copy)
@@ -71,6 +71,7 @@ class _Lifting:
         self.names: set[str] = {operation.name for operation in _keras.all_layers(layer)}
 
     def model(self, steps: list[Step]) -> Any:
+        self.names |= {step.operation.name for step in steps}
         for step in steps:
             self._take(step)
         outputs = tree.map_structure(self._output, self.recording.outputs)
@@ -125,7 +126,7 @@ class _Lifting:
 
     def _filled(self, given: Any, fill: Callable, step: Step) -> Any:
         def value(leaf: Any) -> Any:
-            if isinstance(leaf, Stretched):
+            if isinstance(leaf, Stretched | Drawn):
                 if isinstance(step.operation, _OF_LISTS):
                     return self._for_each(leaf.sample)
                 return leaf.sample
