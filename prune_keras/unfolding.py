@@ -25,6 +25,7 @@ from prune_keras.tracing.opening.opened import (
     looked_into,
     may_be_opened,
     open_model,
+    unmasked,
 )
 from prune_keras.tracing.opening.windows import rows_since_inputs
 from prune_keras.tracing.rules.registry import ruled_by_name
@@ -230,6 +231,7 @@ class _Unfolding:
         """Call an operation on symbolic tensors, or what it turned out to be made of."""
         if _keras.function_of(operation) is not None:
             return self._nested(operation)(*args, **kwargs)
+        kwargs = _keras.with_masks(operation, args, kwargs)
         inner = self._opened_for(operation, args, kwargs)
         given = _tensors(args, kwargs)
         if inner is None:
@@ -237,7 +239,12 @@ class _Unfolding:
                 return given[0]
             run = self._with_plain_activation(operation)
             return run(*self._with_scalars(args), **self._with_scalars(kwargs))
-        return inner(tree.pack_sequence_as(_keras.input_structure(inner), given))
+        masks = [each for each in map(_keras.carried_mask, given) if each is not None]
+        given += masks if len(inner.inputs) > len(given) else []
+        made = inner(tree.pack_sequence_as(_keras.input_structure(inner), given))
+        outputs = tree.flatten(made)
+        _keras.carry(outputs, _keras.masks_made(operation, args, kwargs, len(outputs)))
+        return made
 
     def _with_plain_activation(self, operation: Any) -> Callable:
         """Return a call of a layer in which a function of somebody else's is operations of Keras.
@@ -296,21 +303,33 @@ class _Unfolding:
                 raise _StaysClosed(id(operation))
         return self._opened.get(key)
 
+    def _rebuilt_of(self, operation: Any, args: tuple, kwargs: dict, name: str) -> Any:
+        found = looked_into(operation, args, kwargs, self._rows)
+        if _differs_in_training(found) and not self._kinds.loses(operation):
+            raise Closed("it does something else in training")
+        return self.rebuilt(found, name)
+
     def _inside(self, operation: Any, args: tuple, kwargs: dict, name: str) -> Any:
         """Return the nested model for a call of a layer; None where it cannot be looked into."""
         outside, given = self._rows, _tensors(args, kwargs)
         self._rows *= rows_since_inputs(given[0]) if given else 1
         try:
             check_own(operation, self._model)
-            found = looked_into(operation, args, kwargs, self._rows)
-            if _differs_in_training(found) and not self._kinds.loses(operation):
-                return None
-            inner = self.rebuilt(found, name)
+            inner = self._rebuilt_of(operation, args, kwargs, name)
+            if not _reads(inner, inner.inputs[len(given) :]):
+                args, kwargs = unmasked((args, kwargs))
+                inner = self._rebuilt_of(operation, args, kwargs, name)
             return inner if can_be_tied(inner) else None
         except Closed:
             return None
         finally:
             self._rows = outside
+
+
+def _reads(model: Any, tensors: list) -> bool:
+    """Tell whether any of some tensors is read in a model; true where there are none."""
+    read = {id(each) for node in _keras.nodes_of(model) for each in node.input_tensors}
+    return not tensors or any(id(each) in read for each in tensors)
 
 
 def _tensors(args: tuple, kwargs: dict) -> list:
@@ -334,7 +353,9 @@ def _is_nothing(operation: Any) -> bool:
 def _way(args: tuple, kwargs: dict) -> tuple:
     """Return what tells one way to call a layer from another one."""
     told = [
-        (tuple(v.shape), v.dtype) if isinstance(v, keras.KerasTensor) else repr(v)
+        (tuple(v.shape), v.dtype, _keras.carried_mask(v) is None)
+        if isinstance(v, keras.KerasTensor)
+        else repr(v)
         for v in [*tree.flatten((args, kwargs)), *sorted(kwargs)]
     ]
     return tuple(told)

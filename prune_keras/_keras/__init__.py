@@ -52,6 +52,7 @@ from prune_keras._keras.graphs import (
 )
 from prune_keras._keras.held import Held, other_optimizers
 from prune_keras._keras.kernels import Missing, check_runs, missing_kernel
+from prune_keras._keras.masks import carried_mask, carry, masks_made, with_masks
 from prune_keras._keras.optimizers import (
     Slot,
     averages_follow,
@@ -106,7 +107,6 @@ from prune_keras._keras.training import Logs, direction, logs_of, refresh, sync
 from prune_keras._keras.undisturbed import give_losses, losses_of, passing, undisturbed
 from prune_keras._keras.walks import (
     Call,
-    carried_mask,
     first_input,
     given_tensors,
     given_to,
@@ -139,6 +139,7 @@ __all__ = [
     "build_optimizer",
     "call_arguments",
     "carried_mask",
+    "carry",
     "calls_of",
     "cast_for",
     "check_model",
@@ -178,6 +179,7 @@ __all__ = [
     "made_by",
     "losses_of",
     "mask_of",
+    "masks_made",
     "missing_kernel",
     "models_in",
     "module_of",
@@ -229,6 +231,7 @@ __all__ = [
     "walk",
     "watch_fits",
     "watched",
+    "with_masks",
     "ways_of",
     "with_argument",
     "with_arguments",

@@ -26,6 +26,7 @@ from prune_keras.tracing.opening.opened import (
     looked_into,
     may_be_opened,
     open_model,
+    unmasked,
 )
 from prune_keras.tracing.opening.settling import settle
 from prune_keras.tracing.reaching import holds, reached_from
@@ -224,7 +225,8 @@ class _Walk(Tracer):
         try:
             rows = self._rows_at(visit.node)
             check_own(visit.operation, self.model)
-            return looked_into(visit.operation, arguments.args, arguments.kwargs, rows)
+            args, kwargs = unmasked((arguments.args, arguments.kwargs))
+            return looked_into(visit.operation, args, kwargs, rows)
         except Closed as reason:
             self.closed[visit.path] = str(reason)
             return None

@@ -14,13 +14,22 @@ from prune_keras.tracing.opening import keras_hub
 from prune_keras.tracing.opening.lifting import lifted
 from prune_keras.tracing.opening.recording import (
     Closed,
+    is_symbolic,
     may_be_opened,
     stand_ins,
     standing_in,
 )
 from prune_keras.tracing.opening.training import Way, ways_of
 
-__all__ = ["Closed", "Opened", "check_own", "looked_into", "may_be_opened", "open_model"]
+__all__ = [
+    "Closed",
+    "Opened",
+    "check_own",
+    "looked_into",
+    "may_be_opened",
+    "open_model",
+    "unmasked",
+]
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,20 @@ def _lifted(layer: Any, way: Way) -> Any:
         except (TypeError, ValueError) as error:
             # What works on a weight need not on one for each sample.
             raise Closed(f"it does something to a weight that stops ({error})") from error
+
+
+def unmasked(given: Any) -> Any:
+    """Return what a call is given with symbolic tensors that carry no masks.
+
+    Where a layer stands, the tensors of each call bring theirs.
+    """
+
+    def bare(value: Any) -> Any:
+        if not is_symbolic(value) or _keras.carried_mask(value) is None:
+            return value
+        return keras.KerasTensor(value.shape, value.dtype)
+
+    return tree.map_structure(bare, given)
 
 
 def check_own(layer: Any, model: Any) -> None:

@@ -67,6 +67,8 @@ class Recorder:
         layer: the layer, whose `call` is run; nothing of it is changed.
         args, kwargs: what it is called with, symbolic tensors among it.
         rows: how many entries along the batch belong to one sample, as windows do.
+
+    Masks that the tensors carry are recorded as further inputs, behind the others.
     """
 
     def __init__(self, layer: Any, args: tuple, kwargs: dict, rows: int = 1) -> None:
@@ -116,7 +118,11 @@ def _states_of_chance() -> tuple:
 def _recorded(
     layer: Any, args: tuple, kwargs: dict, batch: int, backwards: bool | None
 ) -> Recording:
-    fresh = [keras.KerasTensor((batch, *t.shape[1:]), t.dtype) for t in tensors_in(args, kwargs)]
+    given = tensors_in(args, kwargs)
+    fresh, masks = _fresh(given, batch), masks_of(given)
+    carried = _fresh([mask for mask in masks if mask is not None], batch)
+    left = iter(carried)
+    _keras.carry(fresh, [None if mask is None else next(left) for mask in masks])
     weights = stand_ins(layer)
     rest = iter(fresh)
     args, kwargs = tree.map_structure(
@@ -130,7 +136,7 @@ def _recorded(
             if backwards is not None:
                 held.enter_context(_keras.drawing_evenly(lambda: not there(), backwards))
             outputs = layer.call(*_keras.cast_for(layer, args), **_keras.cast_for(layer, kwargs))
-            ends = {id(tensor) for tensor in (*fresh, *(t for _, t in weights))}
+            ends = {id(tensor) for tensor in (*fresh, *carried, *(t for _, t in weights))}
             nodes = _keras.recorded_calls(outputs, ends)
     except Exception as error:
         raise Closed(_line(error)) from error
@@ -140,9 +146,19 @@ def _recorded(
         map(id, tree.flatten(outputs))
     )
     read = tuple((v, tensor) for v, tensor in weights if id(tensor) in used)
-    alone = len(tensors_in(args[:1], {})) == len(fresh)
-    structure = args[0] if alone else fresh
-    return Recording(tuple(fresh), structure, read, tuple(nodes), outputs)
+    inputs = [*fresh, *carried]
+    alone = len(tensors_in(args[:1], {})) == len(inputs)
+    structure = args[0] if alone else inputs
+    return Recording(tuple(inputs), structure, read, tuple(nodes), outputs)
+
+
+def _fresh(tensors: list, batch: int) -> list:
+    return [keras.KerasTensor((batch, *tensor.shape[1:]), tensor.dtype) for tensor in tensors]
+
+
+def masks_of(tensors: list) -> list:
+    """Return the masks that symbolic tensors carry, or None for each."""
+    return [_keras.carried_mask(tensor) for tensor in tensors]
 
 
 def _check_outputs(outputs: Any) -> None:
