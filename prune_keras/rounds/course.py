@@ -13,6 +13,9 @@ from prune_keras.graph import Graph
 from prune_keras.interrupts import deferred
 from prune_keras.plan import Plan
 from prune_keras.report import Report
+from prune_keras.reporting.parts import Distribution
+from prune_keras.reporting.spread import spread
+from prune_keras.reporting.start import Start
 from prune_keras.rounds.averages import Averages
 from prune_keras.rounds.cutter import Cutter
 from prune_keras.rounds.keeper import Keeper
@@ -66,6 +69,8 @@ class Course:
         self._progress.start = replace(self._progress.start, file=file, latency_ms=latency_ms)
         self.ended: list[Round] = []
         self.is_finished = False
+        self._begun = Start.of(model, graph)
+        self._spread: tuple[Distribution, ...] = ()
         self._cutter, self._keeper, self._min_fraction = cutter, keeper, min_fraction
         self._pace = self._kept_pace = pace
         self._asked_plan: Plan | None = None  # of the first round that is open, at once
@@ -133,11 +138,13 @@ class Course:
         costs, points, scores = (done.original, graph.cost), tuple(frontier), self._cutter.scoring
         of, took = goal.shares_of, summed(each.phases for each in self.ended)
         steps = tuple(cost for each in self.ended if each.kept for cost in each.steps)
-        told: dict[str, Any] = {
+        told = {
             "scores": str(scores),
             "of": of,
             "seconds": took,
             "steps": steps,
+            "distributions": self._spread,
+            **self._begun.after(done.plan),
         }
         return Report(name, done.plan, *costs, graph.fixed, notes, points, **told)
 
@@ -168,6 +175,8 @@ class Course:
         if plan.removed == 0 or plan == self._refused_plan:
             self.is_finished = True
             return None
+        if number == 1:
+            self._spread = spread(progress.graph, scores, self._cutter.ranking, plan)
         before, metric = progress.graph.cost, progress.metric
         if not self.open:
             self._asked_plan = plan

@@ -1,0 +1,160 @@
+"""Style: the colours, sizes and names that all charts share."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from prune_keras.text import printable
+
+# Okabe and Ito, https://jfly.uni-koeln.de/color/: told apart by all kinds of colour vision.
+BLUE, ORANGE, GREEN, PINK = "#0072b2", "#e69f00", "#009e73", "#cc79a7"
+RED, SKY = "#d55e00", "#56b4e9"
+SERIES = (BLUE, ORANGE, GREEN, PINK, SKY)
+
+# What a page turns into its own colours, so that one drawing fits light and dark.
+INK, PALE, GRID = "#1b1b1d", "#b9bcc2", "#dfe0e3"
+
+WIDTH = 5.4
+"""Inches: text is readable on a phone, whose screen is about as wide."""
+
+ROW = 0.2
+"""Inches that a layer takes: a line of the smallest text, and air."""
+
+_SETTINGS: Any = {
+    "text.parse_math": False,  # names may hold dollars
+    "font.size": 9.0,
+    "axes.edgecolor": PALE,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 9.0,
+    "axes.titlelocation": "left",
+    "axes.axisbelow": True,
+    "axes.unicode_minus": False,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "hatch.linewidth": 0.7,
+    "legend.fontsize": 8.0,
+    "legend.frameon": False,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "svg.fonttype": "none",
+}
+
+
+@contextlib.contextmanager
+def styled() -> Iterator[None]:
+    """Draw in this style, and without words on letters that a font lacks."""
+    with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)
+        yield
+
+
+def in_style(function: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Let a function draw in this style."""
+
+    @wraps(function)
+    def drawn(*args: Any, **kwargs: Any) -> Figure:
+        with styled():
+            return function(*args, **kwargs)
+
+    return drawn
+
+
+def axes_of(ax: Any, height: float, width: float = WIDTH) -> Any:
+    """Return the axes to draw in: those given, or those of a new figure of this size in inches."""
+    return Figure((width, height), layout="constrained").subplots() if ax is None else ax
+
+
+def panels_of(ax: Any, number: int, height: float, **how: Any) -> Any:
+    """Return several axes: the parts of those given, or those of a new figure."""
+    if ax is None:
+        return Figure((WIDTH, height), layout="constrained").subplots(1, number, **how)
+    if number == 1:
+        return ax
+    ax.axis("off")
+    inset = (ax.inset_axes((n / number, 0, 0.9 / number, 1)) for n in range(number))
+    return [*inset]
+
+
+def short(name: object, most: int = 28) -> str:
+    """Return a name that fits: visible characters only, the middle of a long one left out.
+
+    Example:
+
+    >>> short("conv5_block3_out/attention/query", 16)
+    'conv5_b…on/query'
+    """
+    name = printable(name)
+    if len(name) <= most:
+        return name
+    end = most // 2
+    return f"{name[: most - end - 1]}…{name[-end:]}"
+
+
+def rows(ax: Any, names: Sequence[str], most: int = 28) -> None:
+    """Name the rows of a chart from above, as many as fit without touching."""
+    height = ax.get_window_extent().height / ax.figure.dpi  # inches
+    step = max(1, -(-len(names) // max(1, int(height / 0.125))))
+    shown = range(0, len(names), step)
+    size = min(8.0, 72 * height / max(1, len(shown)) * 0.8)
+    ax.set_yticks([*shown], [short(names[n], most) for n in shown], fontsize=size)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+
+
+def height_of(number: int) -> float:
+    """Return the inches that a chart of so many rows takes, its axis included."""
+    return 1.0 + ROW * max(number, 2)
+
+
+def number(ax: Any, points: Sequence[tuple[int, float, float | None]]) -> None:
+    """Write numbers beside points, each where it touches no other one, or not at all.
+
+    Args:
+        ax: the axes, which were drawn.
+        points: number and place of each.
+    """
+    taken: list[Any] = []
+    scale = 72 / ax.figure.dpi  # pixels to points
+    marks = [ax.transData.transform((x, y)) * scale for _, x, y in points]
+    for (told, x, y), (left, low) in zip(points, marks, strict=True):
+        half = 2.2 * len(str(told))
+        for right, up in ((0, 8), (0, -9), (5 + half, 0), (-5 - half, 0)):
+            box = (left + right - half, low + up - 4, left + right + half, low + up + 4)
+            dots = [(a - 3, b - 3, a + 3, b + 3) for a, b in marks]
+            if not any(_touch(box, other) for other in [*taken, *dots]):
+                taken.append(box)
+                how = {"ha": "center", "va": "center", "fontsize": 7}
+                ax.annotate(str(told), (x, y), (right, up), textcoords="offset points", **how)
+                break
+
+
+def _touch(one: Any, other: Any) -> bool:
+    """Tell whether two boxes, left, low, right and high, have a place in common."""
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def counted(value: float) -> str:
+    """Return a number as it is said.
+
+    Example:
+
+    >>> [counted(n) for n in (7, 1234, 25_600_000, 4.1e9, 0.25)]
+    ['7', '1.23 k', '25.6 M', '4.1 G', '0.25']
+    """
+    for factor, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g} {unit}"
+    return f"{value:.3g}"
