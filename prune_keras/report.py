@@ -243,3 +243,64 @@ class Report:
         from prune_keras.charts import widths
 
         return widths.draw(self.rows, ax)
+
+    def plot_scores(self, ax: Any = None) -> Figure:
+        """Draw how the scores of each family lay, before and after the debias.
+
+        Args:
+            ax: matplotlib's axes to draw in. Defaults to None: those of a new figure.
+
+        Raises:
+            ValueError: if nothing was scored.
+        """
+        from prune_keras.charts import scores
+
+        _check_there("distributions", self.distributions, "Scores come with prune and with fit.")
+        return scores.draw(self.distributions, ax)
+
+    def plot_curves(self, ax: Any = None) -> Figure:
+        """Draw the metric over epochs, with cuts, roll-backs and the bound.
+
+        Args:
+            ax: matplotlib's axes to draw in. Defaults to None: those of a new figure.
+
+        Raises:
+            ValueError: if there was no training.
+        """
+        from prune_keras.charts import curves
+
+        epochs = self.training.epochs if self.training else ()
+        _check_there("training", epochs, "Curves come with ProgressivePruning in fit.")
+        return curves.draw(self.training or Training("", "auto"), ax)
+
+    def plot_seconds(self, ax: Any = None) -> Figure:
+        """Draw what the seconds of cuts went into.
+
+        Args:
+            ax: matplotlib's axes to draw in. Defaults to None: those of a new figure.
+
+        Raises:
+            ValueError: if no time was measured.
+        """
+        from prune_keras.charts import seconds
+
+        _check_there("seconds", self.seconds, "Seconds come with prune and with fit.")
+        return seconds.draw(self.seconds, ax)
+
+    def plot_architecture(self, ax: Any = None) -> Figure:
+        """Draw the layers as wide as they are, hatched where they were cut, and the skips.
+
+        Args:
+            ax: matplotlib's axes to draw in. Defaults to None: those of a new figure.
+        """
+        from prune_keras.charts import architecture
+
+        return architecture.draw(self.rows, ax)
+
+
+def _check_there(name: str, value: Any, how: str) -> None:
+    """Raise a ValueError for a chart of which there is nothing to draw."""
+    if not value:
+        raise ValueError(
+            f"The report must hold `{name}` for this chart. Received: a report without. {how}"
+        )

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from prune_keras.charts.style import BLUE, GREEN, INK, RED, in_style, number, panels_of
+from prune_keras.charts.style import BLUE, GREEN, INK, RED, in_style, legend, number, panels_of
 from prune_keras.frontier import Point
 
 NAMES = {"flops": "FLOPs", "params": "parameters"}
@@ -39,19 +39,18 @@ def draw(
             "Pass monitor= and validation data, or report.measured(metric=(before, after))."
         )
     by = [n for n in NAMES if all(getattr(each.cost, n) is not None for each in points)]
-    panels = panels_of(ax, len(by), 3.0, sharey=True, squeeze=False) if by else []
-    panels = [*panels[0]] if ax is None else ([panels] if len(by) == 1 else panels)
+    panels = panels_of(ax, len(by), 3.0)
     for panel, name in zip(panels, by, strict=True):
         _panel(panel, measured, getattr(points[0].cost, name), name, bound)
     panels[0].set_ylabel(monitor)
     for panel in panels[1:]:
+        panel.set_ylim(panels[0].get_ylim())
         panel.tick_params(labelleft=False)
+    legend(panels[0], ncols=2, columnspacing=1.2)
     panels[0].figure.draw_without_rendering()
     for panel, name in zip(panels, by, strict=True):
         whole = getattr(points[0].cost, name)
         number(panel, [(p.number, getattr(p.cost, name) / whole, p.metric) for p in measured])
-    handles, labels = panels[0].get_legend_handles_labels()
-    panels[0].figure.legend(handles, labels, loc="outside upper left", ncols=4)
     return panels[0].figure
 
 
@@ -62,9 +61,9 @@ def _panel(ax: Any, points: list[Point], whole: float, name: str, bound: float |
     def place(each: Point) -> tuple[float, float | None]:
         return getattr(each.cost, name) / whole, each.metric
 
-    ax.plot(
-        *zip(*map(place, kept), strict=True), color=BLUE, marker="o", ms=4, label="kept"
-    ) if kept else None
+    if kept:
+        found = zip(*map(place, kept), strict=True)
+        ax.plot(*found, color=BLUE, marker="o", ms=4, label="kept")
     if undone:
         found = zip(*map(place, undone), strict=True)
         ax.plot(*found, color=RED, marker="x", ls="", label="rolled back")

@@ -77,15 +77,20 @@ def axes_of(ax: Any, height: float, width: float = WIDTH) -> Any:
     return Figure((width, height), layout="constrained").subplots() if ax is None else ax
 
 
-def panels_of(ax: Any, number: int, height: float, **how: Any) -> Any:
-    """Return several axes: the parts of those given, or those of a new figure."""
+def panels_of(ax: Any, number: int, height: float, **how: Any) -> list[Any]:
+    """Return several axes side by side: parts of those given, or those of a new figure."""
     if ax is None:
-        return Figure((WIDTH, height), layout="constrained").subplots(1, number, **how)
+        figure = Figure((WIDTH, height), layout="constrained")
+        return [*figure.subplots(1, number, squeeze=False, **how)[0]]
     if number == 1:
-        return ax
+        return [ax]
     ax.axis("off")
-    inset = (ax.inset_axes((n / number, 0, 0.9 / number, 1)) for n in range(number))
-    return [*inset]
+    return [ax.inset_axes((n / number, 0, 0.88 / number, 1)) for n in range(number)]
+
+
+def legend(ax: Any, **how: Any) -> None:
+    """Tell what colours and marks stand for, above the axes."""
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.3, **how)
 
 
 def short(name: object, most: int = 28) -> str:

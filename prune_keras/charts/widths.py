@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from prune_keras.charts.style import BLUE, PALE, axes_of, height_of, in_style, rows
+from prune_keras.charts.style import BLUE, PALE, axes_of, height_of, in_style, legend, rows
 from prune_keras.reporting.parts import Layer
 
 
@@ -56,5 +56,5 @@ def draw(layers: Sequence[Layer], ax: Any = None) -> Figure:
     ax.grid(axis="x")
     ax.figure.draw_without_rendering()
     rows(ax, [each.path for each in layers])
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+    legend(ax, ncols=2)
     return ax.figure

@@ -114,9 +114,20 @@ def _known(report: Any) -> Iterable[tuple[str, str, str, Callable[[], Any]]]:
     if any(each.metric is not None for each in report.frontier):
         told = "Each point is the model at the end of a round; 0 is the start."
         yield "frontier", "What each size is worth", told, report.plot_frontier
+    if report.training and report.training.epochs:
+        told = "Each line is a cut, numbered below; what is shaded was rolled back."
+        yield "curves", "The fit", told, report.plot_curves
     if report.rows:
         told = "In the order of the graph; hatched: removed."
         yield "widths", "Units of each layer", told, report.plot_widths
+    if report.layers:
+        told = "Each layer as wide as it is; hatched: removed; green: what goes round other layers."
+        yield "architecture", "Architecture", told, report.plot_architecture
+    if report.distributions:
+        told = "As the first cut was chosen. Black: up to there, the cut took a family's lowest."
+        yield "scores", "Scores of each family", told, report.plot_scores
+    if report.seconds:
+        yield "seconds", "Where the time of cuts went", "Over all rounds.", report.plot_seconds
 
 
 def _more(report: Any) -> Iterable[str]:
