@@ -8,7 +8,18 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from prune_keras.charts.style import BLUE, GREEN, INK, RED, in_style, legend, number, panels_of
+from prune_keras.charts.style import (
+    BLUE,
+    GREEN,
+    INK,
+    RED,
+    dense,
+    in_style,
+    legend,
+    number,
+    panels_of,
+    short,
+)
 from prune_keras.frontier import Point
 
 NAMES = {"flops": "FLOPs", "params": "parameters"}
@@ -42,7 +53,7 @@ def draw(
     panels = panels_of(ax, len(by), 3.0)
     for panel, name in zip(panels, by, strict=True):
         _panel(panel, measured, getattr(points[0].cost, name), name, bound)
-    panels[0].set_ylabel(monitor)
+    panels[0].set_ylabel(short(monitor))
     for panel in panels[1:]:
         panel.set_ylim(panels[0].get_ylim())
         panel.tick_params(labelleft=False)
@@ -55,6 +66,7 @@ def draw(
 
 
 def _panel(ax: Any, points: list[Point], whole: float, name: str, bound: float | None) -> None:
+    size = dense(len(points))
     kept = [each for each in points if each.kept]
     undone = [each for each in points if not each.kept]
 
@@ -63,16 +75,16 @@ def _panel(ax: Any, points: list[Point], whole: float, name: str, bound: float |
 
     if kept:
         found = zip(*map(place, kept), strict=True)
-        ax.plot(*found, color=BLUE, marker="o", ms=4, label="kept")
+        ax.plot(*found, color=BLUE, marker="o", ms=4 * size, label="kept")
     if undone:
         found = zip(*map(place, undone), strict=True)
-        ax.plot(*found, color=RED, marker="x", ls="", label="rolled back")
+        ax.plot(*found, color=RED, marker="x", ms=6 * size, ls="", label="rolled back")
     if bound is not None:
         ax.axhline(bound, color=INK, ls="--", lw=0.9, label="bound")
     with_file = [each for each in points if each.file]
     if 0 < len(with_file) < len(points):
         found = zip(*map(place, with_file), strict=True)
-        ax.plot(*found, "o", ms=8, mfc="none", mec=GREEN, label="model on disk")
+        ax.plot(*found, "o", ms=8 * size, mew=size, mfc="none", mec=GREEN, label="model on disk")
     ax.set_xlabel(f"{NAMES[name]} that remain")
     ax.xaxis.set_major_formatter(PercentFormatter(1, 0))
     ax.grid()

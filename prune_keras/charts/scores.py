@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from prune_keras.charts.style import (
     BLUE,
@@ -59,6 +60,9 @@ def _panel(ax: Any, families: Sequence[tuple[float, ...]], label: str) -> None:
         ax.plot(each[10], place, "|", color=ORANGE, ms=6, mew=2, label=named[2])
     if known and all(each[0] > 0 for _, each in known) and _spans(known):
         ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(numticks=4))
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel(label)
     ax.tick_params(axis="x", labelsize=7)
     ax.grid(axis="x")

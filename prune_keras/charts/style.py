@@ -93,8 +93,13 @@ def legend(ax: Any, **how: Any) -> None:
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.3, **how)
 
 
-def short(name: object, most: int = 28) -> str:
-    """Return a name that fits: visible characters only, the middle of a long one left out.
+def short(name: object, most: int = 28, head: float = 0.5) -> str:
+    """Return a name that fits: visible characters only, a part of a long one left out.
+
+    Args:
+        name: the name.
+        most: number of characters, at most. Defaults to 28.
+        head: share of them that stands before what is left out. Defaults to 0.5.
 
     Example:
 
@@ -104,8 +109,20 @@ def short(name: object, most: int = 28) -> str:
     name = printable(name)
     if len(name) <= most:
         return name
-    end = most // 2
-    return f"{name[: most - end - 1]}…{name[-end:]}"
+    start = int(head * (most - 1))
+    return f"{name[:start]}…{name[len(name) - (most - 1 - start) :]}"
+
+
+def shortened(names: Sequence[str], most: int = 28) -> list[str]:
+    """Return names that fit, shortened where as many as can be stay different.
+
+    Example:
+
+    >>> shortened(["block1/query/of/an/attention", "block2/query/of/an/attention"], 16)
+    ['block1/…ttention', 'block2/…ttention']
+    """
+    ways = [[short(name, most, head) for name in names] for head in (0.5, 0.75, 0.25, 1.0)]
+    return max(ways, key=lambda each: len({*each}))
 
 
 def rows(ax: Any, names: Sequence[str], most: int = 28) -> None:
@@ -114,9 +131,15 @@ def rows(ax: Any, names: Sequence[str], most: int = 28) -> None:
     step = max(1, -(-len(names) // max(1, int(height / 0.125))))
     shown = range(0, len(names), step)
     size = min(8.0, 72 * height / max(1, len(shown)) * 0.8)
-    ax.set_yticks([*shown], [short(names[n], most) for n in shown], fontsize=size)
+    told = shortened(names, most)
+    ax.set_yticks([*shown], [told[n] for n in shown], fontsize=size)
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
+
+
+def dense(number: int, most: float = 40) -> float:
+    """Return by how much marks are to be smaller where there are many: 1 for few of them."""
+    return min(1.0, (most / max(number, 1)) ** 0.5)
 
 
 def height_of(number: int) -> float:
@@ -149,17 +172,3 @@ def number(ax: Any, points: Sequence[tuple[int, float, float | None]]) -> None:
 def _touch(one: Any, other: Any) -> bool:
     """Tell whether two boxes, left, low, right and high, have a place in common."""
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-def counted(value: float) -> str:
-    """Return a number as it is said.
-
-    Example:
-
-    >>> [counted(n) for n in (7, 1234, 25_600_000, 4.1e9, 0.25)]
-    ['7', '1.23 k', '25.6 M', '4.1 G', '0.25']
-    """
-    for factor, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= factor:
-            return f"{value / factor:.3g} {unit}"
-    return f"{value:.3g}"

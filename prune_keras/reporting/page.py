@@ -31,7 +31,8 @@ margin:.8rem 0}
 .pk .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,30rem),1fr));
 gap:.8rem;align-items:start}
 .pk .charts section:only-child{max-width:45rem}
-.pk figure{margin:0}
+.pk figure{margin:0;max-height:min(46rem,85vh);overflow-y:auto}
+@media print{.pk figure{max-height:none}}
 .pk svg{display:block;width:100%;max-width:40rem;height:auto}
 .pk svg text{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",
 sans-serif!important}
@@ -41,7 +42,8 @@ sans-serif!important}
 .pk th,.pk td{text-align:right;padding:.2rem .5rem;border-bottom:1px solid var(--pk-grid);
 white-space:nowrap}
 .pk th{color:var(--pk-dim);font-weight:600}
-.pk td.t,.pk th.t{text-align:left;white-space:normal;overflow-wrap:break-word}
+.pk td.t,.pk th.t{text-align:left;white-space:normal;overflow-wrap:anywhere}
+.pk td.n,.pk th.n{text-align:left}
 .pk summary{cursor:pointer;font-weight:600}
 .pk pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:.4rem 0;font-size:.875rem}
 .pk ul{margin:.2rem 0;padding-left:1.2rem;overflow-wrap:anywhere}
@@ -103,7 +105,7 @@ def _cards(report: Any) -> str:
 def _charts(report: Any) -> Iterable[str]:
     for name, title, told, draw in _known(report):
         yield (
-            f'<section id="pk-{name}"><h2>{_text(title)}</h2><figure role="img" '
+            f'<section id="pk-{name}"><h2>{_text(title)}</h2><figure role="img" tabindex="0" '
             f'aria-label="{_text(title)}">{inline(draw(), f"pk-{name}")}</figure>'
             f'<p class="dim">{_text(told)}</p></section>'
         )
@@ -115,7 +117,7 @@ def _known(report: Any) -> Iterable[tuple[str, str, str, Callable[[], Any]]]:
         told = "Each point is the model at the end of a round; 0 is the start."
         yield "frontier", "What each size is worth", told, report.plot_frontier
     if report.training and report.training.epochs:
-        told = "Each line is a cut, numbered below; what is shaded was rolled back."
+        told = "Each thin line is a cut, numbered; what is shaded was rolled back."
         yield "curves", "The fit", told, report.plot_curves
     if report.rows:
         told = "In the order of the graph; hatched: removed."
@@ -171,12 +173,12 @@ def _rounds(report: Any) -> str:
     points = report.frontier
     columns = {
         "round": [each.number for each in points],
-        "|": ["" if each.kept else "rolled back" for each in points],
+        "!": ["" if each.kept else "rolled back" for each in points],
         "parameters": [sized(each.cost.params, "params") for each in points],
         "FLOPs": [_known_or_not(each.cost.flops, lambda n: sized(n, "flops")) for each in points],
         report.metric_name: [_known_or_not(each.metric, "{:.4f}".format) for each in points],
         "ms": [_known_or_not(each.latency_ms, "{:.3g}".format) for each in points],
-        "model|": [_known_or_not(each.file, lambda file: PurePath(file).name) for each in points],
+        "model!": [_known_or_not(each.file, lambda file: PurePath(file).name) for each in points],
     }
     told = {head: column for head, column in columns.items() if any(map(str, column))}
     folders = {str(PurePath(each.file).parent) for each in points if each.file}
@@ -194,10 +196,10 @@ def _details(title: str, inner: str, is_open: bool = False) -> str:
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a table; a heading that ends in `|` stands over words, others over numbers."""
-    kinds = [' class="t"' if head.endswith("|") else "" for head in heads]
+    """Return a table; headings end in `|` over words, in `!` over such that stay on one line."""
+    kinds = [_KINDS.get(head[-1:], "") for head in heads]
     top = "".join(
-        f"<th{kind}>{_text(head.removesuffix('|'))}</th>"
+        f"<th{kind}>{_text(head[:-1] if kind else head)}</th>"
         for kind, head in zip(kinds, heads, strict=True)
     )
     body = "".join(
@@ -208,6 +210,9 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     )
     table = f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
     return f'<div class="scroll">{table}</div>'
+
+
+_KINDS = {"|": ' class="t"', "!": ' class="n"'}
 
 
 def _cell(value: Any) -> str:
