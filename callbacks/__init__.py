@@ -2,7 +2,8 @@
 
 from prune_keras.callbacks.progressive_pruning import ProgressivePruning
 from prune_keras.callbacks.score_history import ScoreHistory
+from prune_keras.callbacks.targeted_dropout import TargetedDropout
 from prune_keras.rounds.judge import Judge
 from prune_keras.rounds.round import Round
 
-__all__ = ["Judge", "ProgressivePruning", "Round", "ScoreHistory"]
+__all__ = ["Judge", "ProgressivePruning", "Round", "ScoreHistory", "TargetedDropout"]
