@@ -12,9 +12,9 @@ MODULES = (
 )
 NAMES = {
     "prune_keras": (
-        "Cost Graph Plan Report callbacks cost criteria debias diversify export fit_affine "
-        "frontier latency models plots prune register_rule schedules score select sensitivity "
-        "shrink shrink_in_place trace"
+        "Cost Graph Plan Report Sparsity callbacks cost criteria debias dependence diversify "
+        "export fit_affine frontier latency models plots prune register_rule schedules score "
+        "select sensitivity shrink shrink_in_place sparsify trace"
     ),
     "prune_keras.callbacks": "ProgressivePruning Round ScoreHistory TargetedDropout",
     "prune_keras.criteria": (

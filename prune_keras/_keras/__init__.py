@@ -102,7 +102,7 @@ from prune_keras._keras.state import (
 )
 from prune_keras._keras.training import Logs, direction, logs_of, refresh, sync
 from prune_keras._keras.undisturbed import give_losses, losses_of, passing, undisturbed
-from prune_keras._keras.views import View, hide, show
+from prune_keras._keras.views import View, hide, show, showing
 from prune_keras._keras.walks import (
     Call,
     carried_mask,
@@ -215,6 +215,7 @@ __all__ = [
     "shape_attributes",
     "shapes_made",
     "show",
+    "showing",
     "standing_in",
     "start_averages",
     "strategy_scope",

@@ -95,14 +95,15 @@ def _viewing(model: Any, views: list[View]) -> Callable:
             for view in views:
                 with AutocastScope(None):
                     values = [*view.values()]
-                shown.enter_context(_showing(model, values))
+                shown.enter_context(showing(model, values))
             return call(*args, **kwargs)
 
     return viewing
 
 
 @contextlib.contextmanager
-def _showing(model: Any, values: Shown) -> Iterator[None]:
+def showing(model: Any, values: Shown) -> Iterator[None]:
+    """Let variables of a model show other tensors of their shapes to what is computed within."""
     scope = _Showing(values)
     try:
         with scope:
@@ -138,7 +139,8 @@ class _Showing(keras.StatelessScope):
         if id(variable) in self._shown:
             return self._shown[id(variable)]
         outer = self.original_scope
-        return None if outer is None else outer.get_current_value(variable)
+        # Keras hands what a scope returns to regularizers, None too.
+        return variable._value if outer is None else outer.get_current_value(variable)
 
     def add_update(self, update: tuple[Any, Any]) -> None:
         variable, value = update
