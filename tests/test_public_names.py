@@ -16,7 +16,9 @@ NAMES = {
         "export fit_affine frontier latency models plots prune register_rule schedules score "
         "select sensitivity shrink shrink_in_place sparsify trace"
     ),
-    "prune_keras.callbacks": "ProgressivePruning Round ScoreHistory TargetedDropout",
+    "prune_keras.callbacks": (
+        "GroupPenalty ProgressivePruning Round ScaleSparsity ScoreHistory TargetedDropout"
+    ),
     "prune_keras.criteria": (
         "Activations BatchNormScale Discrimination Gradients Mean Oracle Random Reconstruction "
         "Switch WeightGradients activation_std apoz geometric_median get l1 l2 mean_activation "

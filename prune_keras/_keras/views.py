@@ -2,7 +2,8 @@
 
 Nothing is written to the variables: within the call they show other tensors, which the backend
 differentiates through, so that gradients and updates are those of the variables themselves. All
-else, the optimizer, regularizers, `evaluate` and files among it, meets them as they are.
+else, the optimizer, regularizers, `evaluate` and files among it, meets them as they are. A view may
+also add to the loss of a training step, knowing its batch.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -26,16 +28,20 @@ Shown = Iterable[tuple[keras.Variable, Any]]
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What training calls see of some variables.
+    """What training steps see of some variables, and what they pay for all.
+
+    Both functions are called once in each training step, and compiled with it.
 
     Args:
-        values: called once in each training step, compiled with it; gives variables and the tensors
-            that stand in their place, of the same shapes. It may call `model.add_loss`.
-        state: variables that it reads and updates: compiled with the step too, and no part of the
-            model's weights and files.
+        values: gives variables and the tensors that stand in their place, of the same shapes.
+            Defaults to none.
+        penalty: from inputs and targets to a scalar that is added to the loss. Defaults to None.
+        state: variables that these read and update: compiled with the step too, and no part of the
+            model's weights and files. Defaults to none.
     """
 
-    values: Callable[[], Shown]
+    values: Callable[[], Shown] = tuple
+    penalty: Callable[[Any, Any], Any] | None = None
     state: tuple[keras.Variable, ...] = ()
 
 
@@ -58,7 +64,9 @@ def show(model: Any, view: View) -> None:
     views = _views.setdefault(model, [])
     views.append(view)
     if len(views) == 1:
-        vars(model)["call"] = _viewing(model, views)
+        trains = threading.local()  # replicas run in threads
+        vars(model)["call"] = _viewing(model, views, trains)
+        vars(model)["compute_loss"] = _paying(model, views, trains)
     model._seed_generators += [_Kept(variable) for variable in view.state]
     refresh(model)
 
@@ -70,7 +78,7 @@ def hide(model: Any, view: View) -> None:
         return
     views.remove(view)
     if not views:
-        del vars(model)["call"], _views[model]
+        del vars(model)["call"], vars(model)["compute_loss"], _views[model]
     gone = {id(variable) for variable in view.state}
     model._seed_generators[:] = [g for g in model._seed_generators if id(g.state) not in gone]
     refresh(model)
@@ -83,7 +91,7 @@ class _Kept:
     state: keras.Variable
 
 
-def _viewing(model: Any, views: list[View]) -> Callable:
+def _viewing(model: Any, views: list[View], trains: Any) -> Callable:
     call = model.call
     signature = inspect.signature(call)
 
@@ -91,6 +99,7 @@ def _viewing(model: Any, views: list[View]) -> Callable:
     def viewing(*args: Any, **kwargs: Any) -> Any:
         if not signature.bind(*args, **kwargs).arguments.get("training"):
             return call(*args, **kwargs)
+        trains.now = True
         with contextlib.ExitStack() as shown:
             for view in views:
                 with AutocastScope(None):
@@ -99,6 +108,25 @@ def _viewing(model: Any, views: list[View]) -> Callable:
             return call(*args, **kwargs)
 
     return viewing
+
+
+def _paying(model: Any, views: list[View], trains: Any) -> Callable:
+    """Return `compute_loss` with penalties behind a training call; others ask for the loss too."""
+    compute_loss = model.compute_loss
+    signature = inspect.signature(compute_loss)
+
+    @functools.wraps(compute_loss)
+    def paying(*args: Any, **kwargs: Any) -> Any:
+        loss = compute_loss(*args, **kwargs)
+        behind, trains.now = getattr(trains, "now", False), False
+        given = signature.bind(*args, **kwargs).arguments
+        for view in views if behind else ():
+            if view.penalty is not None:
+                penalty = view.penalty(given.get("x"), given.get("y"))
+                loss = loss + keras.ops.cast(penalty, loss.dtype)
+        return loss
+
+    return paying
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from keras import ops
 from prune_keras import _keras
 from prune_keras.graph import Producer
 from prune_keras.preparing.scores import Neurons, lowest, spread, thresholds
+from prune_keras.preparing.state import new_state
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,11 +102,11 @@ class Dropping:
     def __init__(self, kind: Units | Weights, refresh_steps: int, seed: int | None) -> None:
         self.kind, self._every = kind, refresh_steps
         self._seed = keras.random.SeedGenerator(seed)
-        self._ends = _state((2,), "float32", "share_and_rate")
-        self._since = _state((), "int32", "steps")
-        self._kept = [_state(shape, "float32", "candidates") for shape in kind.kept]
+        self._ends = new_state((2,), "float32", "share_and_rate")
+        self._since = new_state((), "int32", "steps")
+        self._kept = [new_state(shape, "float32", "candidates") for shape in kind.kept]
         state = (self._seed.state, self._ends, self._since, *self._kept)
-        self.view = _keras.View(self._values, state)
+        self.view = _keras.View(self._values, state=state)
 
     def ramp(self, share: float, rate: float) -> None:
         """Drop at a rate from a share of lowest magnitude, and look at the weights anew."""
@@ -126,14 +127,3 @@ class Dropping:
 
 def _as_tensors(values: list) -> list:
     return [ops.convert_to_tensor(value) for value in values]
-
-
-def _state(shape: tuple[int, ...], dtype: str, name: str) -> keras.Variable:
-    return keras.Variable(
-        np.zeros(shape, dtype),
-        dtype=dtype,
-        trainable=False,
-        autocast=False,
-        aggregation="only_first_replica",
-        name=name,
-    )

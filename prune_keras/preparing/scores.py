@@ -47,13 +47,13 @@ class Neurons:
         found[np.concatenate(rows)] = np.arange(self.count)
         return found[neurons]
 
-    def squares(self) -> tuple[Any, Any]:
+    def squares(self) -> tuple[Any, np.ndarray]:
         """Return the sums of squares of the incoming weights, of all members, and their places."""
         sums, places = [], []
         for producer in self.graph.producers.values():
             place = self.places(producer.neurons)
             if (place < self.count).any():
-                kernel = ops.stop_gradient(ops.cast(producer.kernel.value, "float32"))
+                kernel = ops.cast(producer.kernel.value, "float32")
                 rows = by_units(kernel, producer.axis, len(place))
                 sums.append(ops.sum(ops.square(rows), axis=0))
                 places.append(place)
@@ -63,8 +63,18 @@ class Neurons:
         """Return `(count,)` L2 norms of incoming weights, averaged over a neuron's members."""
         squares, places = self.squares()
         members = np.bincount(places, minlength=self.count + 1)[: self.count]
-        summed = ops.segment_sum(ops.sqrt(squares), places.astype("int32"), self.count + 1)
-        return summed[: self.count] / ops.convert_to_tensor(members.astype("float32"))
+        summed = self.summed(ops.sqrt(ops.stop_gradient(squares)), places)
+        return summed / ops.convert_to_tensor(members.astype("float32"))
+
+    def lengths(self) -> Any:
+        """Return `(count,)` L2 norms of all incoming weights of a neuron's members together."""
+        # Not quite zero at zero, where a root has no slope.
+        return ops.sqrt(self.summed(*self.squares()) + 1e-12)
+
+    def summed(self, values: Any, places: np.ndarray) -> Any:
+        """Return `(count,)` sums of the values at each place."""
+        found = ops.segment_sum(values, places.astype("int32"), self.count + 1)
+        return found[: self.count]
 
     def are_lowest(self, scores: Any, share: Any) -> Any:
         """Return `(count,)` ones for the share of each family that is lowest, and zeros else.
