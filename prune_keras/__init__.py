@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from prune_keras import callbacks, criteria, debias, frontier, models, plots, schedules
     from prune_keras.accounting import Cost
     from prune_keras.affine_fit import fit_affine
+    from prune_keras.dependencies import Dependence, dependence
     from prune_keras.diversity import diversify
     from prune_keras.exporting import export
     from prune_keras.graph import Graph
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from prune_keras.scoring import score
     from prune_keras.selection import select
     from prune_keras.sensitivity_scan import sensitivity
+    from prune_keras.sparsity import Sparsity, sparsify
     from prune_keras.surgery import shrink, shrink_in_place
     from prune_keras.timing import latency
     from prune_keras.tracing import cost, register_rule, trace
@@ -25,13 +27,16 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Cost",
+    "Dependence",
     "Graph",
     "Plan",
     "Report",
+    "Sparsity",
     "callbacks",
     "cost",
     "criteria",
     "debias",
+    "dependence",
     "diversify",
     "export",
     "fit_affine",
@@ -47,16 +52,20 @@ __all__ = [
     "sensitivity",
     "shrink",
     "shrink_in_place",
+    "sparsify",
     "trace",
     "unfold",
 ]
 
 _MODULES = {
     "Cost": "accounting",
+    "Dependence": "dependencies",
     "Graph": "graph",
     "Plan": "plan",
     "Report": "report",
+    "Sparsity": "sparsity",
     "cost": "tracing",
+    "dependence": "dependencies",
     "diversify": "diversity",
     "export": "exporting",
     "fit_affine": "affine_fit",
@@ -68,6 +77,7 @@ _MODULES = {
     "sensitivity": "sensitivity_scan",
     "shrink": "surgery",
     "shrink_in_place": "surgery",
+    "sparsify": "sparsity",
     "trace": "tracing",
     "unfold": "unfolding",
 }

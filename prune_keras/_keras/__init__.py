@@ -102,6 +102,7 @@ from prune_keras._keras.state import (
 )
 from prune_keras._keras.training import Logs, direction, logs_of, refresh, sync
 from prune_keras._keras.undisturbed import give_losses, losses_of, passing, undisturbed
+from prune_keras._keras.views import View, hide, show, showing
 from prune_keras._keras.walks import (
     Call,
     carried_mask,
@@ -126,6 +127,7 @@ __all__ = [
     "ReadBeside",
     "Recorded",
     "Slot",
+    "View",
     "adopt",
     "as_if_shaped",
     "changed",
@@ -160,6 +162,7 @@ __all__ = [
     "has_foreign_activation",
     "has_lora",
     "heard",
+    "hide",
     "held_in",
     "input_like",
     "input_structure",
@@ -211,6 +214,8 @@ __all__ = [
     "settings_of",
     "shape_attributes",
     "shapes_made",
+    "show",
+    "showing",
     "standing_in",
     "start_averages",
     "strategy_scope",
