@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from prune_keras.graph import Graph
     from prune_keras.plan import Plan
     from prune_keras.pruning import prune
+    from prune_keras.quantizing.quantization import Quantization, calibrate
     from prune_keras.report import Report
     from prune_keras.scoring import score
     from prune_keras.selection import select
@@ -27,7 +28,9 @@ __all__ = [
     "Cost",
     "Graph",
     "Plan",
+    "Quantization",
     "Report",
+    "calibrate",
     "callbacks",
     "cost",
     "criteria",
@@ -55,7 +58,9 @@ _MODULES = {
     "Cost": "accounting",
     "Graph": "graph",
     "Plan": "plan",
+    "Quantization": "quantizing.quantization",
     "Report": "report",
+    "calibrate": "quantizing.quantization",
     "cost": "tracing",
     "diversify": "diversity",
     "export": "exporting",

@@ -19,14 +19,15 @@ from prune_keras.proof import (
     check_weights,
     in_one_line,
 )
+from prune_keras.quantizing import writing
 from prune_keras.tracing import rule_for, trace
 from prune_keras.tracing.opening.opened import may_be_opened
 from prune_keras.unfolding import unfolded
 
-SUFFIXES = (".h5", ".keras")
+SUFFIXES = (".h5", ".keras", ".tflite")
 
 
-def export(model: Any, path: str | Path, samples: Any = None) -> Path:
+def export(model: Any, path: str | Path, samples: Any = None, int8: Any = None) -> Path:
     """Save a model without optimizer state, and prove that plain Keras reads it back.
 
     The file is loaded again, and must have equal weights and give equal outputs, before it takes
@@ -36,12 +37,19 @@ def export(model: Any, path: str | Path, samples: Any = None) -> Path:
     has no kernel for a layer, outputs cannot be compared: weights and configs are, and a warning
     tells so.
 
+    A `.tflite` file is LiteRT's, for one sample at a time. In eight bits, kernels are held a scale
+    for each output channel, activations with one for each tensor, inputs and outputs included.
+
     Args:
         model: a built model; it is not changed.
-        path: file to write; ends in `.h5` or `.keras`.
+        path: file to write; ends in `.h5`, `.keras` or `.tflite`.
         samples: inputs to compare the outputs on, as `predict` takes them. Defaults to None: two
             samples, or as many as the model asks for, are drawn; axes that are open get a size that
             the model can run at.
+        int8: for a `.tflite` file in eight bits: the `prune_keras.Quantization` that the model was
+            trained for, or `prune_keras.calibrate` gave, with which the file gives what training
+            saw; or samples, on which LiteRT finds scales of its own, for any model that it has
+            kernels for. Defaults to None: floating point.
 
     Returns:
         The path.
@@ -62,6 +70,14 @@ def export(model: Any, path: str | Path, samples: Any = None) -> Path:
     _keras.check_model(model)
     if path.suffix not in SUFFIXES:
         raise ValueError(f"`path` must end in one of {SUFFIXES}. Received: path={str(path)!r}.")
+    if path.suffix == ".tflite":
+        writing.write(model, path, samples, int8)
+        return path
+    if int8 is not None:
+        raise ValueError(
+            f"Eight bits are held by .tflite files. Received: path={str(path)!r}, with int8. "
+            "Export to a path that ends in .tflite."
+        )
     if _keras.graph_of(model) is None:
         trace(model)  # which looks into a `call` of its own
     missing = _keras.missing_kernel(model)

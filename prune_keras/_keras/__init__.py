@@ -67,6 +67,7 @@ from prune_keras._keras.optimizers import (
     unknown_slots,
 )
 from prune_keras._keras.own_state import copy_own_state
+from prune_keras._keras.places import Place, places
 from prune_keras._keras.reading import unreadable_layer
 from prune_keras._keras.recording import (
     ReadBeside,
@@ -100,6 +101,7 @@ from prune_keras._keras.state import (
     with_argument,
     with_arguments,
 )
+from prune_keras._keras.steps import is_surrounded, surround
 from prune_keras._keras.training import Logs, direction, logs_of, refresh, sync
 from prune_keras._keras.undisturbed import give_losses, losses_of, passing, undisturbed
 from prune_keras._keras.walks import (
@@ -115,7 +117,7 @@ from prune_keras._keras.walks import (
     walk,
     with_mask_of,
 )
-from prune_keras._keras.watching import heard, watched
+from prune_keras._keras.watching import answering, heard, replaced, watched
 
 __all__ = [
     "Call",
@@ -123,6 +125,7 @@ __all__ = [
     "Held",
     "Logs",
     "Missing",
+    "Place",
     "ReadBeside",
     "Recorded",
     "Slot",
@@ -132,6 +135,7 @@ __all__ = [
     "checking_inputs",
     "all_keys",
     "all_layers",
+    "answering",
     "averages_follow",
     "averages_of",
     "build_optimizer",
@@ -168,6 +172,7 @@ __all__ = [
     "is_node",
     "ends_of",
     "is_sum",
+    "is_surrounded",
     "kernel_of",
     "learning_rates",
     "logs_of",
@@ -191,12 +196,14 @@ __all__ = [
     "own_classes",
     "padded",
     "passing",
+    "places",
     "plain",
     "plain_optimizers",
     "quiet",
     "reason_of",
     "readers_of",
     "rebuilt",
+    "replaced",
     "recorded_calls",
     "refresh",
     "refusing_reads",
@@ -214,6 +221,7 @@ __all__ = [
     "standing_in",
     "start_averages",
     "strategy_scope",
+    "surround",
     "sync",
     "tolerance",
     "uncompilable",
