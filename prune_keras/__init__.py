@@ -7,9 +7,11 @@ if TYPE_CHECKING:
     from prune_keras import callbacks, criteria, debias, frontier, models, plots, schedules
     from prune_keras.accounting import Cost
     from prune_keras.affine_fit import fit_affine
+    from prune_keras.cheapening import cheapen
     from prune_keras.diversity import diversify
     from prune_keras.exporting import export
     from prune_keras.graph import Graph
+    from prune_keras.normalizing import RangeBatchNormalization
     from prune_keras.plan import Plan
     from prune_keras.pruning import prune
     from prune_keras.quantizing.quantization import Quantization, calibrate
@@ -29,9 +31,11 @@ __all__ = [
     "Graph",
     "Plan",
     "Quantization",
+    "RangeBatchNormalization",
     "Report",
     "calibrate",
     "callbacks",
+    "cheapen",
     "cost",
     "criteria",
     "debias",
@@ -59,8 +63,10 @@ _MODULES = {
     "Graph": "graph",
     "Plan": "plan",
     "Quantization": "quantizing.quantization",
+    "RangeBatchNormalization": "normalizing",
     "Report": "report",
     "calibrate": "quantizing.quantization",
+    "cheapen": "cheapening",
     "cost": "tracing",
     "diversify": "diversity",
     "export": "exporting",

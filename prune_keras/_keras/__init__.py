@@ -15,6 +15,7 @@ from prune_keras._keras.clones import (
     uncompiled,
     without_optimizer,
 )
+from prune_keras._keras.cloning import with_others
 from prune_keras._keras.configs import from_config, own_classes, reason_of, unreadable
 from prune_keras._keras.failing_fit import on_failure, watch_fits
 from prune_keras._keras.graphs import (
@@ -237,6 +238,7 @@ __all__ = [
     "with_argument",
     "with_arguments",
     "with_mask_of",
+    "with_others",
     "without_activation",
     "without_new_calls",
     "without_optimizer",

@@ -15,6 +15,7 @@ import keras
 from keras import layers
 
 from prune_keras import _keras
+from prune_keras.normalizing import RangeBatchNormalization
 
 LINEAR = {
     layers.Dense: (0,),
@@ -47,6 +48,7 @@ _MOVING = (
     layers.Dropout,
     layers.SpatialDropout2D,
 )
+_NORMALIZING = (layers.BatchNormalization, RangeBatchNormalization)
 _MOVING_RAW = {"GetItem", "Pad", "Reshape", "Transpose"}
 _OWN = (
     layers.GlobalAveragePooling1D,
@@ -112,7 +114,7 @@ class _Reading:
             return Point(key, operation, True, reads=self._grid(place))
         if kind in LINEAR:
             return self._linear(key, number)
-        normalizes = kind is layers.BatchNormalization and self._is_bare(place.reads[0])
+        normalizes = kind in _NORMALIZING and self._is_bare(place.reads[0])
         if normalizes or (_keras.is_sum(operation) and len(place.reads) == 2):
             return Point(key, operation, not self._is_read_by(number, _is_relu))
         if kind in _OWN or _is_relu(operation) or _normalizes(operation):
@@ -166,7 +168,7 @@ def _normalizes(operation: Any) -> bool:
 
 
 def _is_fused(operation: Any) -> bool:
-    return _is_relu(operation) or type(operation) is layers.BatchNormalization
+    return _is_relu(operation) or type(operation) in _NORMALIZING
 
 
 def _fixed(operation: Any) -> Any:
