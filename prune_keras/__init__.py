@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from prune_keras.plan import Plan
     from prune_keras.pruning import prune
     from prune_keras.quantizing.quantization import Quantization, calibrate
+    from prune_keras.recipe import shrink_to
     from prune_keras.report import Report
     from prune_keras.scoring import score
     from prune_keras.selection import select
@@ -54,6 +55,7 @@ __all__ = [
     "sensitivity",
     "shrink",
     "shrink_in_place",
+    "shrink_to",
     "trace",
     "unfold",
 ]
@@ -79,6 +81,7 @@ _MODULES = {
     "sensitivity": "sensitivity_scan",
     "shrink": "surgery",
     "shrink_in_place": "surgery",
+    "shrink_to": "recipe",
     "trace": "tracing",
     "unfold": "unfolding",
 }

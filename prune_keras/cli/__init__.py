@@ -4,7 +4,7 @@ Keras is imported inside the commands, so that `--help` answers at once. A mista
 ends in one message and exit code 2.
 """
 
-from prune_keras.cli import files, photos, training  # noqa: F401, they add their commands
+from prune_keras.cli import files, photos, small, training  # noqa: F401, they add their commands
 from prune_keras.cli.application import app
 from prune_keras.cli.options import parse_shape, parse_targets
 

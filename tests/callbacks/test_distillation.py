@@ -77,8 +77,9 @@ def is_clean(model):
 
 
 def resting(model):
-    """Compile so that nothing moves; without graphs, which take longer to make than to run."""
-    model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy", run_eagerly=True)
+    """Compile so that nothing moves; without graphs, where these take longer to make than to run."""
+    eagerly = keras.backend.backend() != "jax"
+    model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy", run_eagerly=eagerly)
     return model
 
 
