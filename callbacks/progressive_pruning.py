@@ -18,6 +18,7 @@ from prune_keras.callbacks.arguments import FRACTION, check_arguments, check_bat
 from prune_keras.callbacks.copying import Copied
 from prune_keras.callbacks.diary import Diary
 from prune_keras.callbacks.display import Display
+from prune_keras.callbacks.distillation import lessons_of
 from prune_keras.callbacks.failing import cleanly
 from prune_keras.callbacks.following import Followers
 from prune_keras.callbacks.monitoring import Monitoring
@@ -135,6 +136,8 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         steps_per_cut: in how many steps the cut of a round is made: each one scores what is left,
             cuts, and repairs, and leaves the same share of the target's metrics, or of the neurons
             where a fraction ends the round first. Takes as many times as long. Defaults to 1.
+        teacher: a `prune_keras.callbacks.Teacher` that the model also learns from, `"start"` for
+            the model as it is before the first cut, or any other model. Defaults to None: none.
 
     Attributes:
         report: a `Report` of what is gone, counted in the original; after `fit` has begun.
@@ -196,6 +199,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     of: Cost | None = None
     judge: Judge | None = None
     steps_per_cut: int = 1
+    teacher: Any = None
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -213,6 +217,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         self._metric: float | None = None
         self._epoch = self._cut_batch = 0
         self._runs = self._is_watched = False
+        self._lessons = lessons_of(self.teacher)
 
     @property
     def report(self) -> Report:
@@ -290,6 +295,8 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             print("\n" + "; ".join([f"Scores: {self._cutter.scoring}", *self._cutter.unseen]))
             print(*(f"Note: {note}\n" for note in self._file_notes), sep="", end="")
         self._followers = Followers(fit.callbacks)
+        if self._lessons is not None:
+            self._lessons.begin(self.model, lambda: self._course.plan, goes_on)
         self._runs = True
         self._is_watched = _keras.on_failure(self.model, self._abandon)
 
@@ -359,6 +366,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         if self._course.refused:
             self._undo()
             _keras.finalize(self.model)
+        self._end_lessons()
         self._runs = False
         self._display.flush()
 
@@ -463,6 +471,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
 
     def _abandon(self) -> None:
         """Go back to the last good state, unless fit came to its end."""
+        self._end_lessons()
         if not self._runs:
             return
         with deferred():
@@ -473,6 +482,10 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             self._display.flush()
             print(f"\nInterrupted: the model is back at its last good state, {left}.")
             self._followers.rolled_back(undone, self._sizes)
+
+    def _end_lessons(self) -> None:
+        if self._lessons is not None:
+            self._lessons.end()
 
     @property
     def _sizes(self) -> dict[str, int]:

@@ -15,6 +15,7 @@ from prune_keras._keras.clones import (
     uncompiled,
     without_optimizer,
 )
+from prune_keras._keras.cloning import with_others
 from prune_keras._keras.configs import from_config, own_classes, reason_of, unreadable
 from prune_keras._keras.failing_fit import on_failure, watch_fits
 from prune_keras._keras.graphs import (
@@ -67,6 +68,7 @@ from prune_keras._keras.optimizers import (
     unknown_slots,
 )
 from prune_keras._keras.own_state import copy_own_state
+from prune_keras._keras.places import Place, places
 from prune_keras._keras.reading import unreadable_layer
 from prune_keras._keras.recording import (
     ReadBeside,
@@ -100,6 +102,7 @@ from prune_keras._keras.state import (
     with_argument,
     with_arguments,
 )
+from prune_keras._keras.steps import is_surrounded, surround
 from prune_keras._keras.training import Logs, direction, logs_of, refresh, sync
 from prune_keras._keras.undisturbed import give_losses, losses_of, passing, undisturbed
 from prune_keras._keras.views import View, hide, show, showing
@@ -116,7 +119,7 @@ from prune_keras._keras.walks import (
     walk,
     with_mask_of,
 )
-from prune_keras._keras.watching import heard, watched
+from prune_keras._keras.watching import answering, heard, replaced, watched
 
 __all__ = [
     "Call",
@@ -124,6 +127,7 @@ __all__ = [
     "Held",
     "Logs",
     "Missing",
+    "Place",
     "ReadBeside",
     "Recorded",
     "Slot",
@@ -134,6 +138,7 @@ __all__ = [
     "checking_inputs",
     "all_keys",
     "all_layers",
+    "answering",
     "averages_follow",
     "averages_of",
     "build_optimizer",
@@ -171,6 +176,7 @@ __all__ = [
     "is_node",
     "ends_of",
     "is_sum",
+    "is_surrounded",
     "kernel_of",
     "learning_rates",
     "logs_of",
@@ -194,12 +200,14 @@ __all__ = [
     "own_classes",
     "padded",
     "passing",
+    "places",
     "plain",
     "plain_optimizers",
     "quiet",
     "reason_of",
     "readers_of",
     "rebuilt",
+    "replaced",
     "recorded_calls",
     "refresh",
     "refusing_reads",
@@ -219,6 +227,7 @@ __all__ = [
     "standing_in",
     "start_averages",
     "strategy_scope",
+    "surround",
     "sync",
     "tolerance",
     "uncompilable",
@@ -234,6 +243,7 @@ __all__ = [
     "with_argument",
     "with_arguments",
     "with_mask_of",
+    "with_others",
     "without_activation",
     "without_new_calls",
     "without_optimizer",
