@@ -113,7 +113,7 @@ def _check_holds_int8(path: Path, form: Format | None) -> None:
 def _write(model: Any, path: Path, case: Case | None) -> None:
     """Write a model, or what it is made of where a file of that could not be read."""
     if _keras.function_of(model) is None:
-        _prove(model, unfolded(model), path, case)
+        _prove(model, _unfolded(model, path), path, case)
         return
     try:
         _prove(model, _keras.plain(model), path, case)
@@ -124,10 +124,29 @@ def _write(model: Any, path: Path, case: Case | None) -> None:
 
 def _is_proved_unfolded(model: Any, path: Path, case: Case | None) -> bool:
     try:
-        _prove(model, unfolded(model), path, case)
+        _prove(model, _unfolded(model, path), path, case)
     except ValueError:
         return False
     return True
+
+
+def _unfolded(model: Any, path: Path) -> Any:
+    """Return the plain model of one, and warn of what it does in training only, which is lost."""
+    lost: list[str] = []
+
+    def loses(layer: Any) -> bool:
+        lost.append(layer.name)
+        return True
+
+    plain = unfolded(model, loses=loses)
+    if lost:
+        warnings.warn(
+            f"{path.name} holds what {', '.join(dict.fromkeys(lost))} does in inference, and "
+            "nothing of what it does in training only. To train what is read back as it was, "
+            "save the model with its classes.",
+            stacklevel=5,
+        )
+    return plain
 
 
 def _prove(model: Any, plain: Any, path: Path, case: Case | None) -> None:
