@@ -15,6 +15,7 @@ from prune_keras._keras.clones import (
     uncompiled,
     without_optimizer,
 )
+from prune_keras._keras.cloning import with_others
 from prune_keras._keras.configs import from_config, own_classes, reason_of, unreadable
 from prune_keras._keras.drawing import drawing_evenly
 from prune_keras._keras.failing_fit import on_failure, watch_fits
@@ -70,6 +71,7 @@ from prune_keras._keras.optimizers import (
     unknown_slots,
 )
 from prune_keras._keras.own_state import copy_own_state
+from prune_keras._keras.places import Place, places
 from prune_keras._keras.reading import unreadable_layer
 from prune_keras._keras.recording import (
     ReadBeside,
@@ -103,8 +105,10 @@ from prune_keras._keras.state import (
     with_argument,
     with_arguments,
 )
+from prune_keras._keras.steps import is_surrounded, surround
 from prune_keras._keras.training import Logs, direction, logs_of, refresh, sync
 from prune_keras._keras.undisturbed import give_losses, losses_of, passing, undisturbed
+from prune_keras._keras.views import View, hide, show, showing
 from prune_keras._keras.walks import (
     Call,
     first_input,
@@ -117,7 +121,7 @@ from prune_keras._keras.walks import (
     walk,
     with_mask_of,
 )
-from prune_keras._keras.watching import heard, watched
+from prune_keras._keras.watching import answering, heard, replaced, watched
 
 __all__ = [
     "Call",
@@ -125,15 +129,18 @@ __all__ = [
     "Held",
     "Logs",
     "Missing",
+    "Place",
     "ReadBeside",
     "Recorded",
     "Slot",
+    "View",
     "adopt",
     "as_if_shaped",
     "changed",
     "checking_inputs",
     "all_keys",
     "all_layers",
+    "answering",
     "averages_follow",
     "averages_of",
     "build_optimizer",
@@ -164,6 +171,7 @@ __all__ = [
     "has_foreign_activation",
     "has_lora",
     "heard",
+    "hide",
     "held_in",
     "input_like",
     "input_structure",
@@ -172,6 +180,7 @@ __all__ = [
     "is_node",
     "ends_of",
     "is_sum",
+    "is_surrounded",
     "kernel_of",
     "learning_rates",
     "logs_of",
@@ -196,12 +205,14 @@ __all__ = [
     "own_classes",
     "padded",
     "passing",
+    "places",
     "plain",
     "plain_optimizers",
     "quiet",
     "reason_of",
     "readers_of",
     "rebuilt",
+    "replaced",
     "recorded_calls",
     "refresh",
     "refusing_reads",
@@ -216,9 +227,12 @@ __all__ = [
     "settings_of",
     "shape_attributes",
     "shapes_made",
+    "show",
+    "showing",
     "standing_in",
     "start_averages",
     "strategy_scope",
+    "surround",
     "sync",
     "tolerance",
     "uncompilable",
@@ -236,6 +250,7 @@ __all__ = [
     "with_argument",
     "with_arguments",
     "with_mask_of",
+    "with_others",
     "without_activation",
     "without_new_calls",
     "without_optimizer",

@@ -17,7 +17,7 @@ from keras import tree
 
 from prune_keras import _keras
 from prune_keras.accounting import Cost
-from prune_keras.graph import Graph
+from prune_keras.graph import IS_OUTPUT, Graph
 from prune_keras.tracing.labels import Labels, compress
 from prune_keras.tracing.opening.opened import (
     Closed,
@@ -105,8 +105,7 @@ def _traced(model: Any, input_shape: Any, tracer: _Walk) -> Graph:
     dtypes = [tensor.dtype for tensor in _keras.graph_of(model).inputs]
     tracer.record.results += zip(inputs, dtypes, strict=True)
     outputs = tracer.walk(_keras.graph_of(model), inputs)
-    reason = "they are an output of the model"
-    tracer.record.fixings[:0] = [Fixing(np.unique(labels.ids), reason) for labels in outputs]
+    tracer.record.fixings[:0] = [Fixing(np.unique(labels.ids), IS_OUTPUT) for labels in outputs]
     _keep_what_is_reached(tracer)
     for nested in _keras.models_in(model):
         for count in counts_of(nested):
