@@ -92,7 +92,7 @@ def plot_architecture(model_or_report: Any, ax: Any = None) -> Figure:
     >>> import keras
     >>> layers = [keras.Input((4,)), keras.layers.Dense(3, name="a"), keras.layers.Dense(2)]
     >>> figure = plot_architecture(keras.Sequential(layers))
-    >>> [label.get_text() for label in figure.axes[0].get_yticklabels()][0]
+    >>> [label.get_text() for label in figure.axes[0].get_yticklabels()][1]
     'a 3'
     """
     if isinstance(model_or_report, Report):

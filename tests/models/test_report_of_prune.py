@@ -12,7 +12,7 @@ layers = keras.layers
 
 
 def residual():
-    pixels = keras.Input((6, 6, 2))
+    pixels = keras.Input((6, 6, 2), name="x")
     x = stem = layers.Conv2D(8, 3, padding="same", name="stem")(pixels)
     x = layers.ReLU()(layers.BatchNormalization()(x))
     x = layers.Conv2D(6, 3, padding="same", name="inner")(x)
@@ -22,7 +22,7 @@ def residual():
 
 
 def branches():
-    pixels = keras.Input((6, 6, 2))
+    pixels = keras.Input((6, 6, 2), name="x")
     left = layers.Conv2D(4, 1, name="left")(pixels)
     right = layers.Conv2D(4, 1, name="right")(pixels)
     x = layers.Concatenate(name="both")([left, layers.Dropout(0.1)(right)])
@@ -31,19 +31,19 @@ def branches():
 
 def nested():
     inner = keras.Sequential([keras.Input((4,)), layers.Dense(5, name="in")], name="inner")
-    x = inputs = keras.Input((4,))
+    x = inputs = keras.Input((4,), name="x")
     return keras.Model(inputs, layers.Dense(2, name="out")(inner(x)))
 
 
 def shared():
-    one, two = keras.Input((4,)), keras.Input((4,))
+    one, two = (keras.Input((4,), name=name) for name in ("x", "y"))
     dense = layers.Dense(5, name="twice")
     x = layers.Subtract(name="minus")([dense(one), dense(two)])
     return keras.Model([one, two], layers.Dense(2, name="out")(x))
 
 
 def attention():
-    x = inputs = keras.Input((5, 8))
+    x = inputs = keras.Input((5, 8), name="x")
     x = layers.MultiHeadAttention(2, 4, name="mha")(x, x)
     x = layers.Add(name="sum")([inputs, x])
     x = layers.Dense(8, name="out")(layers.Dense(12, name="hidden")(x))
@@ -52,15 +52,22 @@ def attention():
 
 FEEDS = {
     residual: {
-        "stem": [],
+        "x": [],
+        "stem": ["x"],
         "inner": ["stem"],
         "outer": ["inner"],
         "sum": ["outer", "stem"],
         "out": ["sum"],
     },
-    branches: {"left": [], "right": [], "both": ["left", "right"], "out": ["both"]},
-    nested: {"inner/in": [], "out": ["inner/in"]},
-    shared: {"twice": [], "out": ["twice"]},
+    branches: {
+        "x": [],
+        "left": ["x"],
+        "right": ["x"],
+        "both": ["left", "right"],
+        "out": ["both"],
+    },
+    nested: {"x": [], "inner/in": ["x"], "out": ["inner/in"]},
+    shared: {"x": [], "y": [], "twice": ["x", "y"], "out": ["twice"]},
 }
 
 
@@ -89,7 +96,8 @@ def test_attention_stands_once_between_what_it_reads_and_feeds():
     model = attention()
     found = feeds(Start.of(model, prune_keras.trace(model)).layers)
     of_mha = [path for path in found if path.startswith("mha:")]
-    assert of_mha and found[of_mha[0]] == [] and found["out"] == ["hidden"]
+    assert of_mha and found[of_mha[0]] == ["x"] and found["out"] == ["hidden"]
+    assert found["sum"] == sorted([of_mha[-1], "x"])
 
 
 def test_a_report_tells_scores_seconds_ends_and_the_call(tmp_path):
