@@ -17,6 +17,7 @@ from prune_keras.accounting import SIZES, Cost
 from prune_keras.callbacks.arguments import FRACTION, check_arguments, check_batches, judge_of
 from prune_keras.callbacks.board import check_folder
 from prune_keras.callbacks.copying import Copied
+from prune_keras.callbacks.distillation import lessons_of
 from prune_keras.callbacks.failing import cleanly
 from prune_keras.callbacks.following import Followers
 from prune_keras.callbacks.monitoring import Monitoring
@@ -138,6 +139,8 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         tensorboard: folder for rounds as TensorBoard shows them: scalars, scores and widths, with
             rounds as steps. Defaults to None: `pruning` in the folder of the
             `keras.callbacks.TensorBoard` of the same `fit`; nothing, if there is none.
+        teacher: a `prune_keras.callbacks.Teacher` that the model also learns from, `"start"` for
+            the model as it is before the first cut, or any other model. Defaults to None: none.
 
     Attributes:
         report: a `Report` of what is gone, counted in the original; after `fit` has begun.
@@ -200,6 +203,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     judge: Judge | None = None
     steps_per_cut: int = 1
     tensorboard: str | Path | None = None
+    teacher: Any = None
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -217,6 +221,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         self._metric: float | None = None
         self._epoch = self._cut_batch = 0
         self._runs = self._is_watched = False
+        self._lessons = lessons_of(self.teacher)
 
     @property
     def report(self) -> Report:
@@ -295,6 +300,8 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             print("\n" + "; ".join([f"Scores: {self._cutter.scoring}", *self._cutter.unseen]))
             print(*(f"Note: {note}\n" for note in self._file_notes), sep="", end="")
         self._followers = Followers(fit.callbacks)
+        if self._lessons is not None:
+            self._lessons.begin(self.model, lambda: self._course.plan, goes_on)
         self._runs = True
         self._is_watched = _keras.on_failure(self.model, self._abandon)
 
@@ -364,6 +371,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         if self._course.refused:
             self._undo()
             _keras.finalize(self.model)
+        self._end_lessons()
         self._runs = False
         self._telling.close()
 
@@ -465,6 +473,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
 
     def _abandon(self) -> None:
         """Go back to the last good state, unless fit came to its end."""
+        self._end_lessons()
         if not self._runs:
             return
         with deferred():
@@ -475,6 +484,10 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             self._telling.close()
             print(f"\nInterrupted: the model is back at its last good state, {left}.")
             self._followers.rolled_back(undone, self._sizes)
+
+    def _end_lessons(self) -> None:
+        if self._lessons is not None:
+            self._lessons.end()
 
     @property
     def _sizes(self) -> dict[str, int]:

@@ -106,6 +106,11 @@ class Course:
         return self._progress.graph.cost
 
     @property
+    def plan(self) -> Plan:
+        """What is left as the model is now, counted in the model at the start."""
+        return self._progress.plan
+
+    @property
     def original(self) -> Cost:
         """What shares are counted from."""
         return self._cutter.goal.target(self._progress.original).whole
