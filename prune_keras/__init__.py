@@ -7,12 +7,16 @@ if TYPE_CHECKING:
     from prune_keras import callbacks, criteria, debias, frontier, models, plots, schedules
     from prune_keras.accounting import Cost
     from prune_keras.affine_fit import fit_affine
+    from prune_keras.cheapening import cheapen
     from prune_keras.dependencies import Dependence, dependence
     from prune_keras.diversity import diversify
     from prune_keras.exporting import export
     from prune_keras.graph import Graph
+    from prune_keras.normalizing import RangeBatchNormalization
     from prune_keras.plan import Plan
     from prune_keras.pruning import prune
+    from prune_keras.quantizing.quantization import Quantization, calibrate
+    from prune_keras.recipe import shrink_to
     from prune_keras.report import Report
     from prune_keras.scoring import score
     from prune_keras.selection import select
@@ -30,9 +34,13 @@ __all__ = [
     "Dependence",
     "Graph",
     "Plan",
+    "Quantization",
+    "RangeBatchNormalization",
     "Report",
     "Sparsity",
+    "calibrate",
     "callbacks",
+    "cheapen",
     "cost",
     "criteria",
     "debias",
@@ -52,6 +60,7 @@ __all__ = [
     "sensitivity",
     "shrink",
     "shrink_in_place",
+    "shrink_to",
     "sparsify",
     "trace",
     "unfold",
@@ -62,8 +71,12 @@ _MODULES = {
     "Dependence": "dependencies",
     "Graph": "graph",
     "Plan": "plan",
+    "Quantization": "quantizing.quantization",
+    "RangeBatchNormalization": "normalizing",
     "Report": "report",
     "Sparsity": "sparsity",
+    "calibrate": "quantizing.quantization",
+    "cheapen": "cheapening",
     "cost": "tracing",
     "dependence": "dependencies",
     "diversify": "diversity",
@@ -77,6 +90,7 @@ _MODULES = {
     "sensitivity": "sensitivity_scan",
     "shrink": "surgery",
     "shrink_in_place": "surgery",
+    "shrink_to": "recipe",
     "sparsify": "sparsity",
     "trace": "tracing",
     "unfold": "unfolding",

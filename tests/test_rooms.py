@@ -65,6 +65,7 @@ KNOWN = {
     "criteria": {"readers", "samples", "_keras", "_backend", "graph", "validation"},
     "tracing": {"_keras", "accounting", "graph", "initial_values", "interrupts"},
     "selection": {"accounting", "debias", "graph", "plan", "rounding", "validation"},
+    "deploying": {"_keras", "proof"},
     "preparing": {"samples", "_keras", "_backend", "graph"},
     "repair": {"readers", "samples", "_keras", "_backend", "graph"},
 }
