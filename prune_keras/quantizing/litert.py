@@ -14,6 +14,7 @@ from keras import ops, tree
 from prune_keras import _keras
 from prune_keras.quantizing.quantization import Quantization, on_grid
 from prune_keras.samples.batches import Samples, batches
+from prune_keras.tracing import trace
 
 
 def converted(model: Any, int8: Any = None) -> bytes:
@@ -59,6 +60,8 @@ def _check(model: Any) -> None:
             f"backend {keras.backend.backend()!r}. Write a .keras file, and convert that with "
             "KERAS_BACKEND=tensorflow."
         )
+    if _keras.graph_of(model) is None:
+        trace(model)  # which looks into a `call` of its own
     graph = _keras.graph_of(model)
     shapes = [tuple(tensor.shape[1:]) for tensor in graph.inputs]
     if len(shapes) != 1 or len(graph.outputs) != 1 or None in shapes[0]:
