@@ -16,6 +16,8 @@ from prune_keras import _keras
 from prune_keras.accounting import SIZES, Cost
 from prune_keras.callbacks.arguments import FRACTION, check_arguments, check_batches, judge_of
 from prune_keras.callbacks.copying import Copied
+from prune_keras.callbacks.diary import Diary
+from prune_keras.callbacks.display import Display
 from prune_keras.callbacks.distillation import lessons_of
 from prune_keras.callbacks.failing import cleanly
 from prune_keras.callbacks.following import Followers
@@ -26,6 +28,7 @@ from prune_keras.frontier import Point, pick
 from prune_keras.graph import Graph
 from prune_keras.interrupts import deferred
 from prune_keras.report import Report
+from prune_keras.reporting.origins import call_of, origin
 from prune_keras.rounds.course import Course
 from prune_keras.rounds.cutter import Cutter
 from prune_keras.rounds.judge import Judge
@@ -45,7 +48,8 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     target is met. With `max_drop` or `floor`, a round that ends below the bound is undone and the
     fraction halved; pruning stops when it falls below `min_fraction`, and at the end of `fit` the
     model stands at the last good round, or at the last good epoch after it. Each epoch's logs gain
-    `neurons`, `params` and `flops`.
+    `neurons`, `params` and `flops`, and how many rounds there were by then and what they took:
+    `round`, `rolled_back` and `pruning_seconds`.
 
     A round is judged as an epoch ends, and undone or followed by the next cut as the next epoch
     begins, so that every callback, before or after this one, meets the model that was measured.
@@ -123,7 +127,9 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             the same names are replaced. Defaults to None: no files.
         log_dir: folder for `rounds.json`, written anew after each round; made if it is not there.
             Defaults to None: no file.
-        verbose: 1 prints what neurons are scored by and a line a round, 0 nothing. Defaults to 1.
+        verbose: 1 prints what neurons are scored by and a line a round, and shows on a terminal
+            what a cut is at and for how long still; 2 prints the widths of all layers, too; 0
+            nothing. Defaults to 1.
         of: what shares of the target are of, for a model that was pruned before, such as the
             checkpoint of an interrupted fit: `prune_keras.cost(original)`. Defaults to None: the
             model as `fit` begins.
@@ -205,7 +211,8 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         self._judge: Judge = self._new_judge()
         self._begun: Course | None = None
         self._monitoring = Monitoring(_keras.Fit(), self.monitor)
-        self._followers = Followers()
+        self._followers, self._diary = Followers(), Diary()
+        self._display = Display(self.verbose)
         self._file_notes: tuple[str, ...] = ()
         self._metric: float | None = None
         self._epoch = self._cut_batch = 0
@@ -216,7 +223,15 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     def report(self) -> Report:
         """What is gone so far, counted in the model that pruning began with."""
         report = self._course.report(self.model.name, self.frontier, self._asked.monitor)
-        return replace(report, notes=report.notes + self._file_notes)
+        training = self._diary.training(self._judge, self.rounds)
+        notes = report.notes + self._file_notes
+        return replace(report, notes=notes, training=training, origin=origin(self._call))
+
+    @property
+    def _call(self) -> str:
+        given = {each: getattr(self, each) for each in type(self).__dataclass_fields__}
+        own = call_of(type(self).__name__, type(self), given)
+        return f"model.fit(..., epochs={self.params.get('epochs', 1)}, callbacks=[{own}])"
 
     @property
     def rounds(self) -> list[Round]:
@@ -273,6 +288,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         else:
             self._start_over(graph)
         self._judge = judge
+        self._course.shown = self._display.phase
         self._metric, self._epoch = self._course.metric, -1
         self._keeper.write(self.rounds, self.frontier)
         if self.verbose:
@@ -286,6 +302,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
 
     @cleanly
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._display.flush()
         self._course.averages.hide(self.model)
         self._undo()
         self._epoch, self._cut_batch = epoch, 0
@@ -312,8 +329,15 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
 
     @cleanly
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        logs, course = {} if logs is None else logs, self._course
+        logs = {} if logs is None else logs
         logs.update(self._sizes)
+        self._diary.end_epoch(logs)
+        self._end_epoch(epoch, logs)
+        logs.update(self._course.counts)
+
+    def _end_epoch(self, epoch: int, logs: dict[str, Any]) -> None:
+        """Judge the rounds that end with an epoch, or take it as a good state."""
+        course = self._course
         if not math.isfinite(logs.get("loss", 0.0)):
             self._give_up(epoch, logs["loss"])
             return
@@ -344,6 +368,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             _keras.finalize(self.model)
         self._end_lessons()
         self._runs = False
+        self._display.flush()
 
     def _check(self, graph: Graph, fit: _keras.Fit) -> None:
         """Raise a ValueError, before the first batch, for what a cut would break."""
@@ -359,6 +384,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     def _start_over(self, graph: Graph) -> None:
         pace = Pace(self.fraction, self.schedule)
         start, least = self._asked.start, self.min_fraction
+        self._diary = Diary()
         self._begun = Course(self.model, graph, self._cutter, self._keeper, pace, least, start)
 
     def _new_judge(self) -> Judge:
@@ -402,6 +428,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     def _begin_round(self, epoch: int, batch: int) -> None:
         opened = self._course.begin(self.model, epoch, batch)
         if opened is not None:
+            self._diary.cut(opened.number, batch / (self.params.get("steps") or batch + 1))
             self._followers.cut(opened, self._sizes)
             metric = None if batch else self._measured_now()
             self._course.measured(self.model, metric)
@@ -415,8 +442,10 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         with deferred():  # until the file tells what the model is
             ended = self._course.end(self.model, metric, kept)
             self._keeper.write(self.rounds, self.frontier)
-        for done in ended if self.verbose else ():
-            print("\n" + line(done, self._course.original, self._judge))
+        self._diary.end(ended)
+        for done in ended:
+            self._display.say(line(done, self._course.original, self._judge))
+            self._display.widths(self._course.widths, done.widths)
 
     def _give_up(self, epoch: int, loss: float) -> None:
         """End the fit at the last good state because the loss is no number."""
@@ -450,6 +479,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             self._runs = False
             cost = self._course.cost
             left = f"{cost.neurons} neurons, {cost.params} parameters"
+            self._display.flush()
             print(f"\nInterrupted: the model is back at its last good state, {left}.")
             self._followers.rolled_back(undone, self._sizes)
 

@@ -99,22 +99,24 @@ def shares(
     return _save(figure, path)
 
 
-def images(pictures: Mapping[str, Any], path: str | Path) -> Path:
-    """Draw images side by side, each under its title.
+def images(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
+    """Draw rows of images side by side, each under its title.
 
     Args:
-        pictures: title -> `(height, width, 3)` pixels from 0 to 255.
+        rows: for each row a dictionary of title -> `(height, width, 3)` pixels from 0 to 255.
         path: picture to write; the ending gives the format.
 
     Returns:
         The path.
     """
-    figure = Figure(figsize=(2.6 * len(pictures), 3.0), layout="constrained")
-    for place, (title, pixels) in enumerate(pictures.items(), start=1):
-        axes: Any = figure.add_subplot(1, len(pictures), place)
-        axes.imshow(pixels.clip(0, 255).astype("uint8"))
-        axes.set_title(title, fontsize=8)
-        axes.axis("off")
+    across = max(map(len, rows))
+    figure = Figure(figsize=(2.6 * across, 3.1 * len(rows)), layout="constrained")
+    for number, row in enumerate(rows):
+        for place, (title, pixels) in enumerate(row.items(), start=1):
+            axes: Any = figure.add_subplot(len(rows), across, number * across + place)
+            axes.imshow(pixels.clip(0, 255).astype("uint8"))
+            axes.set_title(title, fontsize=8)
+            axes.axis("off")
     return _save(figure, path)
 
 

@@ -17,6 +17,7 @@ from prune_keras._keras.clones import (
 )
 from prune_keras._keras.cloning import with_others
 from prune_keras._keras.configs import from_config, own_classes, reason_of, unreadable
+from prune_keras._keras.drawing import drawing_evenly
 from prune_keras._keras.failing_fit import on_failure, watch_fits
 from prune_keras._keras.graphs import (
     all_layers,
@@ -47,10 +48,12 @@ from prune_keras._keras.graphs import (
     shapes_made,
     tolerance,
     unmoved,
+    ways_of,
     without_new_calls,
 )
 from prune_keras._keras.held import Held, other_optimizers
 from prune_keras._keras.kernels import Missing, check_runs, missing_kernel
+from prune_keras._keras.masks import carried_mask, carry, masks_made, with_masks
 from prune_keras._keras.optimizers import (
     Slot,
     averages_follow,
@@ -105,9 +108,9 @@ from prune_keras._keras.state import (
 from prune_keras._keras.steps import is_surrounded, surround
 from prune_keras._keras.training import Logs, direction, logs_of, refresh, sync
 from prune_keras._keras.undisturbed import give_losses, losses_of, passing, undisturbed
+from prune_keras._keras.views import View, hide, show, showing
 from prune_keras._keras.walks import (
     Call,
-    carried_mask,
     first_input,
     given_tensors,
     given_to,
@@ -130,6 +133,7 @@ __all__ = [
     "ReadBeside",
     "Recorded",
     "Slot",
+    "View",
     "adopt",
     "as_if_shaped",
     "changed",
@@ -142,6 +146,7 @@ __all__ = [
     "build_optimizer",
     "call_arguments",
     "carried_mask",
+    "carry",
     "calls_of",
     "cast_for",
     "check_model",
@@ -151,6 +156,7 @@ __all__ = [
     "copy_own_state",
     "direction",
     "discarded",
+    "drawing_evenly",
     "finalize",
     "first_input",
     "forget_graph",
@@ -165,6 +171,7 @@ __all__ = [
     "has_foreign_activation",
     "has_lora",
     "heard",
+    "hide",
     "held_in",
     "input_like",
     "input_structure",
@@ -181,6 +188,7 @@ __all__ = [
     "made_by",
     "losses_of",
     "mask_of",
+    "masks_made",
     "missing_kernel",
     "models_in",
     "module_of",
@@ -219,6 +227,8 @@ __all__ = [
     "settings_of",
     "shape_attributes",
     "shapes_made",
+    "show",
+    "showing",
     "standing_in",
     "start_averages",
     "strategy_scope",
@@ -235,6 +245,8 @@ __all__ = [
     "walk",
     "watch_fits",
     "watched",
+    "with_masks",
+    "ways_of",
     "with_argument",
     "with_arguments",
     "with_mask_of",

@@ -1,4 +1,4 @@
-"""Commands on the way to a device: `shrink` and `export`."""
+"""The command that does all on the way to a device, one after another: `shrink`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,10 +9,8 @@ from prune_keras.cli import console
 from prune_keras.cli.application import command
 from prune_keras.cli.options import ModelFile, Output, Seed, Targets, parse_targets
 
-FORMATS = {"keras": ".keras", "h5": ".h5", "litert": ".tflite"}
 
-
-@command
+@command("prune-keras shrink model.keras --data cifar10.npz --target flops=0.5 --int8")
 def shrink(
     model: ModelFile,
     data: Annotated[Path, typer.Option(help="An .npz file with x_train, y_train, x_test, y_test.")],
@@ -62,34 +60,3 @@ def shrink(
     )
     console.show_report(shrunk)
     console.say(f"Wrote {output}")
-
-
-@command
-def export(
-    model: ModelFile,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write. Defaults to MODEL's name.")
-    ] = None,
-    format: Annotated[str, typer.Option(help="keras, h5 or litert.")] = "litert",
-    int8: Annotated[bool, typer.Option("--int8", help="In eight bits; needs --data.")] = False,
-    data: Annotated[
-        Path | None, typer.Option(help="An .npz file with x_train, to find scales with.")
-    ] = None,
-):
-    """Write a model in another format, read it back, and compare."""
-    import prune_keras
-    from prune_keras.models.images import read_samples
-    from prune_keras.models.networks import read_model
-
-    if format not in FORMATS:
-        raise ValueError(f"`format` must be one of {[*FORMATS]}. Received: format={format!r}.")
-    if int8 and data is None:
-        raise ValueError(
-            "Scales of eight bits are found on samples. Received: --int8 without --data. Name an "
-            ".npz file with x_train."
-        )
-    samples = None if data is None else read_samples(data)
-    file = output or model.with_suffix(FORMATS[format])
-    given = samples if format == "litert" else None
-    prune_keras.export(read_model(model), file, given, int8=given if int8 else None)
-    console.say(f"Wrote {file}, {file.stat().st_size:,} bytes")

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops, tree
 
 from prune_keras import _keras
+from prune_keras.deploying.runtimes import interpreted
 from prune_keras.quantizing.quantization import Quantization, on_grid
 from prune_keras.samples.batches import Samples, batches
 from prune_keras.tracing import trace
@@ -132,7 +133,7 @@ class Interpreted:
 
     def __init__(self, content: bytes, threads: int = 1) -> None:
         with _quiet():
-            self._run = _interpreter(content, threads)
+            self._run = interpreted(content, threads)
         self._run.allocate_tensors()
         self._given = self._run.get_input_details()[0]
         self._gives = self._run.get_output_details()[0]
@@ -161,16 +162,6 @@ class Interpreted:
         found = self._run.get_tensor(self._gives["index"])
         step, zero = self._gives["quantization"]
         return (found.astype("float32") - zero) * np.float32(step) if step else found
-
-
-def _interpreter(content: bytes, threads: int) -> Any:
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError:
-        import tensorflow as tf
-
-        Interpreter = tf.lite.Interpreter
-    return Interpreter(model_content=content, num_threads=threads)
 
 
 @contextlib.contextmanager
