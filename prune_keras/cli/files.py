@@ -95,6 +95,9 @@ def export(
             "ends as: .h5, .keras, .onnx, .tflite, .xml."
         ),
     ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Write LiteRT in eight bits; scales are found on --data.")
+    ] = False,
     data: Samples = None,
     before: Annotated[
         Path | None,
@@ -111,9 +114,14 @@ def export(
     from prune_keras.models.images import read_samples
     from prune_keras.models.networks import read_model
 
-    samples = None if data is None else read_samples(data, most=64)
+    if int8 and data is None:
+        raise ValueError(
+            "Scales of eight bits are found on samples. Received: --int8 without --data. Name an "
+            ".npz file with x_train."
+        )
+    samples = None if data is None else read_samples(data, most=2048 if int8 else 64)
     inputs = samples[0] if isinstance(samples, tuple) else samples
-    prune_keras.export(read_model(model), output, inputs, format)
+    prune_keras.export(read_model(model), output, inputs, format, inputs if int8 else None)
     console.say(f"Wrote {output}, which gives the outputs of {model}")
     if before is not None:
         console.show_table("In its runtime", compared(before, model, output, format))
