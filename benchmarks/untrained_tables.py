@@ -80,7 +80,7 @@ def transformer(rows):
     """Return a line for each cut and criterion, by repair: validation, and test in brackets."""
     every = read(untrained.RESULTS / "transformer.csv")
     dense = [row for row in every if row["cut"] == "none"]
-    lines = [["none", "", *([both(dense)] if dense else [""]), "", "", "1.00"]]
+    lines = [["none", "", both(dense), "", "", "1.00"]]
     for cut, criterion in dict.fromkeys((row["cut"], row["criterion"]) for row in rows):
         own = [r for r in rows if (r["cut"], r["criterion"]) == (cut, criterion)]
         cells = (both([r for r in own if r["repair"] == each]) for each in REPAIRS)
@@ -90,7 +90,8 @@ def transformer(rows):
 
 
 def both(rows):
-    return "; ".join(cell([float(row[part]) for row in rows]) for part in ("validation", "test"))
+    found = [cell([float(row[part]) for row in rows]) for part in ("validation", "test")]
+    return "; ".join(filter(None, found))
 
 
 def steps(rows):

@@ -115,3 +115,7 @@ def trained(data, seed):
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(*data[0], batch_size=32, epochs=EPOCHS, verbose=0)
     return model
+
+
+if __name__ == "__main__":
+    main()
