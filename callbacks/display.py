@@ -80,6 +80,7 @@ class Display:
             redirect_stderr=False,
         )
         with watched(self._tick), live:
+            live.refresh()
             yield
 
     def _tick(self, batch: int, batches: float | None) -> None:

@@ -211,7 +211,9 @@ class Report:
         try:
             stored = json.loads(Path(path).read_text(encoding="utf-8"))
             found = stored.pop("format") if isinstance(stored, dict) and "format" in stored else 0
-            if isinstance(found, int) and found > FORMAT:
+            if not isinstance(found, int) or isinstance(found, bool):
+                raise ValueError(f"its format must be a whole number, not {found!r:.60}")
+            if found > FORMAT:
                 raise ValueError(f"its format {found} is newer than {FORMAT}: update prune_keras")
             return decoded(cls, stored, "report")
         except (ValueError, RecursionError) as error:

@@ -38,7 +38,9 @@ def inline(figure: Figure, name: str) -> str:
 
 
 def _named(text: str, name: str) -> str:
-    """Return the text with ids of its own; names that a chart shows stand in no attribute."""
-    text = re.sub(r'(<[^>]*\bid=")', rf"\1{name}-", text)
-    text = re.sub(r'(<[^>]*\bxlink:href="#)', rf"\1{name}-", text)
-    return re.sub(r"(<[^>]*\burl\(#)", rf"\1{name}-", text)
+    """Return the text with ids of its own; what a chart shows stands between tags, not in them."""
+
+    def renamed(tag: re.Match) -> str:
+        return re.sub(r'(\sid="|xlink:href="#|url\(#)', rf"\g<1>{name}-", tag[0])
+
+    return re.sub(r"<[^>]*>", renamed, text)
