@@ -36,8 +36,7 @@ def main():
     for name in arguments.networks:
         options = ("--in-process", "--networks", name, "--images", arguments.images)
         rows.append(measuring.in_fresh_process(__file__, *options))
-        print(rows[-1], flush=True)
-    measuring.finish("refit_cost", rows, batch_size=BATCH, pixels=224, threads=1)
+        measuring.finish("refit_cost", rows, batch_size=BATCH, pixels=224, threads=1)
 
 
 def measured(name, images):
