@@ -17,7 +17,8 @@ NAMES = {
         "select sensitivity shrink shrink_in_place sparsify trace"
     ),
     "prune_keras.callbacks": (
-        "GroupPenalty ProgressivePruning Round ScaleSparsity ScoreHistory TargetedDropout"
+        "GroupPenalty ProgressivePruning Round ScaleSparsity ScoreHistory "
+        "SensitivityRegularization TargetedDropout"
     ),
     "prune_keras.criteria": (
         "Activations BatchNormScale Discrimination Gradients Mean Oracle Random Reconstruction "
