@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 
 import keras
 from keras.src.backend.common.variables import AutocastScope
+from keras.src.losses.loss import scale_loss_for_distribution
 
 from prune_keras._keras.graphs import all_layers
 from prune_keras._keras.training import refresh
@@ -123,7 +124,8 @@ def _paying(model: Any, views: list[View], trains: Any) -> Callable:
         for view in views if behind else ():
             if view.penalty is not None:
                 penalty = view.penalty(given.get("x"), given.get("y"))
-                loss = loss + keras.ops.cast(penalty, loss.dtype)
+                # Replicas' losses are summed.
+                loss = loss + scale_loss_for_distribution(keras.ops.cast(penalty, loss.dtype))
         return loss
 
     return paying

@@ -329,6 +329,21 @@ def test_batch_normalization_and_losses_of_layers_go_on():
         assert (np.array(regularized.get_layer("norm").moving_mean) != mean).any()
 
 
+def test_of_two_halves_that_each_solve_the_task_the_one_left_to_chance_is_let_go():
+    """Two units say the same; the smaller one is dropped at times, so that it is not relied on."""
+    halves = keras.layers.Dense(2, use_bias=False, trainable=False, name="a")
+    reader = keras.layers.Dense(1, use_bias=False, name="b")
+    model = keras.Sequential([keras.Input((1,)), halves, reader])
+    halves.kernel.assign([[1.0, 0.9]])
+    x = np.random.default_rng(0).choice([-1.0, 1.0], (1600, 1)).astype("float32")
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    for callbacks, expected in (([], [0.5, 0.5]), ([TargetedDropout(0.5, 0.5)], [1.0, 0.0])):
+        reader.kernel.assign([[0.5], [0.5 / 0.9]])  # each half of the answer
+        model.fit(x, x, batch_size=16, callbacks=callbacks, verbose=0)
+        given = np.array(reader.kernel)[:, 0] * [1.0, 0.9]
+        np.testing.assert_allclose(given, expected, atol=0.05)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
