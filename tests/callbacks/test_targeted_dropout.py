@@ -201,7 +201,7 @@ def test_by_weight_the_first_convolution_and_outputs_stay():
 
 
 class Saved(keras.callbacks.Callback):
-    """Writes the model within fit."""
+    """Writes the model within fit, and copies it."""
 
     def __init__(self, path):
         super().__init__()
@@ -209,6 +209,7 @@ class Saved(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.model.save(self.path)
+        self.thin, _ = prune_keras.prune(self.model, fraction=0.25)
 
 
 @pytest.mark.repeats(1)
@@ -221,6 +222,7 @@ def test_nothing_of_it_stays_with_the_model_or_its_files(granularity, tmp_path):
     saved = Saved(tmp_path / "within.keras")
     fit(model, TargetedDropout(0.5, 0.5, granularity), saved, epochs=1)
     assert set(vars(model)) <= attributes
+    assert not {"call", "compute_loss"} & set(vars(saved.thin))
     assert [*map(id, model.variables)] == [*map(id, variables)]
     model.save(tmp_path / "after.keras")
     for path in (saved.path, tmp_path / "after.keras"):
