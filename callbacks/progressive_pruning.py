@@ -15,22 +15,26 @@ import keras
 from prune_keras import _keras
 from prune_keras.accounting import SIZES, Cost
 from prune_keras.callbacks.arguments import FRACTION, check_arguments, check_batches, judge_of
+from prune_keras.callbacks.board import check_folder
 from prune_keras.callbacks.copying import Copied
+from prune_keras.callbacks.distillation import lessons_of
 from prune_keras.callbacks.failing import cleanly
 from prune_keras.callbacks.following import Followers
 from prune_keras.callbacks.monitoring import Monitoring
 from prune_keras.callbacks.other_callbacks import check_files, check_other_callbacks
 from prune_keras.callbacks.other_optimizers import check_other_optimizers
+from prune_keras.callbacks.telling import Telling
 from prune_keras.frontier import Point, pick
 from prune_keras.graph import Graph
 from prune_keras.interrupts import deferred
 from prune_keras.report import Report
+from prune_keras.reporting.origins import call_of, origin
 from prune_keras.rounds.course import Course
 from prune_keras.rounds.cutter import Cutter
 from prune_keras.rounds.judge import Judge
 from prune_keras.rounds.keeper import Keeper
 from prune_keras.rounds.pace import Pace
-from prune_keras.rounds.round import Round, line
+from prune_keras.rounds.round import Round
 from prune_keras.surgery import check_alone, check_optimizer
 from prune_keras.tracing import trace
 
@@ -44,7 +48,8 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     target is met. With `max_drop` or `floor`, a round that ends below the bound is undone and the
     fraction halved; pruning stops when it falls below `min_fraction`, and at the end of `fit` the
     model stands at the last good round, or at the last good epoch after it. Each epoch's logs gain
-    `neurons`, `params` and `flops`.
+    `neurons`, `params` and `flops`, and how many rounds there were by then and what they took:
+    `round`, `rolled_back` and `pruning_seconds`.
 
     A round is judged as an epoch ends, and undone or followed by the next cut as the next epoch
     begins, so that every callback, before or after this one, meets the model that was measured.
@@ -122,13 +127,20 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             the same names are replaced. Defaults to None: no files.
         log_dir: folder for `rounds.json`, written anew after each round; made if it is not there.
             Defaults to None: no file.
-        verbose: 1 prints what neurons are scored by and a line a round, 0 nothing. Defaults to 1.
+        verbose: 1 prints what neurons are scored by and a line a round, and shows on a terminal
+            what a cut is at and for how long still; 2 prints the widths of all layers, too; 0
+            nothing. Defaults to 1.
         of: what shares of the target are of, for a model that was pruned before, such as the
             checkpoint of an interrupted fit: `prune_keras.cost(original)`. Defaults to None: the
             model as `fit` begins.
         steps_per_cut: in how many steps the cut of a round is made: each one scores what is left,
             cuts, and repairs, and leaves the same share of the target's metrics, or of the neurons
             where a fraction ends the round first. Takes as many times as long. Defaults to 1.
+        tensorboard: folder for rounds as TensorBoard shows them: scalars, scores and widths, with
+            rounds as steps. Defaults to None: `pruning` in the folder of the
+            `keras.callbacks.TensorBoard` of the same `fit`; nothing, if there is none.
+        teacher: a `prune_keras.callbacks.Teacher` that the model also learns from, `"start"` for
+            the model as it is before the first cut, or any other model. Defaults to None: none.
 
     Attributes:
         report: a `Report` of what is gone, counted in the original; after `fit` has begun.
@@ -190,28 +202,40 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     of: Cost | None = None
     judge: Judge | None = None
     steps_per_cut: int = 1
+    tensorboard: str | Path | None = None
+    teacher: Any = None
 
     def __post_init__(self) -> None:
         super().__init__()
         self._asked = judge_of(self)
         check_arguments(self, self._asked)
+        check_folder(self.tensorboard)
         self._cutter = Cutter.of(self)
         self._cutter.check_needs()
         self._keeper = Keeper(self.log_dir, self.keep_rounds)
         self._judge: Judge = self._new_judge()
         self._begun: Course | None = None
         self._monitoring = Monitoring(_keras.Fit(), self.monitor)
-        self._followers = Followers()
+        self._followers, self._telling = Followers(), Telling(self.verbose)
         self._file_notes: tuple[str, ...] = ()
         self._metric: float | None = None
         self._epoch = self._cut_batch = 0
         self._runs = self._is_watched = False
+        self._lessons = lessons_of(self.teacher)
 
     @property
     def report(self) -> Report:
         """What is gone so far, counted in the model that pruning began with."""
         report = self._course.report(self.model.name, self.frontier, self._asked.monitor)
-        return replace(report, notes=report.notes + self._file_notes)
+        training = self._telling.training(self._judge, self.rounds)
+        notes = report.notes + self._file_notes
+        return replace(report, notes=notes, training=training, origin=origin(self._call))
+
+    @property
+    def _call(self) -> str:
+        given = {each: getattr(self, each) for each in type(self).__dataclass_fields__}
+        own = call_of(type(self).__name__, type(self), given)
+        return f"model.fit(..., epochs={self.params.get('epochs', 1)}, callbacks=[{own}])"
 
     @property
     def rounds(self) -> list[Round]:
@@ -268,17 +292,22 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         else:
             self._start_over(graph)
         self._judge = judge
+        self._telling.begin(self.tensorboard, fit.callbacks, goes_on)
+        self._course.shown = self._telling.display.phase
         self._metric, self._epoch = self._course.metric, -1
         self._keeper.write(self.rounds, self.frontier)
         if self.verbose:
             print("\n" + "; ".join([f"Scores: {self._cutter.scoring}", *self._cutter.unseen]))
             print(*(f"Note: {note}\n" for note in self._file_notes), sep="", end="")
         self._followers = Followers(fit.callbacks)
+        if self._lessons is not None:
+            self._lessons.begin(self.model, lambda: self._course.plan, goes_on)
         self._runs = True
         self._is_watched = _keras.on_failure(self.model, self._abandon)
 
     @cleanly
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._telling.display.flush()
         self._course.averages.hide(self.model)
         self._undo()
         self._epoch, self._cut_batch = epoch, 0
@@ -305,8 +334,15 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
 
     @cleanly
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        logs, course = {} if logs is None else logs, self._course
+        logs = {} if logs is None else logs
         logs.update(self._sizes)
+        self._telling.epoch(logs)
+        self._end_epoch(epoch, logs)
+        logs.update(self._course.counts)
+
+    def _end_epoch(self, epoch: int, logs: dict[str, Any]) -> None:
+        """Judge the rounds that end with an epoch, or take it as a good state."""
+        course = self._course
         if not math.isfinite(logs.get("loss", 0.0)):
             self._give_up(epoch, logs["loss"])
             return
@@ -335,7 +371,9 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         if self._course.refused:
             self._undo()
             _keras.finalize(self.model)
+        self._end_lessons()
         self._runs = False
+        self._telling.close()
 
     def _check(self, graph: Graph, fit: _keras.Fit) -> None:
         """Raise a ValueError, before the first batch, for what a cut would break."""
@@ -397,6 +435,8 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             self._followers.cut(opened, self._sizes)
             metric = None if batch else self._measured_now()
             self._course.measured(self.model, metric)
+            share = batch / (self.params.get("steps") or batch + 1)
+            self._telling.cut(self._course, self._asked.monitor, share)
 
     def _measured_now(self) -> float | None:
         with self._course.averages.shown(self.model):
@@ -407,8 +447,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         with deferred():  # until the file tells what the model is
             ended = self._course.end(self.model, metric, kept)
             self._keeper.write(self.rounds, self.frontier)
-        for done in ended if self.verbose else ():
-            print("\n" + line(done, self._course.original, self._judge))
+        self._telling.end(ended, self._course, self._judge)
 
     def _give_up(self, epoch: int, loss: float) -> None:
         """End the fit at the last good state because the loss is no number."""
@@ -434,6 +473,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
 
     def _abandon(self) -> None:
         """Go back to the last good state, unless fit came to its end."""
+        self._end_lessons()
         if not self._runs:
             return
         with deferred():
@@ -441,8 +481,13 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             self._runs = False
             cost = self._course.cost
             left = f"{cost.neurons} neurons, {cost.params} parameters"
+            self._telling.close()
             print(f"\nInterrupted: the model is back at its last good state, {left}.")
             self._followers.rolled_back(undone, self._sizes)
+
+    def _end_lessons(self) -> None:
+        if self._lessons is not None:
+            self._lessons.end()
 
     @property
     def _sizes(self) -> dict[str, int]:

@@ -4,7 +4,7 @@ Keras is imported inside the commands, so that `--help` answers at once. What go
 ends in one line and exit code 2 where the arguments are at fault, else 1.
 """
 
-from prune_keras.cli import files, measuring, photos, training  # noqa: F401, to add commands
+from prune_keras.cli import files, measuring, photos, small, training  # noqa: F401, they add
 from prune_keras.cli.application import app
 from prune_keras.cli.options import parse_shape, parse_targets
 

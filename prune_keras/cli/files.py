@@ -55,6 +55,10 @@ def prune(
             metavar="ORIGINAL",
         ),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Where to write the report: a .html to look at, or a .json."),
+    ] = None,
 ):
     """Prune a model at once, without training."""
     import prune_keras
@@ -62,7 +66,7 @@ def prune(
     from prune_keras.models.networks import read_model
 
     shape = parse_shape(input_shape)
-    thin, report = prune_keras.prune(
+    thin, told = prune_keras.prune(
         read_model(model, compile=data is not None),
         target=parse_targets(target),
         fraction=fraction,
@@ -80,7 +84,9 @@ def prune(
         of=None if of is None else prune_keras.cost(read_model(of), shape),
     )
     prune_keras.export(thin, output)
-    console.show_report(report)
+    if report is not None:
+        (told.save if report.suffix == ".json" else told.to_html)(report)
+    console.show_report(told)
     console.say(f"Wrote {output}")
 
 
@@ -95,6 +101,9 @@ def export(
             "ends as: .h5, .keras, .onnx, .tflite, .xml."
         ),
     ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Write LiteRT in eight bits; scales are found on --data.")
+    ] = False,
     data: Samples = None,
     before: Annotated[
         Path | None,
@@ -111,23 +120,30 @@ def export(
     from prune_keras.models.images import read_samples
     from prune_keras.models.networks import read_model
 
-    samples = None if data is None else read_samples(data, most=64)
+    if int8 and data is None:
+        raise ValueError(
+            "Scales of eight bits are found on samples. Received: --int8 without --data. Name an "
+            ".npz file with x_train."
+        )
+    samples = None if data is None else read_samples(data, most=2048 if int8 else 64)
     inputs = samples[0] if isinstance(samples, tuple) else samples
-    prune_keras.export(read_model(model), output, inputs, format)
+    prune_keras.export(read_model(model), output, inputs, format, inputs if int8 else None)
     console.say(f"Wrote {output}, which gives the outputs of {model}")
     if before is not None:
         console.show_table("In its runtime", compared(before, model, output, format))
 
 
-@command("prune-keras invert model.keras photo.jpg --layer conv3")
+@command("prune-keras invert model.keras photo.jpg --layer conv1 --layer conv3")
 def invert(
     model: ModelFile,
     image: Annotated[Path, typer.Argument(help="An image file.", metavar="IMAGE")],
-    layer: Annotated[str, typer.Option(help="Name of a layer, or its path in the model.")],
+    layer: Annotated[
+        list[str], typer.Option(help="Name of a layer, or its path in the model; repeatable.")
+    ],
     keep: Annotated[
         Path | None, typer.Option(help="The plan.json of a run that began with this model.")
     ] = None,
-    steps: Annotated[int, typer.Option(help="Steps of gradient descent.")] = 400,
+    steps: Annotated[int, typer.Option(help="Steps of gradient descent.")] = 300,
     variation: Annotated[float, typer.Option(help="Weight of the total variation.")] = 0.1,
     seed: Seed = 0,
     output: Annotated[
@@ -137,14 +153,18 @@ def invert(
     """Reconstruct an image from a layer's feature maps: all, the kept ones, as many random ones."""
     from prune_keras.models import inversion, precision, records
     from prune_keras.models.networks import read_model
+    from prune_keras.models.preimages import Search
     from prune_keras.plan import Plan
 
     network = precision.convert(read_model(model), "float32")
     plan = None if keep is None else Plan.load(keep)
     pixels = inversion.read_image(image, network)
-    found = inversion.invert(network, pixels, layer, plan, steps, variation, seed=seed)
+    search = Search(steps=steps, variation=variation)
+    found = [
+        r for each in layer for r in inversion.invert(network, pixels, each, plan, search, seed)
+    ]
     inversion.draw(pixels, found, output)
     rows = [inversion.errors(reconstruction) for reconstruction in found]
     records.write_table(output.with_suffix(".csv"), rows)
-    console.show_table(f"What {layer} tells of {image.name}", rows)
+    console.show_table(f"What layers tell of {image.name}", rows)
     console.say(f"Wrote {output}")

@@ -52,11 +52,7 @@ FORMATS = {
             {"onnx": "onnx", "tf2onnx": "tf2onnx", "onnxruntime": "onnxruntime"},
             runtimes.onnx,
         ),
-        Format(
-            *("litert", ".tflite"),
-            {"tensorflow": "tensorflow", "ai_edge_litert": "ai-edge-litert"},
-            runtimes.litert,
-        ),
+        Format("litert", ".tflite", {"tensorflow": "tensorflow"}, runtimes.litert),
         Format("openvino", ".xml", {"openvino": "openvino"}, runtimes.openvino, (".bin",)),
     )
 }

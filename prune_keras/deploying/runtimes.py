@@ -6,6 +6,7 @@ Nothing is imported before it is used.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,7 @@ def onnx(path: Path) -> Callable[[Any], list]:
 
 def litert(path: Path) -> Callable[[Any], list]:
     """Return what LiteRT's interpreter computes, in one thread."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(str(path), num_threads=1)
+    interpreter = interpreted(path.read_bytes())
     details = interpreter.get_input_details()
     places = [each["index"] for each in details]
     names = [each["name"].removeprefix("serving_default_").split(":")[0] for each in details]
@@ -54,6 +53,18 @@ def litert(path: Path) -> Callable[[Any], list]:
         return [interpreter.get_tensor(made[name]["index"]) for name in sorted(made, key=_place)]
 
     return call
+
+
+def interpreted(content: bytes, threads: int = 1) -> Any:
+    """Return LiteRT's interpreter of a file: of its own package, or else TensorFlow's."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        import tensorflow as tf
+
+        Interpreter = tf.lite.Interpreter
+    with warnings.catch_warnings(action="ignore"):  # TensorFlow's says that it has moved
+        return Interpreter(model_content=content, num_threads=threads)
 
 
 def openvino(path: Path) -> Callable[[Any], list]:
