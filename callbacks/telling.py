@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from prune_keras.reporting.parts import Training
 from prune_keras.rounds.course import Course
 from prune_keras.rounds.judge import Judge
 from prune_keras.rounds.round import Round, line
+from prune_keras.rounds.stopwatch import Shown
 
 
 class Telling:
@@ -20,13 +22,10 @@ class Telling:
 
     Args:
         verbose: how much is shown; see `Display`.
-
-    Attributes:
-        display: what is shown of phases.
     """
 
     def __init__(self, verbose: int) -> None:
-        self.display = Display(verbose)
+        self._display = Display(verbose)
         self._diary, self._board = Diary(), Board()
 
     def begin(self, folder: str | Path | None, callbacks: Iterable[Any], goes_on: bool) -> None:
@@ -40,6 +39,10 @@ class Telling:
         self._diary.cut(opened.number, share)
         self._board.cut(opened, course.spread, course.layers, monitor)
 
+    def phases(self, batch: int) -> Shown:
+        """Return what shows the phases of a cut; within an epoch, the line is that of the bar."""
+        return contextlib.nullcontext if batch else self._display.phase
+
     def epoch(self, logs: Mapping[str, Any]) -> None:
         """Tell of the end of an epoch."""
         self._diary.end_epoch(logs)
@@ -49,12 +52,16 @@ class Telling:
         self._diary.end(ended)
         self._board.end(ended, judge.monitor)
         for done in ended:
-            self.display.say(line(done, course.original, judge))
-            self.display.widths(course.widths, done.widths)
+            self._display.say(line(done, course.original, judge))
+            self._display.widths(course.widths, done.widths)
+
+    def flush(self) -> None:
+        """Show what waits, as the bar of an epoch has come to its end."""
+        self._display.flush()
 
     def close(self) -> None:
         """Show what waits, as a fit ends."""
-        self.display.flush()
+        self._display.flush()
         self._board.close()
 
     def training(self, judge: Judge, rounds: Iterable[Round]) -> Training:
