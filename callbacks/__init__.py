@@ -5,6 +5,7 @@ from prune_keras.callbacks.penalized import GroupPenalty, ScaleSparsity
 from prune_keras.callbacks.progressive_pruning import ProgressivePruning
 from prune_keras.callbacks.quantization_aware import QuantizationAware
 from prune_keras.callbacks.score_history import ScoreHistory
+from prune_keras.callbacks.sensitivity_regularization import SensitivityRegularization
 from prune_keras.callbacks.targeted_dropout import TargetedDropout
 from prune_keras.rounds.judge import Judge
 from prune_keras.rounds.round import Round
@@ -19,6 +20,7 @@ __all__ = [
     "Round",
     "ScaleSparsity",
     "ScoreHistory",
+    "SensitivityRegularization",
     "TargetedDropout",
     "Teacher",
 ]

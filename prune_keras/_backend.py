@@ -181,6 +181,51 @@ def _second_of_tensorflow(function: Callable[[Any], Any], arguments: Any) -> tup
     return first, rows
 
 
+def absolute_gradients(function: Callable[[Any], Any], arguments: Any) -> Any:
+    """Return the absolute gradients of all entries of a vector, summed over the entries.
+
+    Args:
+        function: from a dict of tensors to a tensor `(entries,)`.
+        arguments: the dict of tensors.
+
+    Returns:
+        A dict of tensors of the same shapes; it takes one backward pass an entry.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch(arguments)
+            values = tf.unstack(function(arguments))
+        zero: Any = "zero"
+        found = [tape.gradient(v, arguments, unconnected_gradients=zero) for v in values]
+        # What is looked up in a table has a gradient of some of its rows.
+        rows = [{key: tf.convert_to_tensor(g) for key, g in each.items()} for each in found]
+    elif keras.backend.backend() == "jax":
+        import jax
+
+        values, pull = jax.vjp(function, arguments)
+        rows = [pull(row)[0] for row in jax.numpy.eye(len(values), dtype=values.dtype)]
+    else:
+        rows = _rows_of_torch(function, arguments)
+    return {key: sum(ops.abs(row[key]) for row in rows) for key in arguments}
+
+
+def _rows_of_torch(function: Callable[[Any], Any], arguments: Any) -> list[Any]:
+    import torch
+
+    with torch.enable_grad():
+        given = {key: value.detach().requires_grad_() for key, value in arguments.items()}
+        held = list(given.values())
+        rows = [
+            torch.autograd.grad(value, held, retain_graph=True, allow_unused=True)
+            for value in function(given)
+        ]
+    zeros = [torch.zeros_like(value) for value in held]
+    found = [[z if g is None else g for g, z in zip(row, zeros, strict=True)] for row in rows]
+    return [dict(zip(given, row, strict=True)) for row in found]
+
+
 def take(value: Any, indices: Any, axis: int) -> Any:
     """Return the entries of a tensor at indices of 0 and more along an axis.
 
