@@ -12,6 +12,7 @@ import keras
 
 import prune_keras
 from prune_keras import atomic
+from prune_keras.differing import differing
 from prune_keras.models import fingerprints, records
 
 
@@ -86,20 +87,3 @@ def clear(origin, overwrite=False):
     if objection:
         origin.file.unlink()
         origin.record.unlink(missing_ok=True)
-
-
-def differing(before, now):
-    """Return the entries in which two dictionaries differ, as each of them has them.
-
-    Example:
-
-    >>> differing({"seed": 0, "pruning": {"a": 1, "b": 2}}, {"seed": 0, "pruning": {"a": 1}})
-    ({'pruning': {'b': 2}}, {'pruning': {}})
-    """
-    names = [n for n in {**before, **now} if n not in before or n not in now or before[n] != now[n]]
-    then = {name: before[name] for name in names if name in before}
-    new = {name: now[name] for name in names if name in now}
-    for name in names:
-        if isinstance(then.get(name), dict) and isinstance(new.get(name), dict):
-            then[name], new[name] = differing(then[name], new[name])
-    return then, new

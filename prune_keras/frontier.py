@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,11 @@ class Point:
     def to_dict(self) -> dict[str, Any]:
         """Return the point as numbers and strings."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Point:
+        """Return the point that `to_dict` told of."""
+        return cls(**{**stored, "cost": Cost(**stored["cost"])})
 
 
 def pick(
@@ -137,12 +142,8 @@ def read(folder: str | Path) -> list[Point]:
             f"The folder must hold a frontier. Received: {str(folder)!r} without {FILE}. "
             "Pass keep_rounds=FOLDER to ProgressivePruning to get one."
         )
-    points = [_point(stored) for stored in json.loads(file.read_text(encoding="utf-8"))]
+    points = [Point.from_dict(stored) for stored in json.loads(file.read_text(encoding="utf-8"))]
     return [replace(p, file=p.file and str(Path(folder) / p.file)) for p in points]
-
-
-def _point(stored: dict[str, Any]) -> Point:
-    return Point(**{**stored, "cost": Cost(**stored["cost"])})
 
 
 __all__ = ["Point", "pick", "read"]

@@ -118,6 +118,11 @@ class Plan:
         kept = {path: indices.tolist() for path, indices in self.kept.items()}
         return {"kept": kept, "widths": dict(self.widths)}
 
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Mapping]) -> Plan:
+        """Return the plan that `to_dict` told of."""
+        return cls(stored["kept"], stored["widths"])
+
     def save(self, file: str | Path) -> None:
         """Write the plan as JSON."""
         atomic.write_json(file, self.to_dict())
@@ -131,7 +136,7 @@ class Plan:
         """
         try:
             stored = json.loads(Path(file).read_text())
-            return cls(stored["kept"], stored["widths"])
+            return cls.from_dict(stored)
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"A plan file must hold JSON with `kept` and `widths`. Received: {file} ({error}). "

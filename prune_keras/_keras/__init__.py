@@ -67,6 +67,14 @@ from prune_keras._keras.optimizers import (
     unknown_slots,
 )
 from prune_keras._keras.own_state import copy_own_state
+from prune_keras._keras.positions import (
+    begin_at,
+    build_metrics,
+    random_state,
+    replay,
+    set_random_state,
+    skip,
+)
 from prune_keras._keras.reading import unreadable_layer
 from prune_keras._keras.recording import (
     ReadBeside,
@@ -118,6 +126,12 @@ from prune_keras._keras.walks import (
 from prune_keras._keras.watching import heard, watched
 
 __all__ = [
+    "build_metrics",
+    "skip",
+    "set_random_state",
+    "replay",
+    "random_state",
+    "begin_at",
     "Call",
     "Fit",
     "Held",
