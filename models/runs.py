@@ -2,11 +2,12 @@
 
 Every decision is made on the validation images. The test images are looked at once, at the end,
 for the networks as they stand then. A run that was interrupted goes on after the last network that
-it finished.
+it finished, and while it prunes, from its last backup.
 """
 
 import dataclasses
 import functools
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import keras
 
 import prune_keras
 from prune_keras import schedules
-from prune_keras.callbacks import ProgressivePruning
+from prune_keras.callbacks import Backup, ProgressivePruning
 from prune_keras.models import devices, fingerprints, origins, pairing, precision, records
 from prune_keras.models.images import batches
 from prune_keras.models.settings import Settings, compile_model
@@ -22,7 +23,7 @@ from prune_keras.models.settings import Settings, compile_model
 __all__ = ["Result", "Settings", "accuracy", "compile_model", "fit", "run"]
 
 # Settings that decide nothing of a network.
-IDLE = ("verbose", "baseline", "devices", "validation_batch_size")
+IDLE = ("verbose", "baseline", "devices", "validation_batch_size", "backup_every")
 BEFORE = ("head_epochs", "dense_epochs", "dense_learning_rate")
 AFTER = ("epochs", "learning_rate")
 PRUNED = ("fine_tune_epochs", "samples", "pruning")
@@ -161,7 +162,8 @@ def _prune(dense, data, settings, path):
     """Prune the dense network while it trains on; fine-tune what is left."""
     model, images = _begin(dense, data, settings)
     start = accuracy(model, data.validation, settings)
-    pruning = _callback(start, data, settings, path.parent)
+    backup = path.parent / "backup"
+    pruning = _callback(start, data, settings, path.parent, backup)
     recorder = records.Recorder("prune", _log_of(path))
     recorder.add_start(model, start)
     cut = settings.epochs - settings.fine_tune_epochs
@@ -177,6 +179,7 @@ def _prune(dense, data, settings, path):
         with devices.scope(settings.devices):
             model.set_weights(weights)
     prune_keras.export(model, path)
+    shutil.rmtree(backup)
 
 
 def _begin(dense, data, settings):
@@ -186,7 +189,7 @@ def _begin(dense, data, settings):
     return model, images
 
 
-def _callback(start, data, settings, folder):
+def _callback(start, data, settings, folder, backup):
     """Return the pruning callback; the dense network's accuracy is what a drop is counted from."""
     arguments = dict(settings.pruning)
     if arguments.get("schedule") is not None:
@@ -197,7 +200,11 @@ def _callback(start, data, settings, folder):
         arguments["baseline"] = start
     samples = tuple(array[: settings.samples] for array in data.train)
     return ProgressivePruning(
-        data=samples, seed=settings.seed, verbose=min(settings.verbose, 1), **arguments
+        data=samples,
+        seed=settings.seed,
+        verbose=min(settings.verbose, 1),
+        backup_dir=Backup(backup, settings.backup_every),
+        **arguments,
     )
 
 

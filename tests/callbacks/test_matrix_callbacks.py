@@ -171,8 +171,8 @@ def orbax_checkpoint(folder):
 
 
 RELOAD = (
-    "Pass backup_dir='backup' to ProgressivePruning, which takes its place: it stores the structure "
-    "too, and the same script goes on from there."
+    "Pass backup_dir='backup' to ProgressivePruning, which takes its place: it stores the "
+    "structure too, and the same script goes on from there."
 )
 REFUSED = {
     Case(

@@ -8,10 +8,10 @@ import re
 import keras
 import numpy as np
 import pytest
-from resumed import arrays, killed, outcome, run, small_model
+from resumed import Kill, Killed, arrays, killed, outcome, run, small_model
 
-from prune_keras import backups
 from prune_keras import arrays as stored
+from prune_keras import backups
 from prune_keras.callbacks import Backup, ProgressivePruning
 
 SCORED = {"target": None, "monitor": "score", "mode": "max", "floor": 0.8}
@@ -54,9 +54,8 @@ def accumulating():
 
 
 def halves():
-    with_policy = keras.dtype_policies.DTypePolicy("mixed_float16")
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(with_policy)
+    keras.config.set_dtype_policy("mixed_float16")
     try:
         return small_model()
     finally:
@@ -89,7 +88,7 @@ def generated():
             chosen = rng.permutation(24)[:6]
             yield arrays()["x"][chosen], arrays()["y"][chosen]
 
-    return {"x": endless(), "steps_per_epoch": 5}
+    return {"x": endless(), "steps_per_epoch": 5, "shuffle": False}
 
 
 def of_tensorflow():
@@ -176,8 +175,6 @@ def test_each_fit_of_a_script_goes_on(tmp_path):
         others = [] if moment is None else [moment]
         model.fit(**arrays(), epochs=2, verbose=0, callbacks=[pruning, *others])
         return outcome(model, pruning)
-
-    from resumed import Kill, Killed
 
     with pytest.raises(Killed):
         script(Kill(("end", 1)))
