@@ -28,6 +28,7 @@ BEFORE = ("head_epochs", "dense_epochs", "dense_learning_rate")
 AFTER = ("epochs", "learning_rate")
 PRUNED = ("fine_tune_epochs", "samples", "pruning")
 UNDECIDED = {"dense": AFTER + PRUNED, "trained_on": BEFORE + PRUNED, "pruned": BEFORE}
+BACKUP = "backup"
 PRUNING_FILES = ("report.txt", "rounds.json", "widths.csv")
 
 
@@ -162,7 +163,7 @@ def _prune(dense, data, settings, path):
     """Prune the dense network while it trains on; fine-tune what is left."""
     model, images = _begin(dense, data, settings)
     start = accuracy(model, data.validation, settings)
-    backup = path.parent / "backup"
+    backup = path.parent / BACKUP
     pruning = _callback(start, data, settings, path.parent, backup)
     recorder = records.Recorder("prune", _log_of(path))
     recorder.add_start(model, start)
@@ -277,7 +278,8 @@ def _origin(data, network, settings, output, name):
     made_of = fingerprints.of_value(chosen) | data | (network if name == "dense" else start)
     log = f"{name}.csv"
     beside = (log, *PRUNING_FILES) if name == "pruned" else (log,)
-    return origins.Origin(output / f"{name}.keras", made_of, beside)
+    begun = output / BACKUP if name == "pruned" else None
+    return origins.Origin(output / f"{name}.keras", made_of, beside, begun)
 
 
 def _prepare(origin_of, settings, output, overwrite):
