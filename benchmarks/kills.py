@@ -159,13 +159,14 @@ def run(folder, place):
     data = digits.load_data()
     model = batch_norm_stack((8, 8), 16, dropout=(0.1, 0.2), input_shape=digits.INPUT_SHAPE)
     rate = keras.optimizers.schedules.CosineDecay(3e-3, EPOCHS * BATCHES)
-    model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", ["accuracy"])
+    adam, loss = keras.optimizers.Adam(rate), "sparse_categorical_crossentropy"
+    model.compile(adam, loss, metrics=["accuracy"])
     images, labels = (array[:IMAGES] for array in data.train)
     pruning = ProgressivePruning(
         target={"flops": 0.5},
         fraction=0.2,
         batches_per_round=5,
-        floor=0.3,
+        floor=0.15,
         data=(images[:100], labels[:100]),
         fuse=None,
         backup_dir=Backup(folder / "backup", EVERY),
