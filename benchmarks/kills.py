@@ -148,7 +148,7 @@ def run(folder, place):
     import keras
     import tensorflow as tf
 
-    from prune_keras.callbacks import Backup, ProgressivePruning
+    from prune_keras.callbacks import Backup, Judge, ProgressivePruning
     from prune_keras.models import digits
     from prune_keras.models.images import Batches
     from prune_keras.models.networks import batch_norm_stack
@@ -166,7 +166,7 @@ def run(folder, place):
         target={"flops": 0.5},
         fraction=0.2,
         batches_per_round=5,
-        floor=0.15,
+        judge=Judge("val_accuracy", max_drop=0.02, against="best", start_from_epoch=1),
         data=(images[:100], labels[:100]),
         fuse=None,
         backup_dir=Backup(folder / "backup", EVERY),

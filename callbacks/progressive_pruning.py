@@ -23,6 +23,7 @@ from prune_keras.callbacks.following import Followers
 from prune_keras.callbacks.monitoring import Monitoring
 from prune_keras.callbacks.other_callbacks import check_files, check_other_callbacks
 from prune_keras.callbacks.other_optimizers import check_other_optimizers
+from prune_keras.callbacks.workers import check_one_process
 from prune_keras.frontier import Point, pick
 from prune_keras.graph import Graph
 from prune_keras.interrupts import deferred
@@ -396,6 +397,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
 
     def _check(self, graph: Graph, fit: _keras.Fit) -> None:
         """Raise a ValueError, before the first batch, for what a cut would break."""
+        check_one_process(self.model)
         check_other_callbacks(self, fit.callbacks)
         check_alone(self.model)
         _keras.build_optimizer(self.model)

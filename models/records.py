@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import io
-import json
 import time
 
 import keras
@@ -88,7 +87,7 @@ def read_table(path):
 
 
 def read_json(path):
-    return json.loads(path.read_text(encoding="utf-8"))
+    return atomic.read_json(path)
 
 
 def write_run(folder, rows, pairs, history):

@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 
 import prune_keras
-from prune_keras import schedules
+from prune_keras import schedules, strangers
 from prune_keras.callbacks import Backup, ProgressivePruning
 from prune_keras.models import devices, fingerprints, origins, pairing, precision, records
 from prune_keras.models.images import batches
@@ -212,7 +212,7 @@ def _callback(start, data, settings, folder, backup):
 def _load(path, settings):
     """Return the network of a file, compiled to be evaluated."""
     with devices.scope(settings.devices):
-        model = keras.models.load_model(path, compile=False)
+        model = strangers.load_model(path)
         precision.convert(model, settings.precision)
     return compile_model(model, settings, 0.0, 1)
 

@@ -349,3 +349,27 @@ def _seeds_of_operations() -> Any:
     from tensorflow.python.eager import context
 
     return getattr(context.context(), "_rng", None)
+
+
+def several_workers(model: Any) -> str | None:
+    """Return by what a model is trained in several processes at once; None if it is not."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        strategy = getattr(model, "distribute_strategy", None)
+        names = ("MultiWorkerMirroredStrategy", "ParameterServerStrategy")
+        for name in names:  # by which TensorFlow knows them; the classes have others
+            older = getattr(tf.distribute.experimental, name)
+            if isinstance(strategy, (getattr(tf.distribute, name), older)):
+                return name
+        return None
+    if keras.backend.backend() == "jax":
+        import jax
+
+        count = jax.process_count()
+        return f"{count} processes of JAX" if count > 1 else None
+    import torch.distributed as torch_distributed
+
+    is_one = not (torch_distributed.is_available() and torch_distributed.is_initialized())
+    count = 1 if is_one else torch_distributed.get_world_size()
+    return f"{count} processes of torch.distributed" if count > 1 else None

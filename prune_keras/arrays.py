@@ -61,7 +61,7 @@ def read(path: str | Path, names: tuple[str, ...] | None = None) -> dict[str, np
         with zipfile.ZipFile(path) as archive:
             members = {each.filename.removesuffix(".npy"): each for each in archive.infolist()}
             chosen = members if names is None else {n: members[n] for n in names if n in members}
-            _check_sizes(chosen.values(), Path(path).stat().st_size)
+            check_sizes(chosen.values(), Path(path).stat().st_size)
             for each in chosen.values():
                 _check_header(archive, each)
         with np.load(path, allow_pickle=False) as loaded:
@@ -77,8 +77,15 @@ def read(path: str | Path, names: tuple[str, ...] | None = None) -> dict[str, np
         ) from error
 
 
-def _check_sizes(members: Any, held: int) -> None:
-    """Raise a ValueError if the table of a zip file claims more than the file can hold."""
+def check_sizes(members: Any, held: int, spare: int = MOST) -> None:
+    """Raise a ValueError if the table of a zip file claims more than the file can hold.
+
+    Args:
+        members: entries of the table.
+        held: bytes of the file.
+        spare: bytes that what is packed may take. Defaults to `MOST`; twenty times the file where
+            that is more.
+    """
     for each in members:
         if each.compress_type not in _PACKINGS:
             raise ValueError(f"{each.filename!r} is packed by another method than deflate")
@@ -87,7 +94,7 @@ def _check_sizes(members: Any, held: int) -> None:
     if sum(each.compress_size for each in members) > held:
         raise ValueError("its members overlap")
     packed = sum(each.file_size for each in members if each.compress_type != zipfile.ZIP_STORED)
-    if packed > max(MOST, 20 * held):
+    if packed > max(spare, 20 * held):
         raise ValueError(f"{held} bytes would become {packed}")
 
 

@@ -75,6 +75,18 @@ def write_json(path: str | Path, value: Any, default: Callable[[Any], Any] | Non
     write_text(path, text + "\n")
 
 
+def read_json(path: str | Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        ValueError: if it is no JSON in UTF-8, or nested deeper than anything that is meant.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError(f"A file must hold JSON. Received: '{path}', nested too deep.") from error
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}

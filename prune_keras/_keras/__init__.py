@@ -75,7 +75,7 @@ from prune_keras._keras.positions import (
     set_random_state,
     skip,
 )
-from prune_keras._keras.reading import unreadable_layer
+from prune_keras._keras.reading import making_at_most, unreadable_layer
 from prune_keras._keras.recording import (
     ReadBeside,
     Recorded,
@@ -126,6 +126,7 @@ from prune_keras._keras.walks import (
 from prune_keras._keras.watching import heard, watched
 
 __all__ = [
+    "making_at_most",
     "build_metrics",
     "skip",
     "set_random_state",

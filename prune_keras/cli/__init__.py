@@ -6,6 +6,7 @@ ends in one message and exit code 2.
 
 from prune_keras.cli import files, photos, training  # noqa: F401, they add their commands
 from prune_keras.cli.application import app
+from prune_keras.cli.guarded import forks
 from prune_keras.cli.options import parse_shape, parse_targets
 
 __all__ = ["app", "main", "parse_shape", "parse_targets"]
@@ -13,4 +14,5 @@ __all__ = ["app", "main", "parse_shape", "parse_targets"]
 
 def main():
     """Run the command line; the entry point `prune-keras`."""
-    app()
+    with forks():
+        app()

@@ -62,8 +62,8 @@ def prune(
 ):
     """Prune a model at once, without training."""
     import prune_keras
+    from prune_keras.cli.guarded import read_model
     from prune_keras.models.images import read_samples
-    from prune_keras.models.networks import read_model
 
     shape = parse_shape(input_shape)
     thin, report = prune_keras.prune(
@@ -92,7 +92,7 @@ def prune(
 def inspect(model: ModelFile, input_shape: InputShape = None):
     """Show layers, families, neurons, parameters, FLOPs, and what cannot be pruned and why."""
     import prune_keras
-    from prune_keras.models.networks import read_model
+    from prune_keras.cli.guarded import read_model
 
     network = read_model(model)
     console.show_graph(network, prune_keras.trace(network, parse_shape(input_shape)))
@@ -114,8 +114,8 @@ def invert(
     ] = Path("inversion.png"),
 ):
     """Reconstruct an image from a layer's feature maps: all, the kept ones, as many random ones."""
+    from prune_keras.cli.guarded import read_model
     from prune_keras.models import inversion, precision, records
-    from prune_keras.models.networks import read_model
     from prune_keras.plan import Plan
 
     network = precision.convert(read_model(model), "float32")
