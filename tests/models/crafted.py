@@ -95,7 +95,7 @@ def link_elsewhere(path):
 
 def zip_bomb(path):
     def change(members):
-        members["config.json"] += b" " * 2**28
+        members["config.json"] += b" " * 2**27
 
     _rewritten(path, change, zipfile.ZIP_DEFLATED)
 
