@@ -66,9 +66,9 @@ def made(key, folder, arguments):
     return measured(arguments.theirs if theirs else arguments.ours, given)
 
 
-def measured(interpreter, given):
-    """Return the JSON of the last line; what the process says meanwhile is shown."""
-    command = [interpreter, __file__, "--given", json.dumps(given)]
+def measured(interpreter, given, script=__file__):
+    """Return the JSON of a script's last line; what it says meanwhile is shown."""
+    command = [interpreter, script, "--given", json.dumps(given)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
     return json.loads(done.stdout.strip().splitlines()[-1])
 

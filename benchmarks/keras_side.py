@@ -1,5 +1,6 @@
-"""The side of prune_keras in `accuracy_against_torch_pruning.py`."""
+"""The side of prune_keras in `accuracy_against_torch_pruning.py` and `few_epochs.py`."""
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -61,7 +62,58 @@ def prune_and_tune(given, share, data, batches):
         verbose=0,
     )
     seconds = time.perf_counter() - begun
-    return row(model, data, settings, pruning) | {"epochs": epochs, "seconds": seconds}
+    found = row(model, data, settings, pruning.rounds[-1].metric_cut)
+    return found | {"epochs": epochs, "seconds": seconds}
+
+
+def cut_and_tune(given, share, way, samples, data, batches):
+    """Return what a cut by `prune_keras.prune`, and training after it, make of the network.
+
+    Args:
+        given: folder of the networks, and of those that were cut before; seed, epochs and learning
+            rate.
+        share: of the FLOPs of the padded network that may remain.
+        way: arguments of `prune` that differ from its own.
+        samples: what is scored and fitted on.
+        data: the splits.
+        batches: `SameBatches`.
+    """
+    keras.utils.set_random_seed(given["seed"])
+    epochs, validation = given["epochs"], (data["x_validation"], data["y_validation"])
+    settings = cifar10.settings("resnet20", epochs=epochs, fine_tune_epochs=0)
+    thin, cut_seconds = cut_once(given, share, way, samples, settings)
+    runs.compile_model(thin, settings, given["learning_rate"], epochs * len(batches))
+    after_cut = runs.accuracy(thin, validation, settings)
+    print(given["way"], "cut", after_cut, file=sys.stderr, flush=True)
+    begun = time.perf_counter()
+    said = keras.callbacks.LambdaCallback(on_epoch_end=lambda *now: say(given["way"], *now))
+    thin.fit(
+        Batches(batches),
+        validation_data=validation,
+        validation_batch_size=500,
+        epochs=epochs,
+        callbacks=[said],
+        verbose=0,
+    )
+    seconds = {"cut_seconds": cut_seconds, "seconds": time.perf_counter() - begun}
+    return row(thin, data, settings, after_cut) | seconds
+
+
+def cut_once(given, share, way, samples, settings):
+    """Return the network as it is right after the cut, and the seconds that this took."""
+    folder = Path(given["folder"])
+    file, known = (folder / f"{given['way']}-{given['seed']}{end}" for end in (".keras", ".json"))
+    if not known.exists():
+        model = keras.models.load_model(folder / "projected.keras", compile=False)
+        runs.compile_model(model, settings, 0.0, 1)
+        budget = share * float(np.load(folder / "weights.npz")["flops"])
+        target = {"flops": budget / prune_keras.cost(model).flops}
+        begun = time.perf_counter()
+        thin, _ = prune_keras.prune(model, target, data=samples, data_batch_size=256, **way)
+        seconds = time.perf_counter() - begun
+        thin.save(file)
+        known.write_text(json.dumps(seconds))
+    return keras.models.load_model(file, compile=False), json.loads(known.read_text())
 
 
 def callback(given, share, data, steps):
@@ -83,8 +135,8 @@ def say(way, epoch, logs):
     print(way, epoch + 1, logs["val_accuracy"], file=sys.stderr, flush=True)
 
 
-def row(model, data, settings, pruning):
-    cost, after_cut = prune_keras.cost(model), pruning.rounds[-1].metric_cut
+def row(model, data, settings, after_cut):
+    cost = prune_keras.cost(model)
     accuracies = {
         part: runs.accuracy(model, (data[f"x_{part}"], data[f"y_{part}"]), settings)
         for part in ("validation", "test")

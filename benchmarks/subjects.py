@@ -50,7 +50,8 @@ def first(pair, count):
 
 
 def accuracy(model, pair):
-    return float(model.evaluate(*pair, batch_size=500, verbose=0, return_dict=True)["accuracy"])
+    size = 500 if pair[0].shape[1] <= 32 else 50
+    return float(model.evaluate(*pair, batch_size=size, verbose=0, return_dict=True)["accuracy"])
 
 
 def write(path, rows, **settings):

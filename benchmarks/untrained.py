@@ -15,83 +15,22 @@ import contextlib
 import datetime
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import keras
 import measuring
+import numpy as np
 import subjects
 import tables
-from first_cut import TWO, repaired
+from first_cut import repaired
+from untrained_cuts import KEYS, chosen, cuts
+from untrained_networks import load
 
 import prune_keras
 from prune_keras import pruning
-from prune_keras.models import digits
 from prune_keras.samples.batches import Samples
 
 RESULTS = subjects.RESULTS.parent / "untrained"
-OBS = ("obs", "none")
-OLD = (TWO, "mean")
-BATCH = 256
-
-
-class Way(NamedTuple):
-    """How a network is cut; all fields are texts, as in the table."""
-
-    criterion: str
-    debias: str
-    scope: str
-    repair: str
-    images: str
-    seed: str
-
-
-KEYS = ("network", *Way._fields, "steps", "flops")
-
-
-def cuts():
-    """Yield how to cut, in how many steps, and to which shares, the most telling first."""
-    best, old = (*OBS, "optimal", "sequential"), (*OLD, "global", "weights")
-    plain = (*OBS, "global", "sequential"), (*OLD, "global", "sequential")
-    for way in (best, *plain, old):
-        yield Way(*way, "1024", "0"), 1, ("0.5", "0.7")
-    for seed in ("1", "2"):
-        for way in (best, *plain, old):
-            yield Way(*way, "1024", seed), 1, ("0.5",)
-    for seed in ("0", "1", "2"):
-        yield Way(*best, "1024", seed), 4, ("0.5",)
-    for way in (best, old, plain[1]):
-        yield Way(*way, "1024", "0"), 1, ("0.9", "0.4", "0.25")
-    for images in ("256", "4096"):
-        yield Way(*best, images, "0"), 1, ("0.5",)
-    for criterion in ("l2", "taylor"):
-        for repair in ("weights", "sequential"):
-            yield Way(criterion, "mean", "global", repair, "1024", "0"), 1, ("0.5", "0.7")
-    others = [(*OBS, "optimal"), (*OBS, "global"), ("reconstruction", "mean", "global")]
-    for way in (*others, ("obs", "mean", "global"), ("obs", "flops", "global")):
-        yield Way(*way, "weights", "1024", "0"), 1, ("0.5", "0.7")
-
-
-def cuts_of_digits(seed):
-    """Yield the same for a small network that was trained with a seed, on 997 images."""
-    for criterion in ("obs", TWO, "taylor", "reconstruction", "l2"):
-        by = "none" if criterion == "obs" else "mean"
-        for scope in ("global", "optimal") if criterion == "obs" else ("global",):
-            for repair in ("weights", "sequential"):
-                yield Way(criterion, by, scope, repair, "997", seed), 1, ("0.5", "0.25", "0.1")
-
-
-def chosen():
-    """Yield what is measured on test images, once: what left most, and what is done by itself."""
-    best, now = (*OBS, "optimal", "sequential", "1024"), (*OLD, "global", "sequential", "1024")
-    before = (*OLD, "global", "weights", "1024")
-    for seed in ("0", "1", "2"):
-        yield (*best, seed, "1", "0.5")
-    for share in ("0.7", "0.4", "0.25", "0.9"):
-        yield (*best, "0", "1", share)
-    yield (*best, "0", "4", "0.5")
-    for way in (now, before):
-        for seed in ("0", "1", "2"):
-            yield (*way, seed, "1", "0.5")
+BATCHES = {"vgg16": 32}  # of images that scores and repair see at once; else 256
 
 
 def main():
@@ -103,49 +42,45 @@ def main():
     parser.add_argument("--test", action="store_true", help="measure what is chosen on test images")
     parser.set_defaults(output=RESULTS, networks=["resnet20", "digits"])
     arguments = parser.parse_args()
-    if arguments.test or "resnet20" in arguments.networks:
-        model, data = subjects.load("resnet20", arguments), subjects.cifar10(arguments)
+    for name in arguments.networks:
         if arguments.test:
-            return test("resnet20", model, data, arguments)
-        measure("resnet20", model, data, cuts(), arguments)
-    for seed in arguments.seeds if "digits" in arguments.networks else ():
-        measure("digits", *trained(int(seed)), cuts_of_digits(seed), arguments)
-
-
-def trained(seed):
-    """Return a network for digits, trained for a minute, and its data."""
-    data = digits.load_data(seed)
-    keras.utils.set_random_seed(seed)
-    model = digits.network()
-    optimizer = keras.optimizers.Adam(2e-3)
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
-    model.fit(*data.train, batch_size=32, epochs=15, verbose=0)
-    print("digits", subjects.accuracy(model, data.validation), flush=True)
-    return model, data
+            test(name, *load(name, 0, arguments), arguments)
+        elif name == "digits":
+            for seed in arguments.seeds:
+                measure(name, *load(name, int(seed), arguments), cuts(name, [seed]), arguments)
+        else:
+            measure(name, *load(name, 0, arguments), cuts(name, arguments.seeds), arguments)
 
 
 def measure(name, model, data, asked, arguments):
-    path = arguments.output / "untrained.csv"
+    path = arguments.output / f"{name}.csv"
     rows = tables.read(path)
     known = {tuple(row[key] for key in KEYS) for row in rows}
     for way, steps, shares in asked:
         if steps not in arguments.steps or way.seed not in arguments.seeds:
             continue
         wanted = [s for s in shares if (name, *way, str(steps), s) not in known]
-        begin = int(way.seed) * int(way.images) if name == "resnet20" else 0
-        samples = tuple(array[begin : begin + int(way.images)] for array in data.train)
-        for key, thin, seconds in made(model, samples, way, steps, wanted):
+        samples = drawn(name, way, data.train)
+        for key, thin, seconds in made(model, samples, way, steps, wanted, BATCHES.get(name, 256)):
             rows.append(row_of((name, *way, *key), model, thin, data.validation, seconds))
+            known.add((name, *way, *key))
             print(rows[-1], flush=True)
             subjects.write(path, rows)
             thin.save(file_of(arguments.models, (name, *way, *key)))
 
 
+def drawn(name, way, pair):
+    """Return the training images that a row looks at: others with each seed, where there are."""
+    count = int(way.images)
+    begin = 0 if name == "digits" else int(way.seed) * count
+    return tuple(np.take(each, range(begin, begin + count), 0, mode="wrap") for each in pair)
+
+
 def test(name, model, data, arguments):
     """Measure what is chosen, as far as it was made, and the network as it is."""
-    path = arguments.output / "test.csv"
+    path = arguments.output / f"{name}-test.csv"
     rows = [{"network": name, "accuracy": subjects.accuracy(model, data.test)}]
-    for key in chosen():
+    for key in chosen(name):
         file = file_of(arguments.models, (name, *key))
         if file.exists():
             thin = keras.models.load_model(file, compile=False)
@@ -158,28 +93,28 @@ def file_of(folder, key):
     return folder / f"{'-'.join(key)}.keras"
 
 
-def made(model, samples, way, steps, shares):
+def made(model, samples, way, steps, shares, batch):
     """Yield (steps, share), a thin network and the seconds that it took."""
     for share in shares:
         begun = time.perf_counter(), time.process_time()
         if steps == 1:
-            yield ("1", share), at_once(model, way, samples, float(share)), spent(begun)
+            yield ("1", share), at_once(model, way, samples, float(share), batch), spent(begun)
         else:
-            yield from in_steps(model, way, samples, steps, float(share), begun)
+            yield from in_steps(model, way, samples, steps, float(share), batch, begun)
 
 
 def spent(begun):
     return time.perf_counter() - begun[0], time.process_time() - begun[1]
 
 
-def at_once(model, way, samples, share):
-    graph, scores = prune_keras.trace(model), scores_of(model, way, samples)
+def at_once(model, way, samples, share, batch):
+    graph, scores = prune_keras.trace(model), scores_of(model, way, samples, batch)
     choice = {"scope": way.scope, "debias": way.debias, "running": way.criterion == "obs"}
     plan = prune_keras.select(graph, scores, target={"flops": share}, **choice)
-    return repaired(model, graph, plan, Samples.of(samples, BATCH), way.repair)
+    return repaired(model, graph, plan, Samples.of(samples, batch), way.repair)
 
 
-def in_steps(model, way, samples, steps, share, begun):
+def in_steps(model, way, samples, steps, share, batch, begun):
     """Return what there is after each step of one cut."""
     found = []
 
@@ -198,7 +133,7 @@ def in_steps(model, way, samples, steps, share, begun):
             scope=way.scope,
             data=samples,
             fuse=None if way.repair == "none" else way.repair,
-            data_batch_size=BATCH,
+            data_batch_size=batch,
             steps=steps,
         )
     return found
@@ -223,11 +158,11 @@ def watched(see):
 KNOWN = {}
 
 
-def scores_of(model, way, samples):
+def scores_of(model, way, samples, batch):
     """Return scores, made once for each set of samples."""
     key = (id(model), way.criterion, way.images, way.seed)
     if key not in KNOWN:
-        KNOWN[key] = prune_keras.score(model, way.criterion, samples, data_batch_size=BATCH)
+        KNOWN[key] = prune_keras.score(model, way.criterion, samples, data_batch_size=batch)
     return KNOWN[key]
 
 

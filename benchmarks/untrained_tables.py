@@ -9,20 +9,28 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402
 import untrained  # noqa: E402
+from first_cut import TWO  # noqa: E402
 from tables import fill, markdown, percent, read  # noqa: E402
 
+REPAIRS = ("none", "weights", "sequential")
 WAY = ("criterion", "debias", "scope", "repair", "steps", "images")
-SHARES = ("0.9", "0.7", "0.5", "0.4", "0.25", "0.1")
+SHARES = ("0.9", "0.7", "0.5", "0.4", "0.33", "0.25", "0.1")
+NETWORKS = ("resnet20", "projected", "stack", "vgg16", "digits")
 
 
 def main():
-    every = read(untrained.RESULTS / "untrained.csv")
-    rows = [row for row in every if row["network"] == "resnet20"]
-    test = [row for row in read(untrained.RESULTS / "test.csv") if row["criterion"]]
-    found = {"validation": table(rows), "steps": steps(rows), "test": table(test)}
-    found["digits"] = table([row for row in every if row["network"] == "digits"])
+    found = {name: table(rows_of(name)) for name in NETWORKS}
+    found |= {f"{name} test": table(rows_of(f"{name}-test")) for name in NETWORKS[:-1]}
+    found |= {"steps": steps(rows_of("resnet20")), "torch": torch(rows_of("torch_pruning"))}
+    found["transformer"] = transformer(rows_of("transformer"))
     fill(untrained.RESULTS / "README.md", found)
-    draw(rows, untrained.RESULTS / "untrained.png")
+    draw(rows_of("resnet20"), untrained.RESULTS / "untrained.png")
+
+
+def rows_of(name):
+    """Return the rows of cuts in a table."""
+    rows = read(untrained.RESULTS / f"{name}.csv")
+    return [row for row in rows if row.get("criterion", "torch")]
 
 
 def table(rows):
@@ -37,7 +45,9 @@ def table(rows):
         for way, held in cells.items()
         if held.keys() & set(shares)
     ]
-    sorted_by = len(WAY) + shares.index("0.5")
+    if not shares:
+        return "Not measured."
+    sorted_by = len(WAY) + shares.index("0.5" if "0.5" in shares else shares[0])
     lines.sort(key=lambda line: (line[sorted_by].split(" ")[0], line), reverse=True)
     return markdown([*WAY, *(f"{percent(share, 0)} %" for share in shares)], lines)
 
@@ -49,6 +59,38 @@ def cell(found):
     mean = percent(sum(found) / len(found), 1)
     between = f" ({percent(min(found), 1)} to {percent(max(found), 1)})"
     return mean + (between if len(found) > 1 else "")
+
+
+def torch(rows):
+    """Return what Torch-Pruning leaves, by network and with batch normalization or without."""
+    lines, shares = [], [share for share in SHARES if any(r["flops"] == share for r in rows)]
+    for network in dict.fromkeys(row["network"] for row in rows):
+        by = {row["flops"]: row for row in rows if row["network"] == network}
+        for part in ("validation", "test"):
+            for key, way in (("", "as cut"), ("recalibrated_", "batch normalization anew")):
+                if key and network == "stack":  # has none
+                    continue
+                cells = (percent(by[share][key + part], 1) for share in shares)
+                lines.append([network, way, part, *cells])
+    heads = ["network", "statistics", "images", *(f"{percent(share, 0)} %" for share in shares)]
+    return markdown(heads, lines)
+
+
+def transformer(rows):
+    """Return a line for each cut and criterion, by repair: validation, and test in brackets."""
+    every = read(untrained.RESULTS / "transformer.csv")
+    dense = [row for row in every if row["cut"] == "none"]
+    lines = [["none", "", *([both(dense)] if dense else [""]), "", "", "1.00"]]
+    for cut, criterion in dict.fromkeys((row["cut"], row["criterion"]) for row in rows):
+        own = [r for r in rows if (r["cut"], r["criterion"]) == (cut, criterion)]
+        cells = (both([r for r in own if r["repair"] == each]) for each in REPAIRS)
+        left = sum(float(row["left"]) for row in own) / len(own)
+        lines.append([cut, criterion, *cells, f"{left:.2f}"])
+    return markdown(["cut", "criterion", *REPAIRS, "FLOPs left"], lines)
+
+
+def both(rows):
+    return "; ".join(cell([float(row[part]) for row in rows]) for part in ("validation", "test"))
 
 
 def steps(rows):
@@ -71,8 +113,8 @@ def draw(rows, path):
     ways = {
         ("obs", "optimal", "sequential"): "obs, optimal, sequential",
         ("obs", "global", "sequential"): "obs, global, sequential",
-        (untrained.TWO, "global", "sequential"): "mean(taylor, reconstruction), sequential",
-        (untrained.TWO, "global", "weights"): "mean(taylor, reconstruction), weights",
+        (TWO, "global", "sequential"): "mean(taylor, reconstruction), sequential",
+        (TWO, "global", "weights"): "mean(taylor, reconstruction), weights",
     }
     for way, label in ways.items():
         own = [r for r in rows if (r["criterion"], r["scope"], r["repair"]) == way]

@@ -16,7 +16,7 @@ from prune_keras.callbacks.counting import count_on, counts
 from prune_keras.differing import described
 from prune_keras.surgery import trained_variables
 
-_IDLE = ("verbose", "log_dir", "keep_rounds", "backup_dir", "data")
+_IDLE = ("verbose", "log_dir", "keep_rounds", "backup_dir", "tensorboard", "data")
 
 
 class BackingUp:

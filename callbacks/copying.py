@@ -15,7 +15,7 @@ class Copied:
     are only read, and datasets cannot be copied. Attributes that a subclass adds are copied.
     """
 
-    data: Any
+    data: Any = None
 
     def __copy__(self) -> Any:
         return _filled(object.__new__(type(self)), self.__getstate__())

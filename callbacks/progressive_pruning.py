@@ -17,23 +17,27 @@ from prune_keras.accounting import SIZES, Cost
 from prune_keras.backups import Backup, Kept
 from prune_keras.callbacks.arguments import FRACTION, check_arguments, check_batches, judge_of
 from prune_keras.callbacks.backing_up import BackingUp
+from prune_keras.callbacks.board import check_folder
 from prune_keras.callbacks.copying import Copied
+from prune_keras.callbacks.distillation import lessons_of
 from prune_keras.callbacks.failing import cleanly
 from prune_keras.callbacks.following import Followers
 from prune_keras.callbacks.monitoring import Monitoring
 from prune_keras.callbacks.other_callbacks import check_files, check_other_callbacks
 from prune_keras.callbacks.other_optimizers import check_other_optimizers
+from prune_keras.callbacks.telling import Telling
 from prune_keras.callbacks.workers import check_one_process
 from prune_keras.frontier import Point, pick
 from prune_keras.graph import Graph
 from prune_keras.interrupts import deferred
 from prune_keras.report import Report
+from prune_keras.reporting.origins import call_of, origin
 from prune_keras.rounds.course import Course
 from prune_keras.rounds.cutter import Cutter
 from prune_keras.rounds.judge import Judge
 from prune_keras.rounds.keeper import Keeper
 from prune_keras.rounds.pace import Pace
-from prune_keras.rounds.round import Round, line
+from prune_keras.rounds.round import Round
 from prune_keras.surgery import check_alone, check_optimizer
 from prune_keras.text import printable
 from prune_keras.tracing import trace
@@ -48,7 +52,8 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     target is met. With `max_drop` or `floor`, a round that ends below the bound is undone and the
     fraction halved; pruning stops when it falls below `min_fraction`, and at the end of `fit` the
     model stands at the last good round, or at the last good epoch after it. Each epoch's logs gain
-    `neurons`, `params` and `flops`.
+    `neurons`, `params` and `flops`, and how many rounds there were by then and what they took:
+    `round`, `rolled_back` and `pruning_seconds`.
 
     A round is judged as an epoch ends, and undone or followed by the next cut as the next epoch
     begins, so that every callback, before or after this one, meets the model that was measured.
@@ -126,13 +131,20 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             the same names are replaced. Defaults to None: no files.
         log_dir: folder for `rounds.json`, written anew after each round; made if it is not there.
             Defaults to None: no file.
-        verbose: 1 prints what neurons are scored by and a line a round, 0 nothing. Defaults to 1.
+        verbose: 1 prints what neurons are scored by and a line a round, and shows on a terminal
+            what a cut is at and for how long still; 2 prints the widths of all layers, too; 0
+            nothing. Defaults to 1.
         of: what shares of the target are of, for a model that was pruned before, such as the
             checkpoint of an interrupted fit: `prune_keras.cost(original)`. Defaults to None: the
             model as `fit` begins.
         steps_per_cut: in how many steps the cut of a round is made: each one scores what is left,
             cuts, and repairs, and leaves the same share of the target's metrics, or of the neurons
             where a fraction ends the round first. Takes as many times as long. Defaults to 1.
+        tensorboard: folder for rounds as TensorBoard shows them: scalars, scores and widths, with
+            rounds as steps. Defaults to None: `pruning` in the folder of the
+            `keras.callbacks.TensorBoard` of the same `fit`; nothing, if there is none.
+        teacher: a `prune_keras.callbacks.Teacher` that the model also learns from, `"start"` for
+            the model as it is before the first cut, or any other model. Defaults to None: none.
         backup_dir: folder in which the run is written down as it goes on, at each epoch's end; or
             a `prune_keras.callbacks.Backup`, which can also do so within epochs. If the process
             dies, the same script goes on from there, and ends as it would have. What a fit came
@@ -199,23 +211,27 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     of: Cost | None = None
     judge: Judge | None = None
     steps_per_cut: int = 1
+    tensorboard: str | Path | None = None
+    teacher: Any = None
     backup_dir: str | Path | Backup | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
         self._asked = judge_of(self)
         check_arguments(self, self._asked)
+        check_folder(self.tensorboard)
         self._cutter = Cutter.of(self)
         self._cutter.check_needs()
         self._keeper = Keeper(self.log_dir, self.keep_rounds)
         self._judge: Judge = self._new_judge()
         self._begun: Course | None = None
         self._monitoring = Monitoring(_keras.Fit(), self.monitor)
-        self._followers = Followers()
+        self._followers, self._telling = Followers(), Telling(self.verbose)
         self._file_notes: tuple[str, ...] = ()
         self._metric: float | None = None
         self._epoch = self._cut_batch = 0
         self._runs = self._is_watched = False
+        self._lessons = lessons_of(self.teacher)
         self._backup = Backup.of(self.backup_dir)
         self._backing = BackingUp(self._backup)
         self._untold: list[Round] = []
@@ -224,7 +240,15 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     def report(self) -> Report:
         """What is gone so far, counted in the model that pruning began with."""
         report = self._course.report(self.model.name, self.frontier, self._asked.monitor)
-        return replace(report, notes=report.notes + self._file_notes)
+        training = self._telling.training(self._judge, self.rounds)
+        notes = report.notes + self._file_notes
+        return replace(report, notes=notes, training=training, origin=origin(self._call))
+
+    @property
+    def _call(self) -> str:
+        given = {each: getattr(self, each) for each in type(self).__dataclass_fields__}
+        own = call_of(type(self).__name__, type(self), given)
+        return f"model.fit(..., epochs={self.params.get('epochs', 1)}, callbacks=[{own}])"
 
     @property
     def rounds(self) -> list[Round]:
@@ -283,6 +307,8 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         else:
             self._begun = self._new_course(graph)
         self._judge, self._backing = judge, backing
+        self._telling.begin(self.tensorboard, fit.callbacks, goes_on)
+        self._course.shown = self._telling.display.phase
         self._metric, self._epoch = self._course.metric, -1
         if kept is not None:
             self._resume(kept)
@@ -293,11 +319,14 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             print("\n" + "; ".join([f"Scores: {self._cutter.scoring}", *self._cutter.unseen]))
             print(*(f"Note: {note}\n" for note in self._file_notes), sep="", end="")
         self._followers = Followers(fit.callbacks)
+        if self._lessons is not None:
+            self._lessons.begin(self.model, lambda: self._course.plan, goes_on)
         self._runs = True
         self._is_watched = _keras.on_failure(self.model, self._abandon)
 
     @cleanly
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._telling.display.flush()
         self._course.averages.hide(self.model)
         goes_on = self._backing.begin_epoch(self, epoch)
         self._catch_up()
@@ -329,8 +358,15 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
 
     @cleanly
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        logs, course = {} if logs is None else logs, self._course
+        logs = {} if logs is None else logs
         logs.update(self._sizes)
+        self._telling.epoch(logs)
+        self._end_epoch(epoch, logs)
+        logs.update(self._course.counts)
+
+    def _end_epoch(self, epoch: int, logs: dict[str, Any]) -> None:
+        """Judge the rounds that end with an epoch, or take it as a good state."""
+        course = self._course
         if not math.isfinite(logs.get("loss", 0.0)):
             self._give_up(epoch, logs["loss"])
             return
@@ -355,7 +391,9 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         if not self._backing.is_ended:
             self._end()
         self._backing.end(self)
+        self._end_lessons()
         self._runs = False
+        self._telling.close()
 
     def _end(self) -> None:
         if self._course.open:
@@ -371,7 +409,8 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         judge = self._judge
         known = {"start": judge.start, "best": judge.best, "mode": judge.mode}
         at = {"metric": self._metric, "epoch": self._epoch, "cut_batch": self._cut_batch}
-        return {"course": self._course.to_dict(), "judge": known, "at": at}
+        told = {"course": self._course.to_dict(), "diary": self._telling.diary.to_dict()}
+        return {**told, "judge": known, "at": at}
 
     def values(self) -> dict[str, Any]:
         """Return what the variables of the model and of its optimizer hold."""
@@ -380,6 +419,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     def _resume(self, kept: Kept) -> None:
         """Come to where an earlier process wrote a backup."""
         self._course.resume(self.model, kept.state["course"], kept.values)
+        self._telling.diary.resume(kept.state["diary"])
         self._judge = replace(self._judge, **kept.state["judge"])
         at = kept.state["at"]
         self._metric, self._epoch, self._cut_batch = at["metric"], at["epoch"], at["cut_batch"]
@@ -456,6 +496,8 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             self._followers.cut(opened, self._sizes)
             metric = None if batch else self._measured_now()
             self._course.measured(self.model, metric)
+            share = batch / (self.params.get("steps") or batch + 1)
+            self._telling.cut(self._course, self._asked.monitor, share)
 
     def _measured_now(self) -> float | None:
         with self._course.averages.shown(self.model):
@@ -466,8 +508,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         with deferred():  # until the file tells what the model is
             ended = self._course.end(self.model, metric, kept)
             self._keeper.write(self.rounds, self.frontier)
-        for done in ended if self.verbose else ():
-            print("\n" + line(done, self._course.original, self._judge))
+        self._telling.end(ended, self._course, self._judge)
 
     def _give_up(self, epoch: int, loss: float) -> None:
         """End the fit at the last good state because the loss is no number."""
@@ -493,6 +534,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
 
     def _abandon(self) -> None:
         """Go back to the last good state, unless fit came to its end."""
+        self._end_lessons()
         if not self._runs:
             return
         with deferred():
@@ -500,8 +542,13 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             self._runs = False
             cost = self._course.cost
             left = f"{cost.neurons} neurons, {cost.params} parameters"
+            self._telling.close()
             print(f"\nInterrupted: the model is back at its last good state, {left}.")
             self._followers.rolled_back(undone, self._sizes)
+
+    def _end_lessons(self) -> None:
+        if self._lessons is not None:
+            self._lessons.end()
 
     @property
     def _sizes(self) -> dict[str, int]:

@@ -1,8 +1,7 @@
 """Inversion: the image that a layer's feature maps still tell, from all channels or from some.
 
-An image is sought by gradient descent whose feature maps are those of a given one, among images
-that vary little from pixel to pixel. How close it comes says what the channels keep of the image,
-and how little is lost with those that are pruned.
+An image is sought whose feature maps are those of a given one (see `preimages`). How close it comes
+says what the channels keep of the image, and how little is lost with those that are pruned.
 
 Reference:
     Mahendran, Vedaldi: Understanding Deep Image Representations by Inverting Them, 2015,
@@ -15,8 +14,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from prune_keras import _backend, _keras, plots
+from prune_keras import _keras, plots
 from prune_keras.models import images
+from prune_keras.models.preimages import Search, preimage
 
 
 @dataclass(frozen=True)
@@ -25,37 +25,35 @@ class Reconstruction:
 
     Args:
         name: which channels it was found from.
+        layer: path of the layer whose channels these are.
         channels: how many these are.
         image: `(height, width, channels)`, pixels from 0 to 255.
-        pixel_error: distance from the given image, relative to that image's deviation from its
-            mean.
+        pixel_error: distance from the given image, relative to that image's distance from its mean
+            colour: 1 for an image that is this colour everywhere.
         feature_error: distance from the feature maps of the given image, all channels, relative to
             their norm.
+        mean_feature_error: the same distance for an image that is the mean colour everywhere.
     """
 
     name: str
+    layer: str
     channels: int
     image: np.ndarray
     pixel_error: float
     feature_error: float
+    mean_feature_error: float
 
 
-def invert(model, image, layer, keep=None, steps=400, variation=0.1, learning_rate=0.02, seed=0):
+def invert(model, image, layer, keep=None, search=None, seed=0):
     """Reconstruct an image from a layer's feature maps: from all, the kept and as many random ones.
-
-    With `f` the feature maps of those channels, the loss to be least is
-    `|f(x) - f(x0)|^2 / |f(x0)|^2 + variation * mean(dx^2 + dy^2)`, where `dx` and `dy` are the
-    differences between neighbouring pixels in units of 255.
 
     Args:
         model: a functional or Sequential model that takes pixels from 0 to 255.
         image: `(height, width, channels)`, what the model takes.
         layer: name of a layer, or its path, e.g. `"vgg16/block3_conv3"`.
         keep: a `Plan` for the model. Defaults to `None`: only all channels.
-        steps: steps of Adam.
-        variation: weight of the total variation.
-        learning_rate: of Adam, in units of 255.
-        seed: draws the random channels and the noise that the search begins with.
+        search: a `preimages.Search`, which has the loss. Defaults to `None`: one as it is.
+        seed: draws the random channels, what the search begins with, and its jitter.
 
     Returns:
         A list of `Reconstruction`.
@@ -67,22 +65,24 @@ def invert(model, image, layer, keep=None, steps=400, variation=0.1, learning_ra
 
     >>> from prune_keras.models import vgg16
     >>> model = vgg16.build(image_size=32, width=0.125, units=8)
-    >>> found = invert(model, np.zeros((32, 32, 3)), "block1_conv2", steps=2)
+    >>> found = invert(model, np.zeros((32, 32, 3)), "block1_conv2", search=Search(steps=2))
     >>> found[0].name, found[0].channels, found[0].image.shape
     ('all channels', 8, (32, 32, 3))
     """
     image = np.asarray(image, "float32")
     features, path = _features_of(model, layer)
-    wanted = ops.convert_to_numpy(features(ops.convert_to_tensor(image[None]))).astype("float32")
-    random = np.random.default_rng(seed)
-    found = []
+    wanted = ops.convert_to_numpy(features(ops.convert_to_tensor(image[None])))
+    flat = np.broadcast_to(image.mean((0, 1)), image.shape)
+    random, found = np.random.default_rng(seed), []
     for name, kept in _choices(wanted.shape[-1], path, keep, random).items():
-        start = random.uniform(0.4, 0.6, image.shape).astype("float32")
-        loss = _loss(features, wanted, kept, variation)
-        pixels = 255 * _descend(loss, start, model, steps, learning_rate)
-        maps = ops.convert_to_numpy(features(ops.convert_to_tensor(pixels[None])))
-        errors = _distance(pixels, image, image.mean()), _distance(maps, wanted, 0)
-        found.append(Reconstruction(name, len(kept), pixels, *errors))
+        chosen = np.isin(np.arange(wanted.shape[-1]), kept)
+        pixels = preimage(features, image, chosen, search or Search(), random, model)
+        maps, plain = (
+            ops.convert_to_numpy(features(ops.convert_to_tensor(x[None]))) for x in (pixels, flat)
+        )
+        pairs = ((pixels, image, flat), (maps, wanted, 0), (plain, wanted, 0))
+        errors = [_distance(*pair) for pair in pairs]
+        found.append(Reconstruction(name, path, len(kept), pixels, *errors))
     return found
 
 
@@ -104,12 +104,12 @@ def read_image(path, model):
 
 
 def draw(image, found, path):
-    """Draw an image beside what was reconstructed of it, with the errors."""
-    titles = {
-        f"{r.name} ({r.channels})\npixels {r.pixel_error:.2f}, features {r.feature_error:.2f}": r
-        for r in found
-    }
-    return plots.images({"image": image} | {title: r.image for title, r in titles.items()}, path)
+    """Draw an image beside what was reconstructed of it, a row a layer, with the errors."""
+    rows = {layer: {"image": image} for layer in dict.fromkeys(each.layer for each in found)}
+    for each in found:
+        errors = f"pixels {each.pixel_error:.2f}, features {each.feature_error:.2f}"
+        rows[each.layer][f"{each.layer}\n{each.name} ({each.channels})\n{errors}"] = each.image
+    return plots.images([*rows.values()], path)
 
 
 def errors(reconstruction):
@@ -157,32 +157,6 @@ def _features_of(model, layer):
         return ops.cast(outputs[0], "float32")
 
     return features, named[0]
-
-
-def _loss(features, wanted, kept, variation):
-    """Return the loss of an image in units of 255, to be given as `{"image": tensor}`."""
-    chosen = np.zeros(wanted.shape[-1], "float32")
-    chosen[kept] = 1
-    scale = float(np.square(wanted * chosen).sum()) + 1e-12
-
-    def loss(arguments):
-        x = arguments["image"]
-        far = ops.sum(ops.square((features(255 * x[None]) - wanted) * chosen)) / scale
-        down, right = x[1:, :-1] - x[:-1, :-1], x[:-1, 1:] - x[:-1, :-1]
-        return far + variation * ops.mean(ops.square(down) + ops.square(right))
-
-    return loss
-
-
-def _descend(loss, start, model, steps, learning_rate):
-    """Return the image at which Adam arrives, in units of 255."""
-    image = keras.Variable(start)
-    optimizer = keras.optimizers.Adam(learning_rate)
-    gradient = _backend.compiled(lambda x: _backend.gradients(loss, {"image": x})["image"], model)
-    for _ in range(steps):
-        optimizer.apply([gradient(image.value)], [image])
-        image.assign(ops.clip(image.value, 0.0, 1.0))
-    return ops.convert_to_numpy(image.value)
 
 
 def _distance(found, wanted, center):

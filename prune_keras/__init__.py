@@ -7,15 +7,21 @@ if TYPE_CHECKING:
     from prune_keras import callbacks, criteria, debias, frontier, models, plots, schedules
     from prune_keras.accounting import Cost
     from prune_keras.affine_fit import fit_affine
+    from prune_keras.cheapening import cheapen
+    from prune_keras.dependencies import Dependence, dependence
     from prune_keras.diversity import diversify
     from prune_keras.exporting import export
     from prune_keras.graph import Graph
+    from prune_keras.normalizing import RangeBatchNormalization
     from prune_keras.plan import Plan
     from prune_keras.pruning import prune
+    from prune_keras.quantizing.quantization import Quantization, calibrate
+    from prune_keras.recipe import shrink_to
     from prune_keras.report import Report
     from prune_keras.scoring import score
     from prune_keras.selection import select
     from prune_keras.sensitivity_scan import sensitivity
+    from prune_keras.sparsity import Sparsity, sparsify
     from prune_keras.surgery import shrink, shrink_in_place
     from prune_keras.timing import latency
     from prune_keras.tracing import cost, register_rule, trace
@@ -25,13 +31,20 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Cost",
+    "Dependence",
     "Graph",
     "Plan",
+    "Quantization",
+    "RangeBatchNormalization",
     "Report",
+    "Sparsity",
+    "calibrate",
     "callbacks",
+    "cheapen",
     "cost",
     "criteria",
     "debias",
+    "dependence",
     "diversify",
     "export",
     "fit_affine",
@@ -47,16 +60,25 @@ __all__ = [
     "sensitivity",
     "shrink",
     "shrink_in_place",
+    "shrink_to",
+    "sparsify",
     "trace",
     "unfold",
 ]
 
 _MODULES = {
     "Cost": "accounting",
+    "Dependence": "dependencies",
     "Graph": "graph",
     "Plan": "plan",
+    "Quantization": "quantizing.quantization",
+    "RangeBatchNormalization": "normalizing",
     "Report": "report",
+    "Sparsity": "sparsity",
+    "calibrate": "quantizing.quantization",
+    "cheapen": "cheapening",
     "cost": "tracing",
+    "dependence": "dependencies",
     "diversify": "diversity",
     "export": "exporting",
     "fit_affine": "affine_fit",
@@ -68,6 +90,8 @@ _MODULES = {
     "sensitivity": "sensitivity_scan",
     "shrink": "surgery",
     "shrink_in_place": "surgery",
+    "shrink_to": "recipe",
+    "sparsify": "sparsity",
     "trace": "tracing",
     "unfold": "unfolding",
 }

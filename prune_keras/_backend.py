@@ -137,6 +137,93 @@ def variable_gradients(
     return [torch.zeros_like(v) if g is None else g for v, g in zip(values, found, strict=True)]
 
 
+def second_derivatives(function: Callable[[Any], Any], arguments: Any) -> tuple[Any, Any]:
+    """Return the gradients of a scalar function of scalars, and the gradients of these.
+
+    Each row of second ones is a product of the function's Hessian with a vector.
+
+    Args:
+        function: from a dict of scalar tensors to a scalar tensor.
+        arguments: the dict of tensors.
+
+    Returns:
+        A dict of scalars, and a dict of dicts of them.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return _second_of_tensorflow(function, arguments)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.grad(function)(arguments), jax.hessian(function)(arguments)
+    import torch
+
+    with torch.enable_grad():
+        arguments = {key: value.detach().requires_grad_() for key, value in arguments.items()}
+        given = list(arguments.values())
+        first = torch.autograd.grad(function(arguments), given, create_graph=True)
+        rows = [torch.autograd.grad(g, given, retain_graph=True, allow_unused=True) for g in first]
+    zero = torch.zeros_like(first[0])
+    second = {
+        key: dict(zip(arguments, (zero if g is None else g for g in row), strict=True))
+        for key, row in zip(arguments, rows, strict=True)
+    }
+    return {key: g.detach() for key, g in zip(arguments, first, strict=True)}, second
+
+
+def _second_of_tensorflow(function: Callable[[Any], Any], arguments: Any) -> tuple[Any, Any]:
+    import tensorflow as tf
+
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as outer:
+        outer.watch(arguments)
+        first = gradients(function, arguments)
+    zero: Any = "zero"
+    rows = {k: outer.gradient(g, arguments, unconnected_gradients=zero) for k, g in first.items()}
+    return first, rows
+
+
+def absolute_gradients(function: Callable[[Any], Any], arguments: Any) -> Any:
+    """Return the absolute gradients of all entries of a vector, summed over the entries.
+
+    Args:
+        function: from a dict of tensors to a tensor `(entries,)`.
+        arguments: the dict of tensors.
+
+    Returns:
+        A dict of tensors of the same shapes; it takes one backward pass an entry.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch(arguments)
+            values = tf.unstack(function(arguments))
+        zero: Any = "zero"
+        rows = [tape.gradient(v, arguments, unconnected_gradients=zero) for v in values]
+    elif keras.backend.backend() == "jax":
+        import jax
+
+        values, pull = jax.vjp(function, arguments)
+        rows = [pull(row)[0] for row in jax.numpy.eye(len(values), dtype=values.dtype)]
+    else:
+        rows = _rows_of_torch(function, arguments)
+    return {key: sum(ops.abs(row[key]) for row in rows) for key in arguments}
+
+
+def _rows_of_torch(function: Callable[[Any], Any], arguments: Any) -> list[Any]:
+    import torch
+
+    with torch.enable_grad():
+        given = {key: value.detach().requires_grad_() for key, value in arguments.items()}
+        held = list(given.values())
+        rows = [
+            torch.autograd.grad(value, held, retain_graph=True, allow_unused=True)
+            for value in function(given)
+        ]
+    zeros = [torch.zeros_like(value) for value in held]
+    found = [[z if g is None else g for g, z in zip(row, zeros, strict=True)] for row in rows]
+    return [dict(zip(given, row, strict=True)) for row in found]
+
+
 def take(value: Any, indices: Any, axis: int) -> Any:
     """Return the entries of a tensor at indices of 0 and more along an axis.
 

@@ -71,7 +71,7 @@ def write_json(path: str | Path, value: Any, default: Callable[[Any], Any] | Non
         value: dictionaries, lists, strings and numbers.
         default: gives something of these for any other object. Defaults to None: there is none.
     """
-    text = json.dumps(_finite(value), indent=1, default=default, allow_nan=False)
+    text = json.dumps(finite(value), indent=1, default=default, allow_nan=False)
     write_text(path, text + "\n")
 
 
@@ -87,9 +87,10 @@ def read_json(path: str | Path) -> Any:
         raise ValueError(f"A file must hold JSON. Received: '{path}', nested too deep.") from error
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return a value in which numbers that JSON has no word for are None."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

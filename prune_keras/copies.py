@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -61,8 +62,9 @@ def lasting(model: Any, graph: Graph) -> tuple[Any, tuple[str, ...]]:
     """
     if not graph.opened or _tells(model, graph):
         return model, ()
+    silent = _silent_in_training(graph)
     try:
-        plain = unfolded(model)
+        plain = unfolded(model, loses=lambda layer: id(layer) in silent)
     except ValueError as error:
         return model, (f"it keeps its classes: {_keras.reason_of(error)}",)
     _keras.compile_like(plain, model)
@@ -71,7 +73,26 @@ def lasting(model: Any, graph: Graph) -> tuple[Any, tuple[str, ...]]:
         f"the thin model is a plain functional one: no config of {kinds} tells what a cut leaves. "
         "To keep the classes, cut in place: ProgressivePruning, prune_keras.shrink_in_place"
     )
-    return plain, (note,)
+    return plain, (note, *_lost_notes(silent))
+
+
+def _silent_in_training(graph: Graph) -> dict[int, str]:
+    """Return what does something else in training, and can tell no cut, by the layer's id."""
+    thin = thin_graph(graph, graph.families)
+    return {
+        id(call.layer): call.path or call.layer.name
+        for call in graph.opened
+        if len(_keras.ways_of(call.function)) > 1 and not tells(call, thin, {})
+    }
+
+
+def _lost_notes(names: Mapping[int, str]) -> Iterator[str]:
+    if names:
+        yield (
+            f"what {', '.join(sorted({*names.values()}))} does in training only is not in the thin "
+            "model, which does what it does in inference. To keep it, cut in place, or let "
+            "get_config tell the widths that are left"
+        )
 
 
 def _tells(model: Any, graph: Graph) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from prune_keras import _keras
+from prune_keras.deploying import Format, deploy, format_of
 from prune_keras.proof import (
     Case,
     case_of,
@@ -19,36 +20,54 @@ from prune_keras.proof import (
     check_weights,
     in_one_line,
 )
+from prune_keras.quantizing import writing
 from prune_keras.tracing import rule_for, trace
 from prune_keras.tracing.opening.opened import may_be_opened
 from prune_keras.unfolding import unfolded
 
-SUFFIXES = (".h5", ".keras")
 
-
-def export(model: Any, path: str | Path, samples: Any = None) -> Path:
-    """Save a model without optimizer state, and prove that plain Keras reads it back.
+def export(
+    model: Any,
+    path: str | Path,
+    samples: Any = None,
+    format: str | None = None,
+    int8: Any = None,
+) -> Path:
+    """Save a model without optimizer state, and prove that what was written is the model.
 
     The file is loaded again, and must have equal weights and give equal outputs, before it takes
     its place under `path`; an older file stays if anything fails. Models of a class of your own are
     written as the plain graphs that they are, which need no class to be read; so are layers of
     your own, where their class or config cannot bring back what they are. Where this machine
     has no kernel for a layer, outputs cannot be compared: weights and configs are, and a warning
-    tells so.
+    tells so. Other formats are written by `keras.Model.export`, and run in their own runtime to
+    compare outputs.
+
+    In eight bits, a `.tflite` file is for one sample at a time; kernels are held with a scale for
+    each output channel, activations with one for each tensor, inputs and outputs included.
 
     Args:
         model: a built model; it is not changed.
-        path: file to write; ends in `.h5` or `.keras`.
+        path: file to write; ends in `.h5` or `.keras`, or as `format` says: `.onnx` for ONNX,
+            `.tflite` for LiteRT, `.xml` for OpenVINO, and anything else for the folder of a
+            TensorFlow SavedModel.
         samples: inputs to compare the outputs on, as `predict` takes them. Defaults to None: two
             samples, or as many as the model asks for, are drawn; axes that are open get a size that
             the model can run at.
+        format: one of `"h5"`, `"keras"`, `"tf_saved_model"`, `"onnx"`, `"litert"`, `"openvino"`.
+            Defaults to None: as `path` ends; a SavedModel must be asked for.
+        int8: for a `.tflite` file in eight bits: the `prune_keras.Quantization` that the model was
+            trained for, or `prune_keras.calibrate` gave, with which the file gives what training
+            saw; or samples, on which LiteRT finds scales of its own, for any model that it has
+            kernels for. Defaults to None: floating point.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: if the ending is unknown, the format cannot hold a layer of the model, or the
-            model cannot run on the samples, or has no finite outputs there.
+        ValueError: if the ending is unknown, the format cannot hold a layer of the model or needs
+            packages that are missing, or the model cannot run on the samples, or has no finite
+            outputs there.
 
     Example:
 
@@ -60,10 +79,17 @@ def export(model: Any, path: str | Path, samples: Any = None) -> Path:
     """
     path = Path(path)
     _keras.check_model(model)
-    if path.suffix not in SUFFIXES:
-        raise ValueError(f"`path` must end in one of {SUFFIXES}. Received: path={str(path)!r}.")
+    form = format_of(path, format)
+    if int8 is not None:
+        _check_holds_int8(path, form)
+        writing.write(model, path, samples, int8)
+        return path
     if _keras.graph_of(model) is None:
         trace(model)  # which looks into a `call` of its own
+    if form is not None:
+        _keras.check_runs(model)
+        deploy(model, path, form, case_of(model, samples))
+        return path
     missing = _keras.missing_kernel(model)
     case = case_of(model, samples) if missing is None else None
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,10 +102,18 @@ def export(model: Any, path: str | Path, samples: Any = None) -> Path:
     return path
 
 
+def _check_holds_int8(path: Path, form: Format | None) -> None:
+    if form is None or form.name != "litert":
+        raise ValueError(
+            f"Eight bits are held by .tflite files. Received: path={str(path)!r}, with int8. "
+            "Export to a path that ends in .tflite."
+        )
+
+
 def _write(model: Any, path: Path, case: Case | None) -> None:
     """Write a model, or what it is made of where a file of that could not be read."""
     if _keras.function_of(model) is None:
-        _prove(model, unfolded(model), path, case)
+        _prove(model, _unfolded(model, path), path, case)
         return
     try:
         _prove(model, _keras.plain(model), path, case)
@@ -90,10 +124,29 @@ def _write(model: Any, path: Path, case: Case | None) -> None:
 
 def _is_proved_unfolded(model: Any, path: Path, case: Case | None) -> bool:
     try:
-        _prove(model, unfolded(model), path, case)
+        _prove(model, _unfolded(model, path), path, case)
     except ValueError:
         return False
     return True
+
+
+def _unfolded(model: Any, path: Path) -> Any:
+    """Return the plain model of one, and warn of what it does in training only, which is lost."""
+    lost: list[str] = []
+
+    def loses(layer: Any) -> bool:
+        lost.append(layer.name)
+        return True
+
+    plain = unfolded(model, loses=loses)
+    if lost:
+        warnings.warn(
+            f"{path.name} holds what {', '.join(dict.fromkeys(lost))} does in inference, and "
+            "nothing of what it does in training only. To train what is read back as it was, "
+            "save the model with its classes.",
+            stacklevel=5,
+        )
+    return plain
 
 
 def _prove(model: Any, plain: Any, path: Path, case: Case | None) -> None:

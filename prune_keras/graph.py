@@ -15,6 +15,8 @@ import numpy as np
 from prune_keras.accounting import Cost, CostModel
 from prune_keras.text import printable
 
+IS_OUTPUT = "they are an output of the model"
+
 
 @dataclass(frozen=True)
 class Producer:

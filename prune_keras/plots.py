@@ -8,7 +8,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from prune_keras.charts import architecture
 from prune_keras.report import Report
+from prune_keras.reporting.start import Start
+from prune_keras.tracing import trace
 
 SHARES = ("params", "flops", "neurons")
 
@@ -74,6 +77,30 @@ def widths(report: Report, path: str | Path) -> Path:
     return _save(figure, path)
 
 
+def plot_architecture(model_or_report: Any, ax: Any = None) -> Figure:
+    """Draw the layers of a model as wide as they are, and what goes round others.
+
+    Args:
+        model_or_report: a built model, or a `Report`, whose layers are hatched where they were cut.
+        ax: matplotlib's axes to draw in. Defaults to None: those of a new figure.
+
+    Returns:
+        The figure.
+
+    Example:
+
+    >>> import keras
+    >>> layers = [keras.Input((4,)), keras.layers.Dense(3, name="a"), keras.layers.Dense(2)]
+    >>> figure = plot_architecture(keras.Sequential(layers))
+    >>> [label.get_text() for label in figure.axes[0].get_yticklabels()][1]
+    'a 3'
+    """
+    if isinstance(model_or_report, Report):
+        return model_or_report.plot_architecture(ax)
+    graph = trace(model_or_report)
+    return architecture.draw(Start.of(model_or_report, graph).layers, ax)
+
+
 def shares(
     before: Mapping[str, Any], after: Mapping[str, Any], names: Sequence[str], path: str | Path
 ) -> Path:
@@ -99,22 +126,24 @@ def shares(
     return _save(figure, path)
 
 
-def images(pictures: Mapping[str, Any], path: str | Path) -> Path:
-    """Draw images side by side, each under its title.
+def images(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
+    """Draw rows of images side by side, each under its title.
 
     Args:
-        pictures: title -> `(height, width, 3)` pixels from 0 to 255.
+        rows: for each row a dictionary of title -> `(height, width, 3)` pixels from 0 to 255.
         path: picture to write; the ending gives the format.
 
     Returns:
         The path.
     """
-    figure = Figure(figsize=(2.6 * len(pictures), 3.0), layout="constrained")
-    for place, (title, pixels) in enumerate(pictures.items(), start=1):
-        axes: Any = figure.add_subplot(1, len(pictures), place)
-        axes.imshow(pixels.clip(0, 255).astype("uint8"))
-        axes.set_title(title, fontsize=8)
-        axes.axis("off")
+    across = max(map(len, rows))
+    figure = Figure(figsize=(2.6 * across, 3.1 * len(rows)), layout="constrained")
+    for number, row in enumerate(rows):
+        for place, (title, pixels) in enumerate(row.items(), start=1):
+            axes: Any = figure.add_subplot(len(rows), across, number * across + place)
+            axes.imshow(pixels.clip(0, 255).astype("uint8"))
+            axes.set_title(title, fontsize=8)
+            axes.axis("off")
     return _save(figure, path)
 
 

@@ -137,7 +137,7 @@ def check_outputs(model: Any, read: Any, case: Case) -> None:
             f"reading: {in_one_line(error)}. {_LAYERS}"
         ) from error
     close = _keras.tolerance(model)
-    same = max(map(_apart, case.outputs, found), default=0.0) <= close
+    same = max(map(apart, case.outputs, found), default=0.0) <= close
     if same and _says_something(case):
         return
     where = _first_apart(model, read, case.inputs, close)
@@ -151,7 +151,7 @@ def check_outputs(model: Any, read: Any, case: Case) -> None:
 def _first_apart(model: Any, read: Any, inputs: Any, close: float) -> str:
     """Return which call is the first whose outputs are apart, in words; empty if none is."""
     for (path, old), (_, new) in zip(_steps(model, inputs), _steps(read, inputs), strict=False):
-        if max(map(_apart, old, new), default=0.0) > close:
+        if max(map(apart, old, new), default=0.0) > close:
             return f", first behind {path!r}, by {_most(old, new):.3g}"
     return ""
 
@@ -182,7 +182,7 @@ def _most(old: list[np.ndarray], new: list[np.ndarray]) -> float:
     return max((float(each[np.isfinite(each)].max(initial=0)) for each in apart), default=0.0)
 
 
-def _apart(old: np.ndarray, new: np.ndarray) -> float:
+def apart(old: np.ndarray, new: np.ndarray) -> float:
     """Return how far two arrays are apart, relative to the largest finite entry of the first."""
     a, b = _numbers(old), _numbers(new)
     if a.shape != b.shape or old.dtype.kind in "OSU":

@@ -9,10 +9,15 @@ from prune_keras import criteria
 from prune_keras.accounting import Cost
 from prune_keras.auto import Scoring
 from prune_keras.copies import lasting, rehearsed
+from prune_keras.frontier import Point
 from prune_keras.graph import Graph
 from prune_keras.plan import Plan
 from prune_keras.repair import Refit, Repair, check_readable_again
 from prune_keras.report import Report
+from prune_keras.reporting.origins import call_of, origin
+from prune_keras.reporting.spread import spread
+from prune_keras.reporting.start import Start
+from prune_keras.rounds.stopwatch import Stopwatch
 from prune_keras.samples.batches import Samples, is_read_once
 from prune_keras.scoring import indistinct, score_graph
 from prune_keras.selection.choice import plan_for
@@ -112,6 +117,7 @@ def prune(
     >>> report.scores
     'l2'
     """
+    call = call_of("prune_keras.prune", prune, locals(), named=("model",))
     check_request(target, fraction, of)
     check_count("steps", steps)
     data = Samples.of(data, data_batch_size)
@@ -126,19 +132,20 @@ def prune(
     copied = rehearsed(model, graph, steps > 1 and criteria.needs_loss(scoring.criterion))
     limits = Limits(min_units, max_layer_fraction, exclude, round_to)
     goal = target_of(target, of, graph.cost)
-    scores = score_graph(model, graph, scoring.criterion, data, seed)
+    cut = _Cut(model, graph, scoring, data, seed, input_shape)
+    scores = cut.score()
     plan = plan_for(graph, scores, ranking, limits, goal, fraction)
     turn = 0 if target is None else None
     request = Request(graph, ranking, limits, goal.budget, fraction, turn)
-    cut = _Cut(model, graph, scoring, data, seed, input_shape)
-    plan = request.go(plan, steps, cut.noted(scores), cut.score, cut.cut)
+    plan = request.go(plan, steps, scores, cut.score, cut.cut)
     if fraction is None:
         check_reached(goal, cut.costs[-1])
     notes = missed(goal, cut.costs[-1], f"fraction={fraction} was removed first")
     notes += cut.notes + made_plain + copied + graph.notes
     notes += () if data is None else data.note
-    costs, way = (graph.cost, cut.costs[-1]), cut.costs if steps > 1 else ()
-    told: dict[str, Any] = {"scores": str(scoring), "of": of, "steps": way}
+    spreads = spread(graph, scores, ranking, plan)
+    told = {"of": of, "distributions": spreads, "origin": origin(call), **cut.told(plan)}
+    costs = graph.cost, cut.costs[-1]
     return cut.thin, Report(model.name, plan, *costs, graph.fixed, notes, **told)
 
 
@@ -168,17 +175,26 @@ class _Cut:
         self._data, self._seed, self._input_shape = data, seed, input_shape
         self.costs: tuple[Cost, ...] = ()
         self.notes: tuple[str, ...] = ()
+        self._start, self._watch = Start.of(model, graph), Stopwatch()
 
     def score(self) -> Mapping[str, Any]:
-        """Score what is left."""
+        """Score what is left, and keep in mind what is to be said of the scores."""
         criterion, graph = self._scoring.criterion, self._graph
-        return self.noted(score_graph(self.thin, graph, criterion, self._data, self._seed))
-
-    def noted(self, scores: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return scores, and keep in mind what is to be said of them."""
-        new = indistinct(scores, self._scoring.criterion)
+        with self._watch.phase("score"):
+            scores = score_graph(self.thin, graph, criterion, self._data, self._seed)
+        new = indistinct(scores, criterion)
         self.notes = tuple(dict.fromkeys([*self.notes, *new]))
         return scores
+
+    def told(self, plan: Plan) -> dict[str, Any]:
+        """Return what a report says of the cut, which came to a plan, and of what it cost."""
+        ends = (
+            Point(0, True, None, self._dense[1].cost, dict(plan.widths)),
+            Point(1, True, None, self.costs[-1], plan.new_widths),
+        )
+        steps = self.costs if len(self.costs) > 1 else ()
+        told = {"scores": str(self._scoring), "seconds": self._watch.seconds, "steps": steps}
+        return {**told, "frontier": ends, **self._start.after(plan)}
 
     def cut(self, done: Plan, whole: Plan) -> None:
         """Remove what is to go beside what is gone, and repair."""
@@ -187,12 +203,15 @@ class _Cut:
         # A fit aims at the model as it was; what is fused stands for what goes with this step.
         fits = fuse == "sequential" or isinstance(fuse, Refit)
         before, its_plan = (self._dense, whole) if fits else ((model, graph), plan)
-        repair = Repair.of(*before, kept_neurons(before[1], its_plan), self._data, fuse)
-        if self.costs:  # the copy is cut in place: a config need not tell widths that are left
-            restore(model, thinned(model, graph, plan))
-        else:
-            self.thin = shrink(model, plan)
-        repair.apply(self.thin)
+        with self._watch.phase("fuse"):
+            repair = Repair.of(*before, kept_neurons(before[1], its_plan), self._data, fuse)
+        with self._watch.phase("cut"):
+            if self.costs:  # the copy is cut in place: a config need not tell widths that are left
+                restore(model, thinned(model, graph, plan))
+            else:
+                self.thin = shrink(model, plan)
+        with self._watch.phase("recalibrate"):
+            repair.apply(self.thin)
         self.notes = tuple(dict.fromkeys([*self.notes, *repair.notes]))
         self._graph = trace(self.thin, self._input_shape)
         self.costs += (self._graph.cost,)

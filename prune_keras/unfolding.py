@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -24,6 +25,7 @@ from prune_keras.tracing.opening.opened import (
     looked_into,
     may_be_opened,
     open_model,
+    unmasked,
 )
 from prune_keras.tracing.opening.windows import rows_since_inputs
 from prune_keras.tracing.rules.registry import ruled_by_name
@@ -35,8 +37,9 @@ def unfold(model: Any, inputs: Any = None, flat: bool = False) -> Any:
 
     The copy saves and loads without the classes that it was written with. Weights that a layer has
     of its own become plain layers that hold them. A layer stays as it is if it has a rule of its
-    own, does something else in training than in inference, draws numbers, or works on more than
-    Keras' layers, `keras.ops` and Python.
+    own, does something else in training than in inference, other than to drop by chance what a
+    `Dropout` would, draws numbers in inference, or works on more than Keras' layers, `keras.ops`
+    and Python.
 
     Args:
         model: a built model, subclassed ones included; it is not changed.
@@ -75,12 +78,23 @@ def unfold(model: Any, inputs: Any = None, flat: bool = False) -> Any:
 
 
 def unfolded(
-    model: Any, inputs: Any = None, flat: bool = False, opens: Callable = may_be_opened
+    model: Any,
+    inputs: Any = None,
+    flat: bool = False,
+    opens: Callable[[Any], bool] = may_be_opened,
+    loses: Callable[[Any], bool] = lambda layer: False,
 ) -> Any:
-    """Return what `unfold` does; layers of which `opens` is false stay as they are."""
+    """Return what `unfold` does.
+
+    Args:
+        model, inputs, flat: as there.
+        opens: of a layer; where it is false, the layer stays as it is.
+        loses: of a layer, or model, that does something else in training; where it is true, only
+            what it does in inference is left of it.
+    """
     with _keras.without_new_calls(model):
-        function = _keras.function_of(model) or open_model(model, inputs)
-        nested = tied(_unfolding(model, function, opens))
+        function = _keras.function_of(model) or _opened_whole(model, inputs, loses)
+        nested = tied(_unfolding(model, function, _Kinds(opens, loses)))
         shares = _shares_layers(nested)
         twin = _copied(nested)
     if flat or shares:
@@ -91,6 +105,22 @@ def unfolded(
         twin = _copied(_by_keys(twin, sorted(structure)))
     _compare(model, twin, structure)
     return twin
+
+
+def _opened_whole(model: Any, inputs: Any, loses: Callable[[Any], bool]) -> Any:
+    function = open_model(model, inputs)
+    if _differs_in_training(function) and not loses(model):
+        raise ValueError(
+            "A plain model must do in training what the model does. Received: "
+            f"{model.name!r} ({type(model).__name__}), whose `call` does something else in "
+            "training that is no Dropout. Put that into a layer of its own, or keep the class: "
+            "ProgressivePruning, prune_keras.shrink_in_place."
+        )
+    return function
+
+
+def _differs_in_training(function: Any) -> bool:
+    return len(_keras.ways_of(function)) > 1
 
 
 def _by_keys(model: Any, keys: list[str]) -> Any:
@@ -158,12 +188,20 @@ def _check_shared(nested: Any, twin: Any) -> None:
         )
 
 
-def _unfolding(model: Any, function: Any, opens: Callable[[Any], bool]) -> Any:
+@dataclass(frozen=True)
+class _Kinds:
+    """Which layers are opened, and which lose what they do in training only."""
+
+    opens: Callable[[Any], bool]
+    loses: Callable[[Any], bool]
+
+
+def _unfolding(model: Any, function: Any, kinds: _Kinds) -> Any:
     """Return a model in which layers are open, or stay as they are in all of their calls."""
     closed: set[int] = set()
     while True:
         try:
-            return _Unfolding(model, opens, closed).rebuilt(function)
+            return _Unfolding(model, kinds, closed).rebuilt(function)
         except _StaysClosed as found:
             closed.add(found.layer)
 
@@ -179,11 +217,12 @@ class _StaysClosed(Exception):
 class _Unfolding:
     """Opens layers; calls in the same way share what a layer became."""
 
-    def __init__(self, model: Any, opens: Callable[[Any], bool], closed: set[int]) -> None:
-        self._model, self._opens, self._closed = model, opens, closed
+    def __init__(self, model: Any, kinds: _Kinds, closed: set[int]) -> None:
+        self._model, self._kinds, self._closed = model, kinds, closed
         self._opened: dict[tuple, Any] = {}
         self._scalars: dict[int, Any] = {}
         self._linear: dict[int, Any] = {}
+        self._handed: dict[int, Any] = {}  # masks that stand in the graph, by their id
         self._rows = 1  # so many entries along the batch of the present graph's inputs are a sample
 
     def rebuilt(self, function: Any, name: str | None = None) -> Any:
@@ -193,14 +232,37 @@ class _Unfolding:
         """Call an operation on symbolic tensors, or what it turned out to be made of."""
         if _keras.function_of(operation) is not None:
             return self._nested(operation)(*args, **kwargs)
-        inner = self._opened_for(operation, args, kwargs)
-        given = _tensors(args, kwargs)
+        masked = _keras.with_masks(operation, args, kwargs)
+        inner = self._opened_for(operation, args, masked)
         if inner is None:
             if _is_nothing(operation):
-                return given[0]
+                return _tensors(args, kwargs)[0]
             run = self._with_plain_activation(operation)
+            if any(map(self._is_handed, _tensors((), masked))):  # which no tensor will carry
+                kwargs = masked
             return run(*self._with_scalars(args), **self._with_scalars(kwargs))
-        return inner(tree.pack_sequence_as(_keras.input_structure(inner), given))
+        given = _tensors(args, masked)
+        masks = [each for each in map(_keras.carried_mask, given) if each is not None]
+        given += masks if len(inner.inputs) > len(given) else []
+        made = inner(tree.pack_sequence_as(_keras.input_structure(inner), given))
+        outputs = tree.flatten(made)
+        masks = _keras.masks_made(operation, args, masked, len(outputs))
+        self._handed |= {id(mask): mask for mask in masks}
+        _keras.carry(outputs, masks)
+        return made
+
+    def _is_handed(self, tensor: Any) -> bool:
+        """Tell whether a mask is an input of its graph, or made for what a nested model gives."""
+        waiting = [tensor]
+        while waiting:
+            mask = waiting.pop()
+            node = _keras.made_by(mask)
+            if mask.dtype != "bool":
+                continue
+            if id(mask) in self._handed or node is None or node.is_input:
+                return True
+            waiting += node.input_tensors
+        return False
 
     def _with_plain_activation(self, operation: Any) -> Callable:
         """Return a call of a layer in which a function of somebody else's is operations of Keras.
@@ -247,7 +309,7 @@ class _Unfolding:
 
     def _opened_for(self, operation: Any, args: tuple, kwargs: dict) -> Any:
         """Return the nested model for a call of a layer, None where it stays as it is."""
-        ruled = rule_for(operation) is not None or not self._opens(operation)
+        ruled = rule_for(operation) is not None or not self._kinds.opens(operation)
         if ruled and not ruled_by_name(operation):
             return None
         key = (id(operation), *_way(args, kwargs))
@@ -259,18 +321,33 @@ class _Unfolding:
                 raise _StaysClosed(id(operation))
         return self._opened.get(key)
 
+    def _rebuilt_of(self, operation: Any, args: tuple, kwargs: dict, name: str) -> Any:
+        found = looked_into(operation, args, kwargs, self._rows)
+        if _differs_in_training(found) and not self._kinds.loses(operation):
+            raise Closed("it does something else in training")
+        return self.rebuilt(found, name)
+
     def _inside(self, operation: Any, args: tuple, kwargs: dict, name: str) -> Any:
         """Return the nested model for a call of a layer; None where it cannot be looked into."""
         outside, given = self._rows, _tensors(args, kwargs)
         self._rows *= rows_since_inputs(given[0]) if given else 1
         try:
             check_own(operation, self._model)
-            inner = self.rebuilt(looked_into(operation, args, kwargs, self._rows), name)
+            inner = self._rebuilt_of(operation, args, kwargs, name)
+            if not _reads(inner, inner.inputs[len(given) :]):
+                args, kwargs = unmasked((args, kwargs))
+                inner = self._rebuilt_of(operation, args, kwargs, name)
             return inner if can_be_tied(inner) else None
         except Closed:
             return None
         finally:
             self._rows = outside
+
+
+def _reads(model: Any, tensors: list) -> bool:
+    """Tell whether any of some tensors is read in a model; true where there are none."""
+    read = {id(each) for node in _keras.nodes_of(model) for each in node.input_tensors}
+    return not tensors or any(id(each) in read for each in tensors)
 
 
 def _tensors(args: tuple, kwargs: dict) -> list:
@@ -294,7 +371,9 @@ def _is_nothing(operation: Any) -> bool:
 def _way(args: tuple, kwargs: dict) -> tuple:
     """Return what tells one way to call a layer from another one."""
     told = [
-        (tuple(v.shape), v.dtype) if isinstance(v, keras.KerasTensor) else repr(v)
+        (tuple(v.shape), v.dtype, _keras.carried_mask(v) is None)
+        if isinstance(v, keras.KerasTensor)
+        else repr(v)
         for v in [*tree.flatten((args, kwargs)), *sorted(kwargs)]
     ]
     return tuple(told)

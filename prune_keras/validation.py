@@ -74,3 +74,10 @@ def check_whole(name: str, value: Any) -> None:
         raise ValueError(
             f"`{name}` must be a whole number of at least 0. Received: {name}={value!r}."
         )
+
+
+def check_positive(name: str, value: Any, zero: bool = False) -> None:
+    """Raise a ValueError unless the value is a finite number above 0, or of at least 0."""
+    if not is_number(value) or value < 0 or (value == 0 and not zero):
+        bound = "of at least 0" if zero else "above 0"
+        raise ValueError(f"`{name}` must be a finite number {bound}. Received: {name}={value!r}.")

@@ -12,11 +12,14 @@ MODULES = (
 )
 NAMES = {
     "prune_keras": (
-        "Cost Graph Plan Report callbacks cost criteria debias diversify export fit_affine "
-        "frontier latency models plots prune register_rule schedules score select sensitivity "
-        "shrink shrink_in_place trace"
+        "Cost Graph Plan Report Sparsity callbacks cost criteria debias dependence diversify "
+        "export fit_affine frontier latency models plots prune register_rule schedules score "
+        "select sensitivity shrink shrink_in_place sparsify trace"
     ),
-    "prune_keras.callbacks": "ProgressivePruning Round ScoreHistory",
+    "prune_keras.callbacks": (
+        "GroupPenalty ProgressivePruning Round ScaleSparsity ScoreHistory "
+        "SensitivityRegularization TargetedDropout"
+    ),
     "prune_keras.criteria": (
         "Activations BatchNormScale Discrimination Gradients Mean Oracle Random Reconstruction "
         "Switch WeightGradients activation_std apoz geometric_median get l1 l2 mean_activation "
@@ -28,7 +31,7 @@ NAMES = {
     ),
     "prune_keras.schedules": "Constant Cubic Geometric OneShot Schedule due get",
     "prune_keras.frontier": "Point pick read",
-    "prune_keras.plots": "history images shares widths",
+    "prune_keras.plots": "history images plot_architecture shares widths",
     "prune_keras.tracing": "Labels Tracer Visit cost inside register_rule remember trace",
     "prune_keras.cli": "app main parse_shape parse_targets",
 }

@@ -65,6 +65,8 @@ KNOWN = {
     "criteria": {"readers", "samples", "_keras", "_backend", "graph", "validation"},
     "tracing": {"_keras", "accounting", "graph", "initial_values", "interrupts"},
     "selection": {"accounting", "debias", "graph", "plan", "rounding", "validation"},
+    "deploying": {"_keras", "proof"},
+    "preparing": {"samples", "_keras", "_backend", "graph"},
     "repair": {"readers", "samples", "_keras", "_backend", "graph"},
 }
 """What a room knows of at most; the others below are free but for what they never come to know."""

@@ -15,7 +15,9 @@ from prune_keras._keras.clones import (
     uncompiled,
     without_optimizer,
 )
+from prune_keras._keras.cloning import with_others
 from prune_keras._keras.configs import from_config, own_classes, reason_of, unreadable
+from prune_keras._keras.drawing import drawing_evenly
 from prune_keras._keras.failing_fit import on_failure, watch_fits
 from prune_keras._keras.graphs import (
     all_layers,
@@ -46,10 +48,12 @@ from prune_keras._keras.graphs import (
     shapes_made,
     tolerance,
     unmoved,
+    ways_of,
     without_new_calls,
 )
 from prune_keras._keras.held import Held, other_optimizers
 from prune_keras._keras.kernels import Missing, check_runs, missing_kernel
+from prune_keras._keras.masks import carried_mask, carry, masks_made, with_masks
 from prune_keras._keras.optimizers import (
     Slot,
     averages_follow,
@@ -67,6 +71,7 @@ from prune_keras._keras.optimizers import (
     unknown_slots,
 )
 from prune_keras._keras.own_state import copy_own_state
+from prune_keras._keras.places import Place, places
 from prune_keras._keras.positions import (
     begin_at,
     build_metrics,
@@ -108,11 +113,12 @@ from prune_keras._keras.state import (
     with_argument,
     with_arguments,
 )
+from prune_keras._keras.steps import is_surrounded, surround
 from prune_keras._keras.training import Logs, direction, logs_of, refresh, sync
 from prune_keras._keras.undisturbed import give_losses, losses_of, passing, undisturbed
+from prune_keras._keras.views import View, hide, show, showing
 from prune_keras._keras.walks import (
     Call,
-    carried_mask,
     first_input,
     given_tensors,
     given_to,
@@ -123,7 +129,7 @@ from prune_keras._keras.walks import (
     walk,
     with_mask_of,
 )
-from prune_keras._keras.watching import heard, watched
+from prune_keras._keras.watching import answering, heard, replaced, watched
 
 __all__ = [
     "making_at_most",
@@ -138,20 +144,24 @@ __all__ = [
     "Held",
     "Logs",
     "Missing",
+    "Place",
     "ReadBeside",
     "Recorded",
     "Slot",
+    "View",
     "adopt",
     "as_if_shaped",
     "changed",
     "checking_inputs",
     "all_keys",
     "all_layers",
+    "answering",
     "averages_follow",
     "averages_of",
     "build_optimizer",
     "call_arguments",
     "carried_mask",
+    "carry",
     "calls_of",
     "cast_for",
     "check_model",
@@ -161,6 +171,7 @@ __all__ = [
     "copy_own_state",
     "direction",
     "discarded",
+    "drawing_evenly",
     "finalize",
     "first_input",
     "forget_graph",
@@ -175,6 +186,7 @@ __all__ = [
     "has_foreign_activation",
     "has_lora",
     "heard",
+    "hide",
     "held_in",
     "input_like",
     "input_structure",
@@ -183,6 +195,7 @@ __all__ = [
     "is_node",
     "ends_of",
     "is_sum",
+    "is_surrounded",
     "kernel_of",
     "learning_rates",
     "logs_of",
@@ -190,6 +203,7 @@ __all__ = [
     "made_by",
     "losses_of",
     "mask_of",
+    "masks_made",
     "missing_kernel",
     "models_in",
     "module_of",
@@ -206,12 +220,14 @@ __all__ = [
     "own_classes",
     "padded",
     "passing",
+    "places",
     "plain",
     "plain_optimizers",
     "quiet",
     "reason_of",
     "readers_of",
     "rebuilt",
+    "replaced",
     "recorded_calls",
     "refresh",
     "refusing_reads",
@@ -226,9 +242,12 @@ __all__ = [
     "settings_of",
     "shape_attributes",
     "shapes_made",
+    "show",
+    "showing",
     "standing_in",
     "start_averages",
     "strategy_scope",
+    "surround",
     "sync",
     "tolerance",
     "uncompilable",
@@ -241,9 +260,12 @@ __all__ = [
     "walk",
     "watch_fits",
     "watched",
+    "with_masks",
+    "ways_of",
     "with_argument",
     "with_arguments",
     "with_mask_of",
+    "with_others",
     "without_activation",
     "without_new_calls",
     "without_optimizer",

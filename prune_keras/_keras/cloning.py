@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -100,3 +101,49 @@ class Cloning:
         for old, new in zip(layer.variables, twin.variables, strict=True):
             set_value_on_exit(new, old.value)
         return twin
+
+
+def with_others(model: Any, instead: Callable[[Any], Callable | None]) -> Any:
+    """Return a plain functional copy of a model, with something else in place of some operations.
+
+    Args:
+        model: a built functional or Sequential model.
+        instead: returns what is called in place of an operation, or None for a copy of it; asked
+            once for each operation.
+    """
+    replacing = _Replacing(instead)
+    twin = replacing.of(function_of(model))
+    for old, new in replacing.pairs:
+        check_weights(old, new)
+        for mine, other in zip(old.variables, new.variables, strict=True):
+            other.assign(mine.value)
+            other.trainable = mine.trainable
+        new._trainable = old._trainable
+    return twin
+
+
+class _Replacing(Cloning):
+    """A copy in the making in which other things take the place of some operations."""
+
+    def __init__(self, instead: Callable[[Any], Callable | None]) -> None:
+        super().__init__(plain=True)
+        self._instead = instead
+        self.pairs: list[tuple[Any, Any]] = []
+
+    def of(self, operation: Any) -> Any:
+        if id(operation) in self.twins:
+            return self.twins[id(operation)]
+        graph = function_of(operation)
+        if graph is not None:
+            inputs = tree.map_structure(
+                lambda tensor: self.of(tensor._keras_history.operation).output,
+                graph._inputs_struct,
+            )
+            outputs = graph._run_through_graph(inputs, operation_fn=self.of)
+            made = keras.Model(inputs, outputs, name=operation.name)
+        else:
+            made = self._instead(operation) or from_config(operation)
+            if isinstance(made, keras.layers.Layer):
+                self.pairs.append((operation, made))
+        self.twins[id(operation)] = made
+        return made

@@ -50,15 +50,25 @@ def remember_graph(of: Any, function: Functional) -> None:
 
 def recorded_graphs() -> list:
     """Return all graphs that were recorded, of whatever model."""
-    return [*_opened.values()]
+    return [way for graph in _opened.values() for way in ways_of(graph)]
+
+
+def ways_of(graph: Any) -> list:
+    """Return a graph, and what it does in training if that is something else."""
+    in_training = vars(graph).get("in_training")
+    return [graph] if in_training is None else [graph, in_training]
 
 
 def forget_graph(of: Any) -> None:
     _opened.pop(of, None)
 
 
-def graphs_in(model: Any) -> list:
-    """Return the model's graph and those of all that it calls, recorded ones included."""
+def graphs_in(model: Any, in_training: bool = False) -> list:
+    """Return the model's graph and those of all that it calls, recorded ones included.
+
+    Args:
+        in_training: whether to add those of calls that do something else in training.
+    """
     found: dict[int, Any] = {}
     queue = [graph_of(model)]
     while queue:
@@ -66,6 +76,7 @@ def graphs_in(model: Any) -> list:
         if current is not None and id(current) not in found:
             found[id(current)] = current
             queue += [graph_at(node) for node in nodes_of(current)]
+            queue += ways_of(current)[1:] if in_training else []
     return list(found.values())
 
 

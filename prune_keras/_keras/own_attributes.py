@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from prune_keras._keras.configs import check_same, fresh_optimizer, is_optimizer
+from prune_keras._keras.steps import is_surrounded
 
 _SETTINGS = ("_dtype_policy", "autocast", "supports_jit")
 _OF_TRAINING = {
@@ -55,7 +56,7 @@ def _set_all(new: Any, old: Any, twins: dict[int, Any], beside: Beside) -> None:
     known, locked = _held(new).keys() | _OF_TRAINING, new._tracker.locked
     new._tracker.unlock()
     for name, value in _held(old).items():
-        if name not in known and not name.startswith("_self_"):
+        if name not in known and not name.startswith("_self_") and not is_surrounded(value):
             setattr(new, name, copied(value, twins, beside))
     new._tracker.locked = locked
 

@@ -271,9 +271,15 @@ class Recorded(Functional):
 
     Attributes:
         called_on: what a model with a `call` of its own was called on; None for layers.
+        in_training: the same for training, if that is something else; None if it is not.
     """
 
     called_on: Any = None
+    in_training: Any = None
+
+    def differs_in_training(self, other: Any) -> None:
+        # Unseen by Keras, which would take it for a part.
+        self.__dict__["in_training"] = other
 
 
 def adopt(layer: Any, attributes: dict[str, Any], taken: tuple) -> Any:

@@ -133,7 +133,7 @@ def shape_attributes(model: Any, shapes: dict[int, tuple]) -> list[tuple[Any, st
         (owner, name, value) triples.
     """
     attributes = []
-    for function in graphs_in(model):
+    for function in graphs_in(model, in_training=True):
         # Layers do not know of the calls that were only recorded.
         recorded = [*nodes_of(function), *_known(function.operations)]
         calls: dict[int, dict[int, Any]] = defaultdict(dict)

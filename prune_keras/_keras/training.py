@@ -11,6 +11,7 @@ from keras.src.trainers.compile_utils import CompileLoss, CompileMetrics
 from prune_keras import _backend
 from prune_keras._keras.graphs import all_layers, models_in, module_of, output_structure
 from prune_keras._keras.sharing import neighbours_of
+from prune_keras._keras.steps import is_surrounded
 
 # The last one is that of KerasHub's language models, which make it anew as Keras does the others.
 _COMPILED = ("train_function", "test_function", "predict_function", "generate_function")
@@ -91,6 +92,9 @@ _STEPS = (
 
 def _is_own(model: Any, name: str) -> bool:
     """Tell whether a model does something in another way than Keras."""
+    held = vars(model).get(name)
+    if is_surrounded(held):
+        return not module_of(held).startswith("keras.")  # the module of what it is around
     found = (vars(kind)[name] for kind in type(model).__mro__ if name in vars(kind))
     defined = next(found, None)
     module = module_of(getattr(defined, "fget", defined))

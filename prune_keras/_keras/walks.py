@@ -12,6 +12,7 @@ from keras import tree
 from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 
 from prune_keras._keras.graphs import function_of, graph_at, graph_of, nodes_of
+from prune_keras._keras.masks import carried_mask, carry
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ def rebuilt(function: Any, call: Callable[[Any, tuple, dict], Any], name: str | 
     values: dict[int, Any] = {}
     inputs = tree.map_structure(input_like, function._inputs_struct)
     values |= zip(map(id, function.inputs), tree.flatten(inputs), strict=True)
+    masks = [carried_mask(tensor) for tensor in function.inputs]
+    carry(tree.flatten(inputs), [values.get(id(mask)) for mask in masks])
     for node in nodes_of(function):
         given = call(node.operation, *node.arguments.fill_in(values))
         values |= zip(map(id, node.outputs), tree.flatten(given), strict=True)
@@ -138,11 +141,6 @@ def mask_of(call: Call, tensor: Any) -> Any:
     """Return the mask that a call is given, or else that one of its inputs carries, or None."""
     given = call.kwargs.get("mask")
     return carried_mask(tensor) if given is None else given
-
-
-def carried_mask(tensor: Any) -> Any:
-    """Return the mask that a tensor carries, or None; on JAX it lies in no attribute."""
-    return get_keras_mask(tensor)
 
 
 def with_mask_of(source: Any, tensor: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -42,6 +43,38 @@ def heard(layer: Any, hear: Callable[[Any, Any, Any], None]) -> contextlib.Abstr
         return response
 
     return watched([layer], see)
+
+
+@contextlib.contextmanager
+def answering(
+    operations: Sequence[Any], answer: Callable[[Any, Callable, tuple, dict], Any]
+) -> Iterator[None]:
+    """Let something else answer calls of operations within.
+
+    Args:
+        operations: layers and raw operations of a graph; each is meant once.
+        answer: receives an operation, its `call`, and the arguments of that, by position and by
+            name; returns what the call is to give.
+    """
+    with contextlib.ExitStack() as held:
+        for operation in operations:
+            held.enter_context(_set(operation, "call", _answered(operation, answer)))
+        yield
+
+
+def _answered(operation: Any, answer: Callable) -> Callable:
+    call = operation.call
+
+    @functools.wraps(call)
+    def answered(*args: Any, **kwargs: Any) -> Any:
+        return answer(operation, call, args, kwargs)
+
+    return answered
+
+
+def replaced(owner: Any, name: str, value: Any) -> contextlib.AbstractContextManager:
+    """Set an attribute of a layer or model for a while, unseen by what Keras tracks of it."""
+    return _set(owner, name, value)
 
 
 def _seen(layer: Any, call: Callable, see: Callable, give: Callable) -> Callable:

@@ -1,12 +1,16 @@
-"""What the command line shows: rows of plain values as tables, and lines that are never wrapped."""
+"""What the command line shows: tables of plain values, and lines that are never wrapped."""
 
-import math
+import json
 
+from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from prune_keras.text import printable, printable_lines
+
+_WIDE = 100_000  # columns of what is no screen: a pipe or a file
 
 
 def say(line, stderr=False, style=None):
@@ -33,14 +37,47 @@ def complain(line):
     _print(printable_lines(line), stderr=True, style="red")
 
 
-def show_graph(model, graph):
-    """Print a traced model: its layers, its families, what is fixed and why, and its cost."""
-    show_table(f"Layers of {graph.name}", _layer_rows(model, graph))
-    show_table("Families", _family_rows(graph))
+def show_graph(model, graph, everything=False):
+    """Print a traced model: what can be reached, its layers, families, what is fixed, its cost.
+
+    Args:
+        model: the model.
+        graph: what `prune_keras.trace` made of it.
+        everything: whether layers without units are shown, too. Defaults to False.
+    """
+    from prune_keras.cli.inspecting import overview  # which brings Keras
+
+    found = overview(model, graph)
+    say(_verdict(graph, found))
+    rows = [row for row in found["layers"] if everything or row["units"] is not None]
+    show_table("Layers", [_shown(row) for row in rows], optional=("type", "FLOPs"))
+    spanning = [each for each in found["families"] if len(each["layers"]) > 1]
+    show_table("Families that span layers", [_joined(each) for each in spanning])
     for line in graph.fixed:
         say(f"Cannot be pruned: {line}")
+    for note in graph.notes:
+        say(f"Note: {note}")
     cost = graph.cost
     say(f"{cost.params:,} parameters, {as_text(cost.flops)} FLOPs, {cost.neurons:,} neurons")
+
+
+def _verdict(graph, found):
+    kept = sum(fixed.units for fixed in graph.fixed)
+    return (
+        f"{graph.name}: {found['reached']:.1%} of the parameters can be reached, by "
+        f"{found['neurons']:,} neurons in {len(graph.families)} families; {kept:,} units are fixed."
+    )
+
+
+def _shown(row):
+    """Return a row for the screen; a family is named where it is not the layer's own."""
+    others = [name for name in row["families"] if name != row["layer"]]
+    blank = {name: "" for name in ("units", "prunable") if row[name] is None}
+    return row | blank | {"families": ", ".join(others)}
+
+
+def _joined(family):
+    return family | {"layers": ", ".join(family["layers"])}
 
 
 def show_run(result, output):
@@ -66,62 +103,50 @@ def _turned(rows):
     ]
 
 
-def _layer_rows(model, graph, prefix=""):
-    """Return a row for every layer with parameters, those of nested models included."""
-    rows = []
-    for layer in model.layers:
-        path = prefix + layer.name
-        if hasattr(layer, "layers"):
-            rows += _layer_rows(layer, graph, f"{path}/")
-        elif layer.weights:
-            rows.append(_layer_row(path, layer, graph))
-    return rows
+def show_table(title, rows, optional=()):
+    """Print dictionaries as a table; texts stand left, numbers right, and nothing is broken.
 
-
-def _layer_row(path, layer, graph):
-    producer = graph.producers.get(path)
-    return {
-        "layer": path,
-        "type": type(layer).__name__,
-        "units": "" if producer is None else len(producer.neurons),
-        "prunable": "" if producer is None else int(producer.prunable.sum()),
-        "family": ", ".join(f.name for f in graph.families if path in f.paths),
-        "parameters": layer.count_params(),
-        "FLOPs": _flops(layer, graph),
-    }
-
-
-def _flops(layer, graph):
-    """Return two for each multiply-add with the layer's weights, `None` where sizes are unknown."""
-    owned = {id(variable) for variable in layer.weights}
-    flops = 0
-    for weight in graph.weights:
-        if id(weight.variable) in owned:
-            if weight.times is None:
-                return None
-            flops += 2 * weight.times * math.prod(weight.variable.shape)
-    return flops
-
-
-def _family_rows(graph):
-    return [
-        {"family": f.name, "neurons": f.size, "layers": ", ".join(f.paths)} for f in graph.families
-    ]
-
-
-def show_table(title, rows):
-    """Print dictionaries as a table; texts stand left, numbers right."""
+    Args:
+        title: what the table shows.
+        rows: one dictionary a row, of the same names.
+        optional: columns that a narrow screen goes without, the first one first. A pipe or a file
+            gets all of them.
+    """
     if not rows:
         return
-    table = Table(title=Text(printable(title)), title_justify="left")
+    table, width = _table(title, rows), _screen_width()
+    for name in optional:
+        if _width_of(table) > width:
+            rows = [{key: row[key] for key in row if key != name} for row in rows]
+            table = _table(title, rows)
+    Console(width=max(width, _width_of(table))).print(table)
+
+
+def show_json(value):
+    """Print a value as JSON, where a program reads on."""
+    _print(json.dumps(value, indent=1))
+
+
+def _table(title, rows):
+    table = Table(title=Text(printable(title)), title_justify="left", box=box.SIMPLE_HEAD)
     for name in rows[0]:
         is_text = any(_is_word(row[name]) for row in rows)
         table.add_column(
-            name.replace("_", " "), justify="left" if is_text else "right", overflow="fold"
+            name.replace("_", " "), justify="left" if is_text else "right", no_wrap=True
         )
     for row in rows:
         table.add_row(*(Text(printable(as_text(value))) for value in row.values()))
-    Console().print(table)
+    return table
+
+
+def _screen_width():
+    screen = Console()
+    return screen.width if screen.is_terminal else _WIDE
+
+
+def _width_of(table):
+    wide = Console(width=_WIDE)
+    return Measurement.get(wide, wide.options, table).maximum
 
 
 def _is_word(value):

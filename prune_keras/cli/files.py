@@ -1,4 +1,4 @@
-"""Commands for a model in a file: `prune`, `inspect` and `invert`."""
+"""Commands that make something of a model in a file: `prune`, `export` and `invert`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +13,7 @@ from prune_keras.cli.options import (
     Fuse,
     InputShape,
     ModelFile,
+    Samples,
     Scope,
     Seed,
     Targets,
@@ -22,7 +23,7 @@ from prune_keras.cli.options import (
 )
 
 
-@command
+@command("prune-keras prune model.keras --target flops=0.5 --data samples.npz -o thin.keras")
 def prune(
     model: ModelFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .keras or .h5 to write.")],
@@ -30,12 +31,7 @@ def prune(
     fraction: Annotated[
         float | None, typer.Option(help="Share of the neurons to remove, instead of a target.")
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="An .npz file with x_train to score with, and y_train for a model with a loss."
-        ),
-    ] = None,
+    data: Samples = None,
     criterion: Criterion = "auto",
     debias: Debias = "auto",
     fuse: Fuse = "auto",
@@ -59,6 +55,10 @@ def prune(
             metavar="ORIGINAL",
         ),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Where to write the report: a .html to look at, or a .json."),
+    ] = None,
 ):
     """Prune a model at once, without training."""
     import prune_keras
@@ -66,8 +66,8 @@ def prune(
     from prune_keras.models.images import read_samples
 
     shape = parse_shape(input_shape)
-    thin, report = prune_keras.prune(
-        read_model(model, compile=data is not None),
+    thin, told = prune_keras.prune(
+        read_model(model, data is not None, () if of is None else (of,)),
         target=parse_targets(target),
         fraction=fraction,
         criterion=criterion,
@@ -84,29 +84,67 @@ def prune(
         of=None if of is None else prune_keras.cost(read_model(of), shape),
     )
     prune_keras.export(thin, output)
-    console.show_report(report)
+    if report is not None:
+        (told.save if report.suffix == ".json" else told.to_html)(report)
+    console.show_report(told)
     console.say(f"Wrote {output}")
 
 
-@command
-def inspect(model: ModelFile, input_shape: InputShape = None):
-    """Show layers, families, neurons, parameters, FLOPs, and what cannot be pruned and why."""
+@command("prune-keras export thin.keras -o thin.tflite --before model.keras")
+def export(
+    model: ModelFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file, or folder, to write.")],
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="h5, keras, tf_saved_model, onnx, litert or openvino. Defaults to what the output "
+            "ends as: .h5, .keras, .onnx, .tflite, .xml."
+        ),
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Write LiteRT in eight bits; scales are found on --data.")
+    ] = False,
+    data: Samples = None,
+    before: Annotated[
+        Path | None,
+        typer.Option(
+            help="The model it was made of, to be exported for a moment and compared by bytes and "
+            "milliseconds in the same runtime.",
+            metavar="ORIGINAL",
+        ),
+    ] = None,
+):
+    """Write a model for where it runs, run it there, and compare its outputs with Keras'."""
     import prune_keras
+    from prune_keras.cli.deployments import compared
     from prune_keras.cli.guarded import read_model
+    from prune_keras.models.images import read_samples
 
-    network = read_model(model)
-    console.show_graph(network, prune_keras.trace(network, parse_shape(input_shape)))
+    if int8 and data is None:
+        raise ValueError(
+            "Scales of eight bits are found on samples. Received: --int8 without --data. Name an "
+            ".npz file with x_train."
+        )
+    samples = None if data is None else read_samples(data, most=2048 if int8 else 64)
+    inputs = samples[0] if isinstance(samples, tuple) else samples
+    network = read_model(model, others=() if before is None else (before,))
+    prune_keras.export(network, output, inputs, format, inputs if int8 else None)
+    console.say(f"Wrote {output}, which gives the outputs of {model}")
+    if before is not None:
+        console.show_table("In its runtime", compared(before, model, output, format))
 
 
-@command
+@command("prune-keras invert model.keras photo.jpg --layer conv1 --layer conv3")
 def invert(
     model: ModelFile,
     image: Annotated[Path, typer.Argument(help="An image file.", metavar="IMAGE")],
-    layer: Annotated[str, typer.Option(help="Name of a layer, or its path in the model.")],
+    layer: Annotated[
+        list[str], typer.Option(help="Name of a layer, or its path in the model; repeatable.")
+    ],
     keep: Annotated[
         Path | None, typer.Option(help="The plan.json of a run that began with this model.")
     ] = None,
-    steps: Annotated[int, typer.Option(help="Steps of gradient descent.")] = 400,
+    steps: Annotated[int, typer.Option(help="Steps of gradient descent.")] = 300,
     variation: Annotated[float, typer.Option(help="Weight of the total variation.")] = 0.1,
     seed: Seed = 0,
     output: Annotated[
@@ -116,14 +154,18 @@ def invert(
     """Reconstruct an image from a layer's feature maps: all, the kept ones, as many random ones."""
     from prune_keras.cli.guarded import read_model
     from prune_keras.models import inversion, precision, records
+    from prune_keras.models.preimages import Search
     from prune_keras.plan import Plan
 
     network = precision.convert(read_model(model), "float32")
     plan = None if keep is None else Plan.load(keep)
     pixels = inversion.read_image(image, network)
-    found = inversion.invert(network, pixels, layer, plan, steps, variation, seed=seed)
+    search = Search(steps=steps, variation=variation)
+    found = [
+        r for each in layer for r in inversion.invert(network, pixels, each, plan, search, seed)
+    ]
     inversion.draw(pixels, found, output)
     rows = [inversion.errors(reconstruction) for reconstruction in found]
     records.write_table(output.with_suffix(".csv"), rows)
-    console.show_table(f"What {layer} tells of {image.name}", rows)
+    console.show_table(f"What layers tell of {image.name}", rows)
     console.say(f"Wrote {output}")

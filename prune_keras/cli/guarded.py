@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +39,25 @@ def forks() -> Iterator[None]:
         _may_fork = False
 
 
-def read_model(path: Path, compile: bool = False) -> Any:
+def read_model(path: Path, compile: bool = False, others: Sequence[Path] = ()) -> Any:
     """Return the model of a file; see `prune_keras.models.networks.read_model`.
+
+    Args:
+        path: the file.
+        compile: whether it is compiled as it was when it was saved. Defaults to False.
+        others: what the command reads after it. Once a backend has run, a process cannot be forked
+            any more. Defaults to none.
 
     Raises:
         ValueError: if Keras cannot read it, or reading it takes too much memory or time, or breaks.
     """
     from prune_keras.models import networks
 
-    if _may_fork and path.is_file():
-        _try(path, compile)
+    global _may_fork
+    if _may_fork:
+        for each in filter(Path.is_file, (path, *others)):
+            _try(each, compile and each == path)
+    _may_fork = False
     return networks.read_model(path, compile)
 
 
@@ -96,6 +105,7 @@ def _read_and_exit(path: Path, compile: bool, write: int) -> None:
         os.dup2(nowhere, 2)
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
         _limit(path)
+        signal.alarm(10 * _seconds(path))
         from prune_keras.models import networks
 
         networks.read_model(path, compile)

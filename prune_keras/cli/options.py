@@ -67,6 +67,11 @@ BatchesPerRound = Annotated[
 KeepRounds = Annotated[
     bool, typer.Option("--keep-rounds", help="Keep the network of every round, in rounds/.")
 ]
+Samples = Annotated[
+    Path | None,
+    typer.Option(help="An .npz file with x_train, and y_train for a model with a loss."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 InputShape = Annotated[
     str | None,
     typer.Option(help="Sizes of one input without the batch, e.g. 224,224,3, if unknown."),

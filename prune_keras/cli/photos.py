@@ -52,7 +52,7 @@ Epochs = Annotated[int, typer.Option(help="Epochs with pruning, then fine-tuning
 BatchSize = Annotated[int | None, typer.Option(help="Photos a batch.")]
 
 
-@command
+@command("prune-keras cats-vs-dogs --data PHOTOS --max-drop 0.01 --baseline", resumes=True)
 def cats_vs_dogs(
     data: Photos = None,
     weights: Weights = "imagenet",
@@ -155,7 +155,7 @@ def cats_vs_dogs(
     console.show_run(result, output)
 
 
-@command
+@command("prune-keras compare --data PHOTOS", resumes=True)
 def compare(
     data: Photos = None,
     weights: Weights = "imagenet",

@@ -27,7 +27,7 @@ from prune_keras.cli.options import (
 )
 
 
-@command
+@command("prune-keras demo", resumes=True)
 def demo(
     output: Output = Path("prune-keras-demo"),
     max_drop: MaxDrop = 0.01,
@@ -50,7 +50,7 @@ def demo(
     console.show_run(result, output)
 
 
-@command
+@command("prune-keras cifar10 --data cifar10.npz --target flops=0.5", resumes=True)
 def cifar10(
     data: Annotated[
         Path | None,

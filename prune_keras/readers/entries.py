@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from prune_keras import _backend
+
 
 def entries_of(neurons: np.ndarray) -> tuple[np.ndarray, ...]:
     """Return the entries of each neuron, those neurons together that have as many.
@@ -36,4 +38,9 @@ def entries_of(neurons: np.ndarray) -> tuple[np.ndarray, ...]:
 def numbers(value: Any) -> np.ndarray:
     """Return a tensor as an array of float32, or of float64 where it has as many digits."""
     found = np.asarray(ops.convert_to_numpy(value))
-    return found if found.dtype == np.float64 else found.astype(np.float32)
+    return found if found.dtype == np.float64 else found.astype(np.float32, copy=False)
+
+
+def taken(rows: Any, places: np.ndarray) -> np.ndarray:
+    """Return some rows of a tensor as an array; all of them are not made one."""
+    return numbers(_backend.take(rows, places.astype("int32"), 0))

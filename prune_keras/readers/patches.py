@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from prune_keras import _keras
-from prune_keras.readers.entries import numbers
+from prune_keras.readers.entries import taken
 from prune_keras.readers.kinds import DEPTHWISE, SEPARABLE, TRANSPOSED
 from prune_keras.readers.windows import table
 
@@ -52,8 +52,8 @@ class Patches:
             tables = tuple(table(layer, place, size) for place, size in enumerate(sizes))
         return cls(tables, groups, made // groups, isinstance(layer, TRANSPOSED), first)
 
-    def rows(self, x: np.ndarray, places: np.ndarray) -> np.ndarray:
-        x = np.moveaxis(x, 1, -1) if self.first else x
+    def rows(self, x: Any, places: np.ndarray) -> np.ndarray:
+        x = self._channels_last(x)
         sizes, channels = x.shape[1:-1], x.shape[-1]
         samples, *at = np.unravel_index(places, (len(x), *[len(t) for t in self.tables]))
         index = samples[:, None]
@@ -62,10 +62,14 @@ class Patches:
             along = each[place]
             index = (index[:, :, None] * size + along[:, None]).reshape(len(places), -1)
             inside = (inside[:, :, None] & (along[:, None] >= 0)).reshape(len(places), -1)
-        found = x.reshape(-1, channels)[np.where(inside, index, 0)]
-        found = np.where(inside[..., None], found, 0)
+        found = taken(ops.reshape(x, (-1, channels)), np.where(inside, index, 0).reshape(-1))
         found = found.reshape(*inside.shape, self.groups, channels // self.groups)
+        if not inside.all():
+            found = np.where(inside[..., None, None], found, found.dtype.type(0))
         return np.moveaxis(found, 2, 0).reshape(self.groups, len(places), -1)
+
+    def _channels_last(self, x: Any) -> Any:
+        return ops.moveaxis(x, 1, -1) if self.first else x
 
     def read_by_each(self, shape: tuple[int, ...]) -> int:
         channels = shape[1 if self.first else -1]
@@ -83,10 +87,13 @@ class Patches:
     def folded_bias(self, shift: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         return shift.reshape(shape)
 
-    def laid_out(self, y: Any) -> np.ndarray:
-        y = numbers(y)
-        y = np.moveaxis(y, 1, -1) if self.first else y
-        return np.moveaxis(y.reshape(-1, self.groups, y.shape[-1] // self.groups), 1, 0)
+    def positions(self, shape: tuple[int, ...]) -> int:
+        return shape[0] * math.prod(shape[2:] if self.first else shape[1:-1])
+
+    def made_at(self, y: Any, places: np.ndarray) -> np.ndarray:
+        y = self._channels_last(y)
+        found = taken(ops.reshape(y, (-1, y.shape[-1])), places)
+        return np.moveaxis(found.reshape(len(places), self.groups, -1), 1, 0)
 
     def folded(self, weights: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         taps = shape[: len(self.tables)]

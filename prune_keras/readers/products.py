@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
-from prune_keras.readers.entries import numbers
+from prune_keras.readers.entries import taken
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -96,13 +96,17 @@ class Product:
         bias = getattr(layer, "bias_axes", None) or made[-1]
         return cls(Axes(read, axes.kernel, made), bias, dict(zip(made, shape, strict=True)))
 
-    def rows(self, x: np.ndarray, places: np.ndarray) -> np.ndarray:
+    def rows(self, x: Any, places: np.ndarray) -> np.ndarray:
         axes = self.axes
-        return _laid_out(x, axes.read, axes.groups, axes.positions, axes.summed)[:, places]
+        return _at(x, axes.read, (axes.positions, axes.groups, axes.summed), places)
 
-    def laid_out(self, y: Any) -> np.ndarray:
+    def made_at(self, y: Any, places: np.ndarray) -> np.ndarray:
         axes = self.axes
-        return _laid_out(numbers(y), axes.made, axes.groups, axes.positions, axes.units)
+        return _at(y, axes.made, (axes.positions, axes.groups, axes.units), places)
+
+    def positions(self, shape: tuple[int, ...]) -> int:
+        sizes = dict(zip(self.axes.made, shape, strict=True))
+        return math.prod(sizes[sign] for sign in self.axes.positions)
 
     def staying(self, stays: dict[int, np.ndarray]) -> tuple[Any, Any]:
         """Return which groups stay, and which units in them."""
@@ -139,6 +143,15 @@ class Product:
     def unfolded(self, kernel: np.ndarray, read: int) -> np.ndarray:
         axes = self.axes
         return _laid_out(kernel, axes.kernel, axes.groups, axes.summed, axes.units)
+
+
+def _at(x: Any, signs: str, parts: tuple[str, str, str], places: np.ndarray) -> np.ndarray:
+    """Return what a tensor holds at some positions, `(groups, positions, numbers)`."""
+    sizes, order = dict(zip(signs, x.shape, strict=True)), "".join(parts)
+    x = x if order == signs else ops.transpose(x, [signs.index(sign) for sign in order])
+    count, groups, each = (math.prod(sizes[sign] for sign in part) for part in parts)
+    found = taken(ops.reshape(x, (count, groups * each)), places)
+    return np.moveaxis(found.reshape(len(places), groups, each), 1, 0)
 
 
 def _laid_out(x: np.ndarray, signs: str, *parts: str) -> np.ndarray:

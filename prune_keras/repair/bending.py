@@ -3,7 +3,7 @@
 All that is below zero is alike behind a ReLU. Where both networks are on the same flat end, a
 response is as it should be; where only the dense one is, it shall just come to it. Weights are
 fitted again to what is asked for then, several times, each of which can only lessen what is missed
-behind the activation.
+behind the activation: on rows to fit on, and where those held out gain by it, on all of them.
 
 Reference: Zhang et al., 2015, Accelerating Very Deep Convolutional Networks for Classification and
 Detection, https://arxiv.org/abs/1505.06798, who take the nonlinearity into account by a split.
@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from prune_keras.repair.gathering import Gathered
-from prune_keras.repair.least_squares import Allowed, Fit, shift_of, solved, within
+from prune_keras.repair.least_squares import Allowed, Fit, solved, within
 from prune_keras.repair.sums import Sums
 
-TIMES = 4
+TIMES, MORE = 3, 1  # on rows to fit on, and then on all
 RIDGE = 1e-5  # at least, as rows are of float32
 
 
@@ -40,22 +40,29 @@ class Rows:
 
     @classmethod
     def of(cls, read: np.ndarray, dense: np.ndarray, thin: np.ndarray) -> Rows:
-        return cls(read.astype("float32"), dense.astype("float32"), thin.astype("float32"))
+        return cls(*(each.astype("float32", copy=False) for each in (read, dense, thin)))
 
     @classmethod
-    def joined(cls, parts: Sequence[tuple[Rows, np.ndarray]], out: bool) -> Rows:
-        """Return those rows of all parts that are held out, or those that are not."""
-        return cls(
-            np.concatenate([rows.read[:, held == out] for rows, held in parts], axis=1),
-            np.concatenate([rows.dense[:, held == out] for rows, held in parts], axis=1),
-            np.concatenate([rows.thin[:, held == out] for rows, held in parts], axis=1),
-        )
+    def joined(cls, parts: Sequence[tuple[Rows, np.ndarray]]) -> Rows:
+        """Return the rows of all parts: those to fit on, then those that are held out."""
 
-    def along(self, basis: np.ndarray | None) -> Rows:
-        """Return rows of what stands for the entries that are read."""
-        if basis is None:
-            return self
-        return replace(self, read=np.matmul(self.read, basis.astype("float32")))
+        def joined(name: str) -> np.ndarray:
+            each = [(getattr(rows, name), held) for rows, held in parts]
+            return np.concatenate(
+                [x[:, held == out] for out in (False, True) for x, held in each], 1
+            )
+
+        return cls(joined("read"), joined("dense"), joined("thin"))
+
+    def between(self, first: int, last: int | None) -> Rows:
+        return Rows(*(each[:, first:last] for each in (self.read, self.dense, self.thin)))
+
+    def about(self, gathered: Gathered) -> Rows:
+        """Return rows of what stands for the entries that are read, about their mean."""
+        mean = gathered.joint.read[:, None].astype("float32")
+        if gathered.basis is None:
+            return replace(self, read=self.read - mean)
+        return replace(self, read=np.matmul(self.read, gathered.basis.astype("float32")) - mean)
 
 
 @dataclass(frozen=True)
@@ -75,8 +82,10 @@ class Bend:
 
     def given(self, rows: Rows, fit: Fit) -> np.ndarray:
         """Return what the activation is given in the thin model, with weights that were fitted."""
-        weights = fit.weights.astype("float32")
-        return rows.thin + self.slope * (np.matmul(rows.read, weights) + fit.shift[:, None])
+        change = fit.shift[:, None].astype("float32")
+        if fit.weights.any():
+            change = change + np.matmul(rows.read, fit.weights.astype("float32"))
+        return rows.thin + self.slope.astype("float32") * change
 
     def wanted(self, dense: np.ndarray, thin: np.ndarray) -> np.ndarray:
         """Return what is nearest to what the activation is given, and comes to the same.
@@ -93,36 +102,60 @@ class Bend:
     def error(self, rows: Rows, fit: Fit) -> float:
         """Return the mean square of what is missed behind the activation."""
         thin = self.given(rows, fit)
-        return float(np.mean(np.square(thin - self.wanted(rows.dense, thin), dtype="float64")))
+        return float(np.mean(np.square(thin - self.wanted(rows.dense, thin)), dtype="float64"))
 
     def toward(self, rows: Rows, sums: Sums, fit: Fit) -> Sums:
         """Return sums of what is read, and of what is still missed behind the activation."""
         thin = self.given(rows, fit)
-        return sums.toward(rows.read, self.inverse * (self.wanted(rows.dense, thin) - thin))
+        missed = self.inverse.astype("float32") * (self.wanted(rows.dense, thin) - thin)
+        return sums.toward_other(rows.read, missed)
 
-    def again(
-        self, parts: Sequence[tuple[Rows, Sums]], gathered: Gathered, fit: Fit, allowed: Allowed
-    ) -> Fit:
-        """Fit weights several times over, each time to what is still missed."""
-        for _ in range(TIMES):
-            first, *others = (self.toward(rows, sums, fit) for rows, sums in parts)
-            toward = sum(others, start=first)
-            step = solved(toward, gathered, max(fit.ridge, RIDGE), centred=True)
-            weights = within(fit.weights + step, gathered, allowed)
-            shift = fit.shift + shift_of(toward, weights - fit.weights, True)
-            fit = replace(fit, weights=weights, shift=shift)
-        return fit
+
+@dataclass(frozen=True)
+class Bending:
+    """Weights that are fitted to what is missed behind an activation.
+
+    Args:
+        bend: the activation.
+        gathered: sums of rows.
+        start: what was fitted to all that responses miss, as of what stands for the entries.
+        allowed: what becomes of a change that a constraint is put on.
+    """
+
+    bend: Bend
+    gathered: Gathered
+    start: Fit
+    allowed: Allowed
+
+    def again(self, rows: Rows, sums: Sums, change: Fit, times: int) -> Fit:
+        """Fit weights several times over, each time to what is still missed.
+
+        Args:
+            rows: about their mean, with the weights of the start.
+            sums: of these rows.
+            change: what is added to the start.
+            times: how often.
+        """
+        mean = sums.read - self.gathered.joint.read
+        for _ in range(times):
+            toward = self.bend.toward(rows, sums, change)
+            step = solved(toward, self.gathered, max(self.start.ridge, RIDGE), centred=True)
+            whole = within(self.start.weights + change.weights + step, self.gathered, self.allowed)
+            weights = whole - self.start.weights
+            moved = np.matmul(mean[:, None], weights - change.weights)[:, 0]
+            change = replace(change, weights=weights, shift=change.shift + toward.missed - moved)
+        return change
 
 
 def bent(
-    fit: Fit, gathered: Gathered, front: Sequence[Rows], bend: Bend, allowed: Allowed
+    fit: Fit, gathered: Gathered, front: Rows, bend: Bend, allowed: Allowed
 ) -> tuple[Fit, np.ndarray]:
     """Return a fit that counts what shows behind an activation, if rows held out gain by it.
 
     Args:
         fit: what was fitted to all that responses miss.
         gathered: sums of rows.
-        front: the same rows: those to fit on, and those held out.
+        front: the same rows: those to fit on, then those held out.
         bend: the activation.
         allowed: what becomes of a change that a constraint is put on.
 
@@ -130,16 +163,16 @@ def bent(
         The fit, and `(groups, units)`, what it adds to responses on average.
     """
     start = replace(fit, weights=gathered.narrowed(fit.weights))
-    own, held = (
-        (rows.along(gathered.basis), sums)
-        for rows, sums in zip(front, (gathered.fit, gathered.held), strict=True)
-    )
-    tried = bend.again([own], gathered, start, allowed)
-    if bend.error(held[0], tried) >= bend.error(held[0], start):
-        return fit, np.zeros_like(fit.shift)
-    found = bend.again([own, held], gathered, start, allowed)
-    mean = (own[1] + held[1]).mean[:, : gathered.read]
-    change = np.einsum("gr,gru->gu", mean, found.weights - start.weights)
-    whole = gathered.widened(found.weights)
+    rows = replace(front.about(gathered), thin=bend.given(front, fit))
+    own, held = rows.between(0, gathered.fit.count), rows.between(gathered.fit.count, None)
+    none = replace(start, weights=np.zeros_like(start.weights), shift=np.zeros_like(fit.shift))
+    bending = Bending(bend, gathered, start, allowed)
+    tried = bending.again(own, gathered.fit, none, TIMES)
+    if bend.error(held, tried) >= bend.error(held, none):
+        return fit, none.shift
+    found = bending.again(rows, gathered.joint, tried, MORE)
+    whole = gathered.widened(start.weights + found.weights)
     whole = whole if allowed is None else allowed(whole)
-    return replace(found, weights=whole), change + found.shift - fit.shift
+    # Rows were about their mean, what is returned is not.
+    shift = found.shift - np.matmul(gathered.joint.read[:, None], found.weights)[:, 0]
+    return replace(fit, weights=whole, shift=fit.shift + shift), found.shift

@@ -18,6 +18,8 @@ Allowed = Callable[[np.ndarray], np.ndarray] | None
 
 RIDGES = (1e1, 1e-14)  # the largest and the least, of the mean second moment
 
+UNITS = 256  # of each group, by which a ridge is chosen
+
 EXACT = 1e-6  # a ridge below is there for rounding only, whose errors squared no sum shows
 
 
@@ -54,21 +56,25 @@ def fitted(
         allowed: what becomes of a change that a constraint is put on, `(groups, read, units)`.
             Defaults to None: the change itself.
     """
-    fit, held = rows.fit, rows.held
-    none = np.zeros((len(fit.mean), rows.read, fit.mean.shape[1] - rows.read))
-    before = _error(held, none, np.zeros_like(fit.mean[:, rows.read :]))
-
-    def tried(ridge: float) -> float:
-        weights = within(solved(fit, rows, ridge, shifts), rows, allowed)
-        return _error(held, weights, shift_of(fit, weights, shifts))
-
-    ridge, after = _descended(tried) if learns else (0.0, np.inf)
-    joint, weights = fit + held, none
+    fit, held, joint = rows.fit, rows.held, rows.joint
+    none = np.zeros_like(fit.toward)
+    before = _error(held, none, np.zeros_like(fit.missed))
     shifted = _error(held, none, shift_of(fit, none, shifts))
+
+    def tried(ridge: float, own: Sums = fit, out: Sums = held) -> float:
+        weights = within(solved(own, rows, ridge, shifts), rows, allowed)
+        return _error(out, weights, shift_of(own, weights, shifts))
+
+    ridge, after = 0.0, np.inf
+    if learns:
+        some = [sums.of_units(UNITS) if allowed is None else sums for sums in (fit, held)]
+        ridge, after = _descended(lambda ridge: tried(ridge, *some))
+        after = after if some[0].missed.shape == fit.missed.shape else tried(ridge)
+    weights = none
     if after < min(before, shifted):
         weights = solved(joint, rows, ridge, shifts)
     elif before <= shifted:
-        return Fit(rows.widened(none), np.zeros_like(none[:, 0]), before, before)
+        return Fit(rows.widened(none), np.zeros_like(fit.missed), before, before)
     shift = shift_of(joint, within(weights, rows, allowed), shifts)
     whole = rows.widened(weights)
     whole = whole if allowed is None else allowed(whole)
@@ -95,14 +101,14 @@ def _descended(error: Callable[[float], float]) -> tuple[float, float]:
 
 def solved(sums: Sums, rows: Gathered, ridge: float, centred: bool) -> np.ndarray:
     """Return the weights of what stands for the entries."""
-    read, second = rows.read, sums.second(centred)
-    inner, toward = second[:, :read, :read], second[:, :read, read:]
+    inner, toward = sums.second(centred)
     level = np.trace(inner, axis1=1, axis2=2) / rows.entries
     # What hardly varies must not be believed for its rounding.
-    about = np.square(sums.mean[:, :read]).sum(axis=1) / rows.entries
+    about = np.square(sums.read).sum(axis=1) / rows.entries
     level = level + 1e-12 * about + 1e-6 * level.max()
     level = level + np.finfo(float).tiny ** 0.5
-    held = inner + (ridge * level)[:, None, None] * np.eye(read)
+    held = inner if ridge >= EXACT else inner.copy()
+    np.einsum("gii->gi", held)[:] += (ridge * level)[:, None]
     weights = np.linalg.solve(held, toward)
     if ridge < EXACT:
         weights = weights + np.linalg.solve(held, toward - np.matmul(inner, weights))
@@ -111,16 +117,12 @@ def solved(sums: Sums, rows: Gathered, ridge: float, centred: bool) -> np.ndarra
 
 def shift_of(sums: Sums, weights: np.ndarray, shifts: bool) -> np.ndarray:
     """Return by how much responses are missed on average."""
-    read = weights.shape[1]
-    missed = sums.mean[:, read:] - np.einsum("gp,gpo->go", sums.mean[:, :read], weights)
+    missed = sums.missed - np.matmul(sums.read[:, None], weights)[:, 0]
     return missed if shifts else np.zeros_like(missed)
 
 
 def _error(sums: Sums, weights: np.ndarray, shift: np.ndarray) -> float:
     """Return the mean square, over rows and units, of what is missed with some weights more."""
-    read = weights.shape[1]
-    second = sums.second(centred=True)
-    across, missed = second[:, :read, read:], np.diagonal(second[:, read:, read:], 0, 1, 2)
-    explained = (2 * across - np.matmul(second[:, :read, :read], weights)) * weights
+    explained = ((2 * sums.toward - np.matmul(sums.inner, weights)) * weights).sum(axis=1)
     mean = shift_of(sums, weights, True) - shift
-    return float(np.mean(missed - explained.sum(axis=1) + np.square(mean)))
+    return float(np.mean((sums.power - explained) / sums.count + np.square(mean)))

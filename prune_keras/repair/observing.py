@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,11 @@ from prune_keras.repair.bending import Rows
 from prune_keras.repair.following import Behind
 from prune_keras.repair.gathering import Gathered, Gathering
 from prune_keras.repair.portion import Portion
-from prune_keras.repair.responses import Response
+from prune_keras.repair.responses import Response, spread
 from prune_keras.repair.side_by_side import Both, Thin, run_both, run_dense, run_thin
-from prune_keras.samples.moments import Moments, exact, mask_rows, moments_of, rows_of
+from prune_keras.samples.moments import Moments, moments_of
+
+STATISTICS = 4  # times as many positions, as means and variances cost less than a fit
 
 
 @dataclass(frozen=True)
@@ -28,14 +30,15 @@ class Seen:
         response: one of its responses in the thin model.
         beyond: what units shall respond, on average, beyond what they do in the dense one.
         power: mean square of some responses in the dense model.
-        front: the same rows in front of an activation with flat ends, if there is one behind.
+        front: the same rows in front of an activation with flat ends, if there is one behind: those
+            to fit on, then those held out.
     """
 
     rows: Gathered
     response: Response
     beyond: np.ndarray
     power: float
-    front: tuple[Rows, ...] = ()
+    front: Rows | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Observer:
         portion: samples.
         calls: how often each operation is called, by its id.
         rows: positions that a layer is looked at, at most, or eight for each number that it reads.
+        ran: what the call looked at last gave in the dense model, by the number of a batch.
     """
 
     model: Any
@@ -55,6 +59,7 @@ class Observer:
     portion: Portion
     calls: Mapping[int, int]
     rows: int
+    ran: dict[int, list] = field(default_factory=dict)
 
     def heard(self, visited: _keras.Call, layer: Any) -> Iterator[tuple[int, Any, Any]]:
         """Yield the number of each batch and what a layer hears and says in both models.
@@ -76,7 +81,7 @@ class Observer:
                 return [Both([a], [b]) for a, b in zip(dense, thin, strict=True)]
 
             if self.calls[id(visited.operation)] == 1:
-                run_aloud(visited, number)
+                self.ran[number] = [both.dense[0] for both in run_aloud(visited, number)]
             else:
                 _keras.walk(self.model, self.portion.as_both(number), call)
             for dense, thin in zip(heard[::2], heard[1::2], strict=True):
@@ -108,14 +113,14 @@ class Observer:
             missed = wanted.astype("float64") - now + added
             held = self.portion.is_held_out(number, thin.samples_of(places, size))
             rows, read = rows or Gathering(thin.width), thin.read(places)
-            rows.add(np.concatenate([read, missed], axis=-1), held)
+            rows.add(read, missed, held)
             ahead = behind.shown(number, dense, thin, places, stays)
             shown += [(Rows.of(read, *ahead), held)] if ahead else []
         gathered = None if rows is None else rows.gathered()
         if gathered is None or response is None:
             return None
-        front = tuple(Rows.joined(shown, out) for out in (False, True)) if shown else ()
-        beyond = sum(beyond).reshape(-1) / gathered.count
+        front = Rows.joined(shown) if shown else None
+        beyond = sum(beyond).reshape(-1) / gathered.joint.count
         return Seen(gathered, response, beyond, power, front)
 
     def moments(self, visited: _keras.Call, stays: np.ndarray) -> tuple[Moments, Moments] | None:
@@ -123,12 +128,13 @@ class Observer:
 
         None where all of it is masked.
         """
-        layer = visited.operation
+        layer, draw = visited.operation, np.random.default_rng(0)
         found: list[list[Moments]] = [[], []]
-        for _, *both in self.heard(visited, layer):
+        for number, *both in self.heard(visited, layer):
+            most = self.portion.share(STATISTICS * self.rows, number)
+            places = spread(both[0].values_by(layer.axis), most, draw)
             for moments, side in zip(found, both, strict=True):
-                rows = rows_of(exact(side.x), layer.axis)
-                each = Moments.of(*moments_of(rows, mask_rows(side.mask, side.x, layer.axis)))
+                each = Moments.of(*moments_of(*side.values(layer.axis, places)))
                 moments[:] = [sum(moments, start=each)]
         dense, thin = (each[0] for each in found)
         if min(dense.count, thin.count) == 0:

@@ -82,14 +82,21 @@ def _step(model: Any) -> Callable:
                 return _keras.run(visited)
             x = _keras.first_input(visited)
             mask = mask_rows(_keras.mask_of(visited, x), x, layer.axis)
-            moments = moments_of(rows_of(exact(x), layer.axis), mask)
-            found.setdefault(_name(layer), []).append(moments)
+            rows = rows_of(exact(x), layer.axis)
+            found.setdefault(_name(layer), []).append(_moments(layer, rows, mask))
             return _keras.run(visited, training=True)
 
         _keras.walk(model, x, call)
         return found
 
     return step
+
+
+def _moments(layer: Any, rows: Any, mask: Any) -> tuple[Any, ...]:
+    """Return moments of rows; a layer may have a variance of its own, that of ranges say."""
+    count, mean, scatter, left = moments_of(rows, mask)
+    own = getattr(layer, "variance_of", None)
+    return count, mean, scatter if own is None else count * own(rows), left
 
 
 def _least(model: Any) -> int:

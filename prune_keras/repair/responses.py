@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from prune_keras.readers.entries import numbers
+from prune_keras import _backend
 from prune_keras.readers.kinds import PRODUCTS, is_linear
 from prune_keras.readers.patches import Patches, separated
 from prune_keras.readers.products import Product
+from prune_keras.samples.moments import exact, mask_rows, rows_of
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ class Response:
     def width(self) -> int:
         return self.design.read_by_each(tuple(self.x.shape))
 
+    @cached_property
+    def rows(self) -> int:
+        return self.design.positions(tuple(self.y.shape))
+
     def places(self, count: int, draw: np.random.Generator) -> np.ndarray:
         """Draw positions that are not masked, as far apart as can be."""
         rows = self.rows
@@ -52,17 +58,7 @@ class Response:
             mask = np.asarray(ops.convert_to_numpy(self.mask)).astype(bool)
             each = rows // mask.size
             found = found[np.repeat(mask.reshape(-1), each)] if rows % mask.size == 0 else found
-        count = min(count, len(found))
-        at = (np.arange(count) + draw.random(count)) * (len(found) / max(count, 1))
-        return found[at.astype(int)]
-
-    @property
-    def rows(self) -> int:
-        return self._made.shape[1]
-
-    @cached_property
-    def _made(self) -> np.ndarray:
-        return self.design.laid_out(self.y)
+        return found[spread(len(found), count, draw)]
 
     def samples_of(self, places: np.ndarray, count: int) -> np.ndarray:
         """Return which of so many samples each position is of; those of one follow one another."""
@@ -70,19 +66,32 @@ class Response:
 
     def at(self, places: np.ndarray, stays: dict[int, np.ndarray] | None = None) -> np.ndarray:
         """Return responses at positions, `(groups, positions, units)`, those that stay."""
-        return self._of(self._made, places, stays)
+        return self.taken(self.y, places, stays)
 
     def taken(self, y: Any, places: np.ndarray, stays: Any = None) -> np.ndarray:
         """Return what lies at positions of a tensor that is shaped as responses are."""
-        return self._of(self.design.laid_out(y), places, stays)
-
-    def _of(self, made: np.ndarray, places: np.ndarray, stays: Any) -> np.ndarray:
-        found = made[:, places]
+        found = self.design.made_at(y, places)
         if stays is None:
             return found
         groups, units = self.design.staying(stays)
         return found[groups][:, :, units]
 
     def read(self, places: np.ndarray) -> np.ndarray:
-        """Return what is read at positions, `(groups, positions, read)`, in float64."""
-        return self.design.rows(numbers(self.x), places).astype("float64")
+        """Return what is read at positions, `(groups, positions, read)`."""
+        return self.design.rows(self.x, places)
+
+    def values_by(self, axis: int) -> int:
+        """Return how many values each unit along an axis of what is read has."""
+        return math.prod(self.x.shape) // self.x.shape[axis]
+
+    def values(self, axis: int, places: np.ndarray) -> tuple[Any, Any]:
+        """Return some of them, `(places, units)`, and ones and zeros of their mask, or None."""
+        mask = mask_rows(self.mask, self.x, axis)
+        found = exact(_backend.take(rows_of(self.x, axis), places, 0))
+        return found, None if mask is None else _backend.take(mask, places, 0)
+
+
+def spread(among: int, count: int, draw: np.random.Generator) -> np.ndarray:
+    """Draw so many places among others, at most, as far apart as can be."""
+    count = min(count, among)
+    return ((np.arange(count) + draw.random(count)) * (among / max(count, 1))).astype("int32")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -113,11 +113,19 @@ def run_thin(visited: _keras.Call, number: int, thin: Thin) -> list:
         return _run(visited, {key: both.thin[number] for key, both in given.items()})
 
 
-def run_both(visited: _keras.Call, thin: Thin) -> list[Both]:
-    """Run an operation of both models, and only once where they are alike."""
+def run_both(visited: _keras.Call, thin: Thin, ran: Mapping[int, list] | None = None) -> list[Both]:
+    """Run an operation of both models, and only once where they are alike.
+
+    Args:
+        visited: the call.
+        thin: the thin model.
+        ran: what it gave in the dense model, by the number of a batch, as far as it ran there.
+            Defaults to None: nothing.
+    """
+    ran = ran or {}
     given = list(_keras.given_tensors(visited).values())
     batches = range(len(given[0].dense))
-    dense = _by_output(run_dense(visited, i) for i in batches)
+    dense = _by_output(ran[i] if i in ran else run_dense(visited, i) for i in batches)
     if all(both.same for both in given) and not thin.differs(visited):
         return [Both(each, each) for each in dense]
     found = _by_output(run_thin(visited, i, thin) for i in batches)

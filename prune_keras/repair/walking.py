@@ -125,7 +125,9 @@ class Walk:
                 self.done.add(id(visited.operation))
                 self._come_to(visited)
         self.bar.add(1)
-        return run_both(visited, self.thin)
+        found = run_both(visited, self.thin, self.observer.ran)
+        self.observer.ran.clear()
+        return found
 
     def _come_to(self, visited: _keras.Call) -> None:
         operation = visited.operation
@@ -161,11 +163,12 @@ class Walk:
         shifts, learns = biased or behind.norm is not None, learns_kernel(layer)
         allowed = _within(kernel, value, seen)
         fit = self.fits[path] = fitted(rows, shifts, learns, allowed)
-        beyond, bend = seen.beyond, behind.bend(seen.front[0].thin) if seen.front else None
+        beyond, front = seen.beyond, seen.front
+        bend = behind.bend(front.thin) if front else None
         if fit.before > ROUNDING * seen.power and not fit.weights.any():
             self.as_they_were.append(path)
-        elif bend is not None and shifts and learns and fit.after > ROUNDING * seen.power:
-            fit, change = bent(fit, rows, seen.front, bend, allowed)
+        elif front and bend and shifts and learns and fit.after > ROUNDING * seen.power:
+            fit, change = bent(fit, rows, front, bend, allowed)
             beyond = beyond + change.reshape(-1)
         self._change(kernel, value + design.folded(fit.weights, value.shape))
         if behind.norm is not None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from prune_keras.accounting import Cost
@@ -14,13 +15,16 @@ from prune_keras.graph import Graph
 from prune_keras.interrupts import deferred
 from prune_keras.plan import Plan
 from prune_keras.report import Report
+from prune_keras.reporting.parts import Distribution, Layer
+from prune_keras.reporting.spread import spread
+from prune_keras.reporting.start import Start
 from prune_keras.rounds.averages import Averages
 from prune_keras.rounds.cutter import Cutter
 from prune_keras.rounds.keeper import Keeper
 from prune_keras.rounds.pace import Pace
 from prune_keras.rounds.progress import Progress
 from prune_keras.rounds.round import Round, walked
-from prune_keras.rounds.stopwatch import Stopwatch, summed
+from prune_keras.rounds.stopwatch import Shown, Stopwatch, summed
 from prune_keras.selection.targets import missed
 
 _NO_EPOCHS = "fit had no epochs left for another round, and the next fit goes on from here"
@@ -46,6 +50,8 @@ class Course:
         open: the rounds that are fine-tuned; several, if they are counted in batches.
         is_finished: whether no further round begins.
         refused: whether the model as it is was judged to be worse than its last good state.
+        spread: how the scores lay that the last cut was chosen by.
+        shown: what shows the phases of a cut; see `Stopwatch`.
     """
 
     def __init__(
@@ -61,6 +67,10 @@ class Course:
         self._progress = Progress(model, graph, metric)
         self.ended: list[Round] = []
         self.is_finished = False
+        self.shown: Shown = contextlib.nullcontext
+        self._begun = Start.of(model, graph)
+        self.spread: tuple[Distribution, ...] = ()
+        self._first_spread: tuple[Distribution, ...] = ()
         self._cutter, self._keeper, self._min_fraction = cutter, keeper, min_fraction
         self._pace = self._kept_pace = pace
         self._asked_plan: Plan | None = None  # of the first round that is open, at once
@@ -96,6 +106,7 @@ class Course:
             "is_refused": self.refused,
             "plans": {name: plan and plan.to_dict() for name, plan in plans.items()},
             "paces": {name: [pace.scale, pace.number] for name, pace in paces.items()},
+            "spreads": [[asdict(each) for each in s] for s in (self.spread, self._first_spread)],
         }
 
     def values(self, model: Any) -> dict[str, Any]:
@@ -125,6 +136,9 @@ class Course:
         for name in ("pace", "kept_pace"):
             scale, number = stored["paces"][name]
             setattr(self, f"_{name}", replace(self._pace, scale=scale, number=number))
+        self.spread, self._first_spread = (
+            tuple(_distribution(each) for each in spreads) for spreads in stored["spreads"]
+        )
         self._cut_at = time.perf_counter()
 
     @property
@@ -154,9 +168,32 @@ class Course:
         return self._progress.graph.cost
 
     @property
+    def plan(self) -> Plan:
+        """What is left as the model is now, counted in the model at the start."""
+        return self._progress.plan
+
+    @property
     def original(self) -> Cost:
         """What shares are counted from."""
         return self._cutter.goal.target(self._progress.original).whole
+
+    @property
+    def counts(self) -> dict[str, float]:
+        """How many rounds were begun and rolled back by now, and the seconds that cuts took."""
+        begun = [*self.ended, *self.open]
+        undone = sum(not each.kept for each in self.ended)
+        seconds = sum(each.seconds for each in begun)
+        return {"round": len(begun), "rolled_back": undone, "pruning_seconds": seconds}
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Path of the layer -> number of units at the start."""
+        return self._progress.start.widths
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """All layers as they are now, and what each of them reads."""
+        return self._begun.after(self._progress.plan)["layers"]
 
     @property
     def metric(self) -> float | None:
@@ -191,11 +228,13 @@ class Course:
         costs, points, scores = (done.original, graph.cost), tuple(frontier), self._cutter.scoring
         of, took = goal.shares_of, summed(each.phases for each in self.ended)
         steps = tuple(cost for each in self.ended if each.kept for cost in each.steps)
-        told: dict[str, Any] = {
+        told = {
             "scores": str(scores),
             "of": of,
             "seconds": took,
             "steps": steps,
+            "distributions": self._first_spread,
+            **self._begun.after(done.plan),
         }
         return Report(name, done.plan, *costs, graph.fixed, notes, points, **told)
 
@@ -216,7 +255,7 @@ class Course:
             The round, or None where nothing is left to cut.
         """
         self._time_last()
-        begun, progress, watch = time.perf_counter(), self._progress, Stopwatch()
+        begun, progress, watch = time.perf_counter(), self._progress, Stopwatch(self.shown)
         number = len(self.ended) + len(self.open) + 1
         with watch.phase("score"):
             scores = self._cutter.score(model, progress, number - 1)
@@ -226,6 +265,8 @@ class Course:
         if plan.removed == 0 or plan == self._refused_plan:
             self.is_finished = True
             return None
+        self.spread = spread(progress.graph, scores, self._cutter.ranking, plan)
+        self._first_spread = self._first_spread or self.spread
         before, metric = progress.graph.cost, progress.metric
         if not self.open:
             self._asked_plan = plan
@@ -319,3 +360,8 @@ class Course:
             self.open, self._pace, self._left = [], self._kept_pace, _FAILED
             self._undone, self.refused = None, False
         return undone
+
+
+def _distribution(stored: Mapping[str, Any]) -> Distribution:
+    told: dict[str, Any] = {"raw": tuple(stored["raw"]), "debiased": tuple(stored["debiased"])}
+    return Distribution(**{**stored, **told})

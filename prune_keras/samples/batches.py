@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -19,6 +21,8 @@ from prune_keras.validation import check_count
 Batch = tuple[Any, Any, Any]
 BATCH_SIZE = 32  # as in Keras' fit and evaluate
 MOST = 4096  # samples of arrays; scores hardly change with more
+
+_watching: ContextVar[Callable[[int, float | None], None] | None] = ContextVar("_", default=None)
 
 
 @dataclass(frozen=True)
@@ -112,16 +116,35 @@ def batches(
         if whole and steps is None:
             check_end_is_told(data)
         found = _dataset_batches(data)
-    empty = True
-    for batch in islice(found, steps):
-        empty = False
+    count, seen = 0, _watching.get()
+    for count, batch in enumerate(islice(found, steps), start=1):  # noqa: B007
+        if seen is not None:
+            seen(count, steps or number_of_batches(samples, fixed_size))
         _check_size(batch, fixed_size)
         yield _weighted(batch, samples.class_weight)
-    if empty:
+    if not count:
         raise ValueError(
             "`data` must hold at least one sample. Received: data without any. "
             "Pass samples of the training data."
         )
+
+
+@contextlib.contextmanager
+def watched(seen: Callable[[int, float | None], None]) -> Iterator[None]:
+    """Tell a function of each batch that is read within: its number, and of how many, if known.
+
+    Example:
+
+    >>> with watched(lambda number, of: print(number, of)):
+    ...     read = [*batches(np.arange(5), batch_size=3)]
+    1 2
+    2 2
+    """
+    token = _watching.set(seen)
+    try:
+        yield
+    finally:
+        _watching.reset(token)
 
 
 def number_of_batches(data: Any, fixed_size: int | None = None) -> float | None:

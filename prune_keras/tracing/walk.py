@@ -17,7 +17,7 @@ from keras import tree
 
 from prune_keras import _keras
 from prune_keras.accounting import Cost
-from prune_keras.graph import Graph
+from prune_keras.graph import IS_OUTPUT, Graph
 from prune_keras.tracing.labels import Labels, compress
 from prune_keras.tracing.opening.opened import (
     Closed,
@@ -26,6 +26,7 @@ from prune_keras.tracing.opening.opened import (
     looked_into,
     may_be_opened,
     open_model,
+    unmasked,
 )
 from prune_keras.tracing.opening.settling import settle
 from prune_keras.tracing.reaching import holds, reached_from
@@ -33,7 +34,7 @@ from prune_keras.tracing.record import Fixing, Reach, Record
 from prune_keras.tracing.resolving import resolve
 from prune_keras.tracing.rules.batches import batch_axis, rows_made, rows_read
 from prune_keras.tracing.rules.registry import counts_of, rule_for
-from prune_keras.tracing.rules.wrappers import Repeated
+from prune_keras.tracing.rules.wrappers import Repeated, Uncounted
 from prune_keras.tracing.tracer import Tracer
 from prune_keras.tracing.visit import Visit
 
@@ -103,9 +104,8 @@ def _traced(model: Any, input_shape: Any, tracer: _Walk) -> Graph:
     inputs = _input_labels(model, input_shape, tracer)
     dtypes = [tensor.dtype for tensor in _keras.graph_of(model).inputs]
     tracer.record.results += zip(inputs, dtypes, strict=True)
-    outputs = _keras.walk(model, inputs, tracer.visit, tracer.see, into=tracer.into)
-    reason = "they are an output of the model"
-    tracer.record.fixings[:0] = [Fixing(np.unique(labels.ids), reason) for labels in outputs]
+    outputs = tracer.walk(_keras.graph_of(model), inputs)
+    tracer.record.fixings[:0] = [Fixing(np.unique(labels.ids), IS_OUTPUT) for labels in outputs]
     _keep_what_is_reached(tracer)
     for nested in _keras.models_in(model):
         for count in counts_of(nested):
@@ -168,6 +168,7 @@ class _Walk(Tracer):
         super().__init__(first_units)
         self.model = model
         self.calls: list[Opened] = []
+        self._in_training = False  # what is walked over runs in training only
 
     def visit(self, call: _keras.Call) -> list[Labels]:
         """Run the rule of one call."""
@@ -176,7 +177,8 @@ class _Walk(Tracer):
         shapes = self._output_shapes(call, batch)
         visit = dataclasses.replace(visit, shape=shapes[0], shapes=shapes)
         count = rows_read(visit)
-        found = self.apply(visit, self if count == 1 else Repeated(self, count))
+        tracer: Any = self if count == 1 else Repeated(self, count)
+        found = self.apply(visit, Uncounted(tracer) if self._in_training else tracer)
         found = found if isinstance(found, list) else [found]
         if len(found) != len(shapes):
             counts = f"{len(shapes)} outputs, and its rule returns ids of {len(found)}"
@@ -188,7 +190,8 @@ class _Walk(Tracer):
             for ids, shape in zip(found, shapes, strict=True)
         ]
         dtypes = [tensor.dtype for tensor in call.node.outputs]
-        self.record.results += zip(made, dtypes, strict=True)
+        if not self._in_training:
+            self.record.results += zip(made, dtypes, strict=True)
         return made
 
     def into(self, node: Any, path: str) -> Any:
@@ -198,6 +201,8 @@ class _Walk(Tracer):
             if rule_for(node.operation) is not None:
                 _keras.forget_graph(node)
                 return None
+            if len(_keras.ways_of(graph)) > 1:
+                return None  # both of which are walked over where it is visited
             self._remember(path, node, graph)
         return graph
 
@@ -206,19 +211,36 @@ class _Walk(Tracer):
         stands_here = visit.node is not None and visit.node.operation is visit.operation
         if not stands_here or not may_be_opened(visit.operation):
             return None
-        arguments = visit.node.arguments
-        try:
-            rows = self._rows_at(visit.node)
-            check_own(visit.operation, self.model)
-            graph = looked_into(visit.operation, arguments.args, arguments.kwargs, rows)
-        except Closed as reason:
-            self.closed[visit.path] = str(reason)
+        graph = _keras.graph_at(visit.node) or self._look_into(visit)
+        if graph is None:
             return None
         _keras.remember_graph(visit.node, graph)
         self._remember(visit.path, visit.node, graph)
         inner = _keras.given_to(visit.node, visit.args, visit.kwargs)
-        prefix = f"{visit.path}/"
-        return _keras.walk(graph, inner, self.visit, self.see, prefix, self.into)
+        return self.walk(graph, inner, visit.path)
+
+    def _look_into(self, visit: Visit) -> Any:
+        arguments = visit.node.arguments
+        try:
+            rows = self._rows_at(visit.node)
+            check_own(visit.operation, self.model)
+            args, kwargs = unmasked((arguments.args, arguments.kwargs))
+            return looked_into(visit.operation, args, kwargs, rows)
+        except Closed as reason:
+            self.closed[visit.path] = str(reason)
+            return None
+
+    def walk(self, graph: Any, inputs: list, path: str = "") -> list[Labels]:
+        """Return the labels of the outputs of a graph, which are those of training, too."""
+        prefix, ways = f"{path}/" if path else "", _keras.ways_of(graph)
+        made = _keras.walk(graph, inputs, self.visit, self.see, prefix, self.into)
+        for way in ways[1:]:
+            outside, self._in_training = self._in_training, True
+            others = _keras.walk(way, inputs, self.visit, self.see, prefix, self.into)
+            self._in_training = outside
+            for first, other in zip(made, others, strict=True):
+                self._meet(first, other, f"{path or 'the call'} makes others in training")
+        return made
 
     def _remember(self, path: str, node: Any, graph: Any) -> None:
         layer, given = node.operation, node.arguments
@@ -237,11 +259,15 @@ class _Walk(Tracer):
     def see(self, tensor: Any, labels: Labels) -> None:
         """Record what lies in a symbolic tensor; one of a model called twice holds the same."""
         known = self.record.tensors.setdefault(id(tensor), (tensor, labels))[1]
-        if known.ids.shape == labels.ids.shape:
-            self.partition.unite(known.ids, labels.ids)
+        self._meet(known, labels, "a nested model is called on tensors of different structure")
+
+    def _meet(self, first: Labels, other: Labels, reason: str) -> None:
+        """Unite what stands for the same tensor, or keep it where that cannot be."""
+        if first.ids.shape == other.ids.shape:
+            self.partition.unite(first.ids, other.ids)
         else:
-            for ids in (known.ids, labels.ids):
-                self.fix(ids, "a nested model is called on tensors of different structure")
+            for ids in (first.ids, other.ids):
+                self.fix(ids, reason)
 
     def _output_shapes(self, call: _keras.Call, batch: int) -> list[tuple]:
         if not self.record.recompute_shapes:

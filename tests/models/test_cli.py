@@ -9,7 +9,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from command_line import call, succeed
+from command_line import call, small_model, succeed
 
 import prune_keras
 from prune_keras.callbacks import ProgressivePruning
@@ -17,20 +17,6 @@ from prune_keras.cli import console
 from prune_keras.models import vgg16_transfer
 
 RANDOM = np.random.default_rng(0)
-
-
-def small_model(name="small"):
-    """A convolution, a nested pair of Dense layers, and a classifier."""
-    head = keras.Sequential(
-        [keras.Input((24,)), keras.layers.Dense(10, name="hidden")], name="head"
-    )
-    inputs = keras.Input((4, 4, 3))
-    x = keras.layers.Conv2D(6, 3, name="conv")(inputs)
-    x = keras.layers.ReLU()(keras.layers.BatchNormalization(name="norm")(x))
-    x = head(keras.layers.Flatten()(x))
-    return keras.Model(
-        inputs, keras.layers.Dense(4, activation="softmax", name="classes")(x), name=name
-    )
 
 
 @pytest.fixture
@@ -108,30 +94,6 @@ def test_samples_that_are_not_there_are_named(file, tmp_path):
         result = call("prune", file, "--data", tmp_path / name, *options)
         assert result.exit_code == 2
         assert re.search(rf"x_train.*{name}", result.stderr, re.DOTALL)
-
-
-def test_inspect_adds_up(file, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "160")
-    text = succeed("inspect", file)
-    cost = prune_keras.cost(small_model())
-    assert f"{cost.params:,} parameters, {cost.flops:,} FLOPs, {cost.neurons} neurons" in text
-    cells = [
-        [c.strip() for c in line.split("│")[1:-1]] for line in text.splitlines() if "│" in line
-    ]
-    layers = [row for row in cells if len(row) == 7]
-    assert [row[0] for row in layers] == ["conv", "norm", "head/hidden", "classes"]
-    assert sum(int(row[5].replace(",", "")) for row in layers) == cost.params
-    assert sum(int(row[6].replace(",", "")) for row in layers) == cost.flops
-    assert "Cannot be pruned: classes: 4 units are fixed: they are an output of the model" in text
-
-
-def test_inspect_cuts_no_name_off_on_a_narrow_screen(tmp_path, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    inputs = keras.Input((4,))
-    outputs = keras.layers.Dense(2)(keras.layers.Dense(3, name="a_name_of_25_letters_here")(inputs))
-    keras.Model(inputs, outputs).save(tmp_path / "model.keras")
-    text = succeed("inspect", tmp_path / "model.keras")
-    assert "…" not in text
 
 
 def test_a_file_that_keras_cannot_read_is_told_apart_from_one_that_is_missing(tmp_path):

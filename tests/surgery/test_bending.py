@@ -52,10 +52,9 @@ def case(groups=1, read=4, units=3, rows=400, seed=0):
     thin, held = 0.1 * dense, np.arange(rows) % 4 == 3
     slope = draw.choice([-1.5, 0.5, 2.0], (groups, 1, units))
     gathering = Gathering(read)
-    gathering.add(np.concatenate([x[..., :read], (dense - thin) / slope], axis=2), held)
+    gathering.add(x[..., :read], (dense - thin) / slope, held)
     gathered, every = gathering.gathered(), Rows.of(x[..., :read], dense, thin)
-    front = [Rows.joined([(every, held)], out) for out in (False, True)]
-    return every, gathered, front, slope
+    return every, gathered, Rows.joined([(every, held)]), slope
 
 
 @pytest.mark.parametrize("ends", [RELU, (-1.0, 1.0), (0.0, 0.5)])
@@ -76,7 +75,8 @@ def test_few_rows_are_fitted_along_their_basis():
     linear, bend = fitted(gathered, shifts=True), Bend(*RELU, slope, 1 / slope)
     found, change = bent(linear, gathered, front, bend, None)
     assert found.weights.shape == linear.weights.shape == (1, 200, 3)
-    assert bend.error(front[1], found) <= bend.error(front[1], linear)
+    held = front.between(gathered.fit.count, None)
+    assert bend.error(held, found) <= bend.error(held, linear)
     moved = (bend.given(every, found) - bend.given(every, linear)).mean(axis=1, keepdims=True)
     np.testing.assert_allclose(change[:, None] * slope, moved, atol=1e-4)
 
@@ -146,7 +146,8 @@ def test_a_thin_network_is_nearer_behind_activations(make, monkeypatch):
 
     def missed():
         thin = prune_keras.shrink(model, plan)
-        Repair.of(model, graph, kept_neurons(graph, plan), x[:1024], "sequential").apply(thin)
+        kept, how = kept_neurons(graph, plan), Refit(rows=2**15)
+        Repair.of(model, graph, kept, x[:1024], how).apply(thin)
         found = [each.predict(x[1024:], verbose=0) for each in (model, thin)]
         return float(np.mean(np.square(found[0] - found[1])))
 

@@ -9,28 +9,86 @@ from prune_keras.repair.sums import Sums
 
 
 def rows_of(count, read, units=3, groups=2, noise=0.1):
-    """Return rows `[read, missed]`, what is missed a sum of what is read and of noise."""
+    """Return rows of what is read and missed, the latter a sum of the former and of noise."""
     draw = np.random.default_rng(0)
     x = draw.normal(size=(groups, count, read)) + 2
     missed = x @ draw.normal(size=(groups, read, units)) / read
     missed += noise * draw.normal(size=missed.shape)
-    return np.concatenate([x, missed], axis=-1)
+    return x, missed
 
 
-def gathered(rows, read, batches=4, held=None):
-    gathering = Gathering(read)
-    held = np.arange(rows.shape[1]) % 4 == 3 if held is None else held
-    places = np.array_split(np.arange(rows.shape[1]), batches)
-    for each in places:
-        gathering.add(rows[:, each], held[each])
+def gathered(read, missed, held=None):
+    """Gather rows in four batches; every fourth row is held out."""
+    gathering = Gathering(read.shape[2])
+    held = np.arange(read.shape[1]) % 4 == 3 if held is None else held
+    for places in np.array_split(np.arange(read.shape[1]), 4):
+        gathering.add(read[:, places], missed[:, places], held[places])
     return gathering.gathered()
+
+
+def test_sums_are_those_of_all_rows():
+    read, missed = rows_of(50, 8)
+    found, held = gathered(read, missed), np.arange(50) % 4 == 3
+    for sums, rows in ((found.fit, ~held), (found.held, held)):
+        x, y = read[:, rows], missed[:, rows]
+        x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
+        np.testing.assert_allclose(sums.read, read[:, rows].mean(1))
+        np.testing.assert_allclose(sums.missed, missed[:, rows].mean(1))
+        np.testing.assert_allclose(sums.inner, np.einsum("gni,gnj->gij", x, x), atol=1e-12)
+        np.testing.assert_allclose(sums.toward, np.einsum("gni,gnj->gij", x, y), atol=1e-12)
+        np.testing.assert_allclose(sums.power, np.square(y).sum(1))
+
+
+def test_the_same_rows_may_miss_something_else():
+    read, missed = rows_of(50, 8)
+    sums, expected = Sums.of(read, np.zeros_like(missed)), Sums.of(read, missed)
+    found = sums.toward_other(read - 3, missed)
+    for name in ("read", "missed", "inner", "toward", "power"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-12)
+
+
+def test_many_units_choose_a_ridge_by_some_of_them():
+    read, missed = rows_of(200, 6, units=300, noise=1)
+    found, some = (
+        fitted(gathered(read, missed), True),
+        fitted(gathered(read, missed[..., ::2]), True),
+    )
+    np.testing.assert_allclose(found.weights[..., ::2], some.weights)
+    own = missed[:, np.arange(200) % 4 == 3]
+    assert found.before == pytest.approx(np.square(own).mean())
+    assert found.after < found.before
+
+
+@pytest.mark.parametrize("shifts", [True, False])
+def test_a_fit_is_ridge_regression_by_the_ridge_that_held_out_rows_choose(shifts):
+    read, missed = rows_of(60, 12, noise=1)
+    held, found = np.arange(60) % 4 == 3, fitted(gathered(read, missed), shifts)
+
+    def regressed(rows, ridge):
+        """Return weights and shifts of the first group."""
+        x, y = read[0, rows], missed[0, rows]
+        about = [each.mean(0) if shifts else 0 for each in (x, y)]
+        x, y = x - about[0], y - about[1]
+        level = np.trace(x.T @ x) / len(x) / 12
+        weights = np.linalg.solve(x.T @ x / len(x) + ridge * level * np.eye(12), x.T @ y / len(x))
+        return weights, about[1] - about[0] @ weights if shifts else 0
+
+    tried = [regressed(np.ones(60, bool), 10.0**power)[0] for power in range(-14, 2)]
+    apart = [np.abs(found.weights[0] - weights).max() for weights in tried]
+    assert min(apart) < 1e-4
+    weights, shift = regressed(~held, 10.0 ** (np.argmin(apart) - 14))
+    first = np.square(missed[0, held] - read[0, held] @ weights - shift).mean()
+    assert found.before == pytest.approx(np.square(missed[:, held]).mean())
+    assert found.after < found.before
+    assert first < np.square(missed[0, held]).mean()
 
 
 @pytest.mark.parametrize("shifts", [True, False])
 @pytest.mark.parametrize("learns", [True, False])
 def test_few_rows_are_fitted_as_many_entries_would_be(shifts, learns):
-    rows, held = rows_of(20, 32), np.arange(20) % 4 == 3
-    few, many = gathered(rows, 32), Gathered(Sums.of(rows[:, ~held]), Sums.of(rows[:, held]), 32)
+    (read, missed), held = rows_of(20, 32), np.arange(20) % 4 == 3
+    parts = (Sums.of(read[:, rows], missed[:, rows]) for rows in (~held, held))
+    few, many = gathered(read, missed), Gathered(*parts)
     assert (few.read, many.read, few.entries, many.entries) == (20, 32, 32, 32)
     found, expected = (fitted(each, shifts, learns) for each in (few, many))
     np.testing.assert_allclose(found.weights, expected.weights, rtol=1e-6, atol=1e-9)
@@ -41,38 +99,38 @@ def test_few_rows_are_fitted_as_many_entries_would_be(shifts, learns):
 
 @pytest.mark.parametrize("count", [20, 200])
 def test_what_is_allowed_is_a_change_of_all_entries(count):
-    rows, seen = rows_of(count, 32), []
+    seen = []
 
     def allowed(weights):
         seen.append(weights.shape)
         return weights.clip(-0.01, 0.01)
 
-    fit = fitted(gathered(rows, 32), True, True, allowed)
+    fit = fitted(gathered(*rows_of(count, 32)), True, True, allowed)
     assert {*seen} == {(2, 32, 3)}
     assert np.abs(fit.weights).max() <= 0.01
     assert fit.after < fit.before
 
 
+@pytest.mark.parametrize("shifts", [True, False])
 @pytest.mark.parametrize("count", [12, 200])
-def test_nothing_changes_where_held_out_rows_would_only_lose(count):
+def test_nothing_changes_where_held_out_rows_would_only_lose(count, shifts):
     """Rows to fit on miss one way, those held out the other way."""
-    rows = rows_of(count, 32, noise=0)
+    read, missed = rows_of(count, 32)
     held = np.arange(count) % 4 == 3
-    rows[..., 32:] = np.where(held, -1, 1)[:, None]
-    for shifts in (True, False):
-        fit = fitted(gathered(rows, 32, held=held), shifts)
-        assert not fit.weights.any() and not fit.shift.any()
-        assert fit.after == fit.before == 1
+    missed[:] = np.where(held, -1, 1)[:, None]
+    fit = fitted(gathered(read, missed), shifts)
+    assert not fit.weights.any() and not fit.shift.any()
+    assert fit.after == fit.before == 1
 
 
 def test_a_shift_alone_is_judged_too():
-    rows = rows_of(200, 4, noise=0)
-    rows[..., 4:] = 1
-    fit = fitted(gathered(rows, 4), shifts=True, learns=False)
+    read, missed = rows_of(200, 4)
+    fit = fitted(gathered(read, np.ones_like(missed)), shifts=True, learns=False)
     np.testing.assert_allclose(fit.shift, 1)
     assert fit.before == pytest.approx(1) and fit.after == pytest.approx(0)
 
 
 def test_rows_of_one_kind_tell_nothing():
-    assert gathered(rows_of(8, 4), 4, held=np.zeros(8, bool)) is None
-    assert gathered(rows_of(2, 4), 4, held=np.ones(2, bool)) is None
+    for count in (2, 8):
+        assert gathered(*rows_of(count, 4), held=np.zeros(count, bool)) is None
+        assert gathered(*rows_of(count, 4), held=np.ones(count, bool)) is None

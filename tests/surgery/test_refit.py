@@ -1,5 +1,7 @@
 """The sequential refit: a thin network that can say what the dense one said comes to say it."""
 
+from collections import Counter
+
 import keras
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from twinned import (
 import prune_keras
 from prune_keras import Plan
 from prune_keras.callbacks import ProgressivePruning
-from prune_keras.repair import Refit, Repair
+from prune_keras.repair import Refit, Repair, observing, side_by_side
 from prune_keras.repair.walking import Walk
 from prune_keras.samples.batches import Samples
 from prune_keras.samples.subject import Subject
@@ -260,6 +262,21 @@ def test_memory_bounds_the_samples():
     walk = Walk(model, graph, kept_neurons(graph, plan), Refit(memory=1))
     walk.over(Subject(model, graph, Samples(x, 8)).flat())
     assert walk.portion.samples == 8
+
+
+def test_the_dense_network_runs_once(monkeypatch):
+    model, x = with_twins("residual")
+    graph, plan = without_twin(model)
+    runs, run_dense = Counter(), side_by_side.run_dense
+
+    def counted(visited, number):
+        runs[visited.path, number] += 1
+        return run_dense(visited, number)
+
+    for module in (observing, side_by_side):
+        monkeypatch.setattr(module, "run_dense", counted)
+    refitted(model, graph, plan, Samples(x, 32))
+    assert {count for (_, number), count in runs.items() if number == 1} == {1}
 
 
 def test_prune_and_the_callback_refit():

@@ -19,8 +19,8 @@ from keras.src.ops import numpy as raw
 
 from prune_keras import _keras
 from prune_keras.tracing.opening import own_weights
-from prune_keras.tracing.opening.recording import Closed, Recording, is_symbolic
-from prune_keras.tracing.opening.steps import PerSample, Step, Stretched
+from prune_keras.tracing.opening.recording import Closed, Recording, is_symbolic, masks_of
+from prune_keras.tracing.opening.steps import Drawn, PerSample, Step, Stretched
 from prune_keras.tracing.rules.elementwise import OF_SEVERAL, UNARY, UNARY_WITHOUT_GRADIENT
 
 _PASSING = (core.Cast, raw.Copy)
@@ -60,6 +60,9 @@ class _Lifting:
             keras.Input(batch_shape=(None, *tensor.shape[1:]), dtype=tensor.dtype, name=name)
             for tensor, name in zip(recording.inputs, names, strict=True)
         ]
+        pairs = zip(recording.inputs, self.inputs, strict=True)
+        known = {id(old): new for old, new in pairs}
+        _keras.carry(self.inputs, [known.get(id(m)) for m in masks_of([*recording.inputs])])
         self.values = {id(old): new for old, new in zip(recording.inputs, self.inputs, strict=True)}
         self.variables = {id(tensor): variable for variable, tensor in recording.weights}
         self.dtypes = {id(tensor): tensor.dtype for _, tensor in recording.weights}
@@ -71,6 +74,7 @@ class _Lifting:
         self.names: set[str] = {operation.name for operation in _keras.all_layers(layer)}
 
     def model(self, steps: list[Step]) -> Any:
+        self.names |= {step.operation.name for step in steps}
         for step in steps:
             self._take(step)
         outputs = tree.map_structure(self._output, self.recording.outputs)
@@ -125,7 +129,7 @@ class _Lifting:
 
     def _filled(self, given: Any, fill: Callable, step: Step) -> Any:
         def value(leaf: Any) -> Any:
-            if isinstance(leaf, Stretched):
+            if isinstance(leaf, Stretched | Drawn):
                 if isinstance(step.operation, _OF_LISTS):
                     return self._for_each(leaf.sample)
                 return leaf.sample

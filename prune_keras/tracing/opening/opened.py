@@ -14,14 +14,22 @@ from prune_keras.tracing.opening import keras_hub
 from prune_keras.tracing.opening.lifting import lifted
 from prune_keras.tracing.opening.recording import (
     Closed,
+    is_symbolic,
     may_be_opened,
-    recordings,
     stand_ins,
     standing_in,
 )
-from prune_keras.tracing.opening.steps import steps_of
+from prune_keras.tracing.opening.training import Way, ways_of
 
-__all__ = ["Closed", "Opened", "check_own", "looked_into", "may_be_opened", "open_model"]
+__all__ = [
+    "Closed",
+    "Opened",
+    "check_own",
+    "looked_into",
+    "may_be_opened",
+    "open_model",
+    "unmasked",
+]
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,8 @@ class Opened:
 def looked_into(layer: Any, args: tuple, kwargs: dict, rows: int = 1) -> Any:
     """Return a functional model of what a layer does when it is called in this way.
 
-    The model shares the layers that the call runs, and the weights that it reads.
+    The model shares the layers that the call runs, and the weights that it reads. It does the same
+    in training, unless its `in_training` is a second one, for that.
 
     Args:
         layer: a built layer or model; it is not changed.
@@ -65,15 +74,34 @@ def looked_into(layer: Any, args: tuple, kwargs: dict, rows: int = 1) -> Any:
         raise Closed("it is not built")
     # Its attributes show other things meanwhile; warnings its own calls have given.
     with deferred(), _keras.without_warnings():
-        made = recordings(layer, args, kwargs, rows)
-        steps = steps_of(made)
-        with _keras.without_new_calls(layer), standing_in(layer, stand_ins(layer)):
-            try:
-                model = lifted(made.first, steps, layer)
-            except (TypeError, ValueError) as error:
-                # What works on a weight need not on one for each sample.
-                raise Closed(f"it does something to a weight that stops ({error})") from error
+        inference, training = ways_of(layer, args, kwargs, rows)
+        model = _lifted(layer, inference)
+        if training is not None:
+            model.differs_in_training(_lifted(layer, training))
     return model
+
+
+def _lifted(layer: Any, way: Way) -> Any:
+    with _keras.without_new_calls(layer), standing_in(layer, stand_ins(layer)):
+        try:
+            return lifted(way.recording, way.steps, layer)
+        except (TypeError, ValueError) as error:
+            # What works on a weight need not on one for each sample.
+            raise Closed(f"it does something to a weight that stops ({error})") from error
+
+
+def unmasked(given: Any) -> Any:
+    """Return what a call is given with symbolic tensors that carry no masks.
+
+    Where a layer stands, the tensors of each call bring theirs.
+    """
+
+    def bare(value: Any) -> Any:
+        if not is_symbolic(value) or _keras.carried_mask(value) is None:
+            return value
+        return keras.KerasTensor(value.shape, value.dtype)
+
+    return tree.map_structure(bare, given)
 
 
 def check_own(layer: Any, model: Any) -> None:

@@ -1,19 +1,23 @@
 """Recording: a layer's `call` is run on symbolic tensors, which remember what it does.
 
 It is run for two sizes of a batch, so that what depends on it is known from what does not, and
-once more in training, so that flags which it hands on are.
+once more in training, so that flags which it hands on are, or for both sizes if it does something
+else there. What it draws in training is spread evenly meanwhile.
 """
 
 from __future__ import annotations
 
+import random
 import textwrap
 import traceback
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras import tree
 
 from prune_keras import _keras
@@ -49,37 +53,76 @@ class Recording:
 
 @dataclass(frozen=True)
 class Recordings:
-    """What the same call did for two sizes of a batch in inference, and in training."""
+    """What the same call did for two sizes of a batch."""
 
     first: Recording
     other: Recording
-    training: Recording
     batches: tuple[int, int]
 
 
-def recordings(layer: Any, args: tuple, kwargs: dict, rows: int = 1) -> Recordings:
-    """Record a call of a layer.
+class Recorder:
+    """Records one call of a layer in several ways.
 
     Args:
         layer: the layer, whose `call` is run; nothing of it is changed.
         args, kwargs: what it is called with, symbolic tensors among it.
         rows: how many entries along the batch belong to one sample, as windows do.
 
-    Raises:
-        Closed: where the call cannot be run on symbolic tensors.
+    Masks that the tensors carry are recorded as further inputs, behind the others.
     """
-    flags: list[dict] = [{}, {}]
-    if "training" in _keras.call_arguments(layer):
-        flags = [{"training": False}, {"training": True}]
-    inference, training = ({**kwargs, **flag} for flag in flags)
-    batches = (rows * BATCHES[0], rows * BATCHES[1])
-    first, other = (_recorded(layer, args, inference, batch) for batch in batches)
-    again = _recorded(layer, args, training, batches[0]) if flags[0] else first
-    return Recordings(first, other, again, batches)
+
+    def __init__(self, layer: Any, args: tuple, kwargs: dict, rows: int = 1) -> None:
+        self._layer, self._args, self._kwargs = layer, args, kwargs
+        self._batches = (rows * BATCHES[0], rows * BATCHES[1])
+        self._told = "training" in _keras.call_arguments(layer)
+
+    def in_inference(self) -> Recordings:
+        """Record it for two sizes of a batch.
+
+        Raises:
+            Closed: where the call cannot be run on symbolic tensors.
+        """
+        first, other = (self._recorded(batch, False) for batch in self._batches)
+        return Recordings(first, other, self._batches)
+
+    def in_training(self) -> Recording | None:
+        """Record it for the first size of a batch; None where it is not told what it is for."""
+        return self._in_training(self._batches[0]) if self._told else None
+
+    def in_training_for_both(self, first: Recording) -> Recordings:
+        """Add the recording of the second size, in which what is drawn is something else.
+
+        Raises:
+            Closed: where it does something else each time.
+        """
+        other = self._in_training(self._batches[1], backwards=True)
+        return Recordings(first, other, self._batches)
+
+    def _in_training(self, batch: int, backwards: bool = False) -> Recording:
+        before = _states_of_chance()
+        made = self._recorded(batch, True, backwards)
+        if _states_of_chance() != before:  # by which it may branch
+            raise Closed("it draws numbers of Python or NumPy in training")
+        return made
+
+    def _recorded(self, batch: int, training: bool, backwards: bool = False) -> Recording:
+        flag = {"training": training} if self._told else {}
+        call = self._layer, self._args, {**self._kwargs, **flag}, batch
+        return _recorded(*call, backwards if training else None)
 
 
-def _recorded(layer: Any, args: tuple, kwargs: dict, batch: int) -> Recording:
-    fresh = [keras.KerasTensor((batch, *t.shape[1:]), t.dtype) for t in tensors_in(args, kwargs)]
+def _states_of_chance() -> tuple:
+    return random.getstate(), repr(np.random.get_state(legacy=False))
+
+
+def _recorded(
+    layer: Any, args: tuple, kwargs: dict, batch: int, backwards: bool | None
+) -> Recording:
+    given = tensors_in(args, kwargs)
+    fresh, masks = _fresh(given, batch), masks_of(given)
+    carried = _fresh([mask for mask in masks if mask is not None], batch)
+    left = iter(carried)
+    _keras.carry(fresh, [None if mask is None else next(left) for mask in masks])
     weights = stand_ins(layer)
     rest = iter(fresh)
     args, kwargs = tree.map_structure(
@@ -87,12 +130,13 @@ def _recorded(layer: Any, args: tuple, kwargs: dict, batch: int) -> Recording:
     )
     try:
         scope = keras.StatelessScope(collect_losses=True)
-        with _keras.without_new_calls(layer), scope, _keras.all_keys():
-            with standing_in(layer, weights) as there, _keras.refusing_reads(lambda: not there()):
-                outputs = layer.call(
-                    *_keras.cast_for(layer, args), **_keras.cast_for(layer, kwargs)
-                )
-            ends = {id(tensor) for tensor in (*fresh, *(t for _, t in weights))}
+        with _keras.without_new_calls(layer), scope, _keras.all_keys(), ExitStack() as held:
+            there = held.enter_context(standing_in(layer, weights))
+            held.enter_context(_keras.refusing_reads(lambda: not there()))
+            if backwards is not None:
+                held.enter_context(_keras.drawing_evenly(lambda: not there(), backwards))
+            outputs = layer.call(*_keras.cast_for(layer, args), **_keras.cast_for(layer, kwargs))
+            ends = {id(tensor) for tensor in (*fresh, *carried, *(t for _, t in weights))}
             nodes = _keras.recorded_calls(outputs, ends)
     except Exception as error:
         raise Closed(_line(error)) from error
@@ -102,9 +146,19 @@ def _recorded(layer: Any, args: tuple, kwargs: dict, batch: int) -> Recording:
         map(id, tree.flatten(outputs))
     )
     read = tuple((v, tensor) for v, tensor in weights if id(tensor) in used)
-    alone = len(tensors_in(args[:1], {})) == len(fresh)
-    structure = args[0] if alone else fresh
-    return Recording(tuple(fresh), structure, read, tuple(nodes), outputs)
+    inputs = [*fresh, *carried]
+    alone = len(tensors_in(args[:1], {})) == len(inputs)
+    structure = args[0] if alone else inputs
+    return Recording(tuple(inputs), structure, read, tuple(nodes), outputs)
+
+
+def _fresh(tensors: list, batch: int) -> list:
+    return [keras.KerasTensor((batch, *tensor.shape[1:]), tensor.dtype) for tensor in tensors]
+
+
+def masks_of(tensors: list) -> list:
+    """Return the masks that symbolic tensors carry, or None for each."""
+    return [_keras.carried_mask(tensor) for tensor in tensors]
 
 
 def _check_outputs(outputs: Any) -> None:

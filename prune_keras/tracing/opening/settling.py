@@ -221,9 +221,10 @@ def _widths(call: Opened, graph: Graph) -> Iterator[Width]:
         if id(weight.variable) in weights:
             for neurons in weight.axes.values():
                 yield Width(neurons, neurons.shape, 0)
-    functions = [call.function]
+    functions = _keras.ways_of(call.function)
     for function in functions:
-        functions += [g for g in map(_keras.graph_at, _keras.nodes_of(function)) if g is not None]
+        inside = filter(None, map(_keras.graph_at, _keras.nodes_of(function)))
+        functions += [way for graph in inside for way in _keras.ways_of(graph)]
     tensors = {id(t) for f in functions for n in _keras.nodes_of(f) for t in n.outputs}
     tensors |= {id(t) for t in call.function.inputs}
     for tensor in graph.tensors:

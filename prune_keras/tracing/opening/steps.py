@@ -1,8 +1,7 @@
-"""Steps: what a recorded call does for every size of a batch, in training and in inference."""
+"""Steps: what a recorded call does for every size of a batch."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from prune_keras import _keras
-from prune_keras.tracing.opening.recording import Closed, Recording, Recordings, is_symbolic
+from prune_keras.tracing.opening.recording import Closed, Recordings, is_symbolic
 
 
 @dataclass(frozen=True)
@@ -50,27 +49,49 @@ class Step:
     batch: int | None
 
 
-def steps_of(made: Recordings) -> list[Step]:
-    """Return what all recordings of a call have in common.
+class Noise(np.ndarray):
+    """Numbers that are others each time, in the graph of a call."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """An array that holds other numbers each time.
+
+    Args:
+        array: what it held once.
+        grows: whether it is longer for a larger batch, along its first axis.
+    """
+
+    array: np.ndarray
+    grows: bool
+
+    @property
+    def sample(self) -> np.ndarray:
+        return (self.array[:1] if self.grows else self.array).view(Noise)
+
+
+def steps_of(made: Recordings, drawing: bool = False) -> list[Step]:
+    """Return what both recordings of a call have in common.
+
+    Args:
+        made: the recordings.
+        drawing: whether arrays may hold other numbers each time.
 
     Raises:
-        Closed: where they differ by more than the batch, and flags that are handed on.
+        Closed: where they differ by more than the batch.
     """
-    merging = _Merging(made)
+    merging = _Merging(made, drawing)
     if len(made.first.nodes) != len(made.other.nodes):
         raise Closed("it does something else for a larger batch, or each time")
-    steps = [merging.step(*pair) for pair in zip(made.first.nodes, made.other.nodes, strict=True)]
-    if made.training is made.first:
-        return steps
-    return [_as_in_training(*pair) for pair in _paired(steps, made.training)]
+    return [merging.step(*pair) for pair in zip(made.first.nodes, made.other.nodes, strict=True)]
 
 
 class _Merging:
     """Makes one of what was recorded for two sizes of a batch."""
 
-    def __init__(self, made: Recordings) -> None:
+    def __init__(self, made: Recordings, drawing: bool) -> None:
         first, other = made.first, made.other
-        self._batches = made.batches
+        self._batches, self._drawing = made.batches, drawing
         self._same: dict[int, int] = {}
         self._meet(first.inputs, other.inputs)
         by_variable = {id(variable): tensor for variable, tensor in other.weights}
@@ -82,7 +103,7 @@ class _Merging:
             raise Closed("it does something else for a larger batch, or each time")
         settings = {}
         if _keras.is_layer(first.operation):
-            if not _is_made_alike(first.operation, other.operation):
+            if not is_made_alike(first.operation, other.operation):
                 raise Closed(f"it makes a new {type(first.operation).__name__} each time")
         else:
             settings = self._merged(*(_keras.settings_of(n.operation) for n in (first, other)))
@@ -108,9 +129,9 @@ class _Merging:
             raise Closed(f"it reads {first.path} in another way than by an attribute of its own")
         if type(first) is type(other) and isinstance(first, list | tuple | dict | slice):
             return self._merged_parts(first, other)
-        if _is_array(first) and _is_array(other):
+        if is_array(first) and is_array(other):
             return self._merged_arrays(first, other)
-        if first is other or _equal(first, other):
+        if first is other or equal(first, other):
             return first
         if all(isinstance(each, int | np.integer) for each in (first, other)):
             factors = {
@@ -153,48 +174,29 @@ class _Merging:
         long = a.ndim > 0 and a.shape[1:] == b.shape[1:] and (len(a), len(b)) == self._batches
         if long and np.array_equal(a, a[:1].repeat(len(a), 0)) and np.array_equal(a[:1], b[:1]):
             return Stretched(a[:1])
+        if self._drawing and (long or a.shape == b.shape):
+            return Drawn(a, long)
         raise Closed("it draws numbers, or computes some from the size of the batch")
 
 
-def _is_made_alike(first: Any, other: Any) -> bool:
+def is_made_alike(first: Any, other: Any) -> bool:
     """Tell whether two layers are one, or were made by the same call without anything to learn."""
     if first is other or type(first) is not type(other):
         return first is other
     configs = [each.get_config() | {"name": None} for each in (first, other)]
-    return not first.variables and not other.variables and _equal(*configs)
+    return not first.variables and not other.variables and equal(*configs)
 
 
 def _of(part: slice) -> tuple:
     return part.start, part.stop, part.step
 
 
-def _is_array(value: Any) -> bool:
+def is_array(value: Any) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype") and not is_symbolic(value)
 
 
-def _equal(first: Any, other: Any) -> bool:
+def equal(first: Any, other: Any) -> bool:
     try:
         return bool(first == other)
     except Exception:  # of what cannot be compared, such as tensors of a backend
         return False
-
-
-def _paired(steps: list[Step], training: Recording) -> list[tuple[Step, Any]]:
-    nodes = training.nodes
-    alike = len(steps) == len(nodes) and all(
-        type(step.operation) is type(node.operation)
-        and (not _keras.is_layer(node.operation) or _is_made_alike(step.operation, node.operation))
-        for step, node in zip(steps, nodes, strict=True)
-    )
-    if not alike:
-        raise Closed("it does something else in training")
-    return list(zip(steps, nodes, strict=True))
-
-
-def _as_in_training(step: Step, node: Any) -> Step:
-    """Return a step without the flag that tells training from inference, if it is handed on."""
-    kwargs = node.arguments.kwargs
-    given = {"training"} & step.kwargs.keys() & kwargs.keys()
-    handed = {name for name in given if step.kwargs[name] != kwargs[name]}
-    left = {name: value for name, value in step.kwargs.items() if name not in handed}
-    return dataclasses.replace(step, kwargs=left)

@@ -81,6 +81,25 @@ class Repeated:
         self._trace.multiplied(axes, product((times, self._count)))
 
 
+class Uncounted(Repeated):
+    """A `Tracer` for a call in training only, which costs nothing, and where nothing is scored."""
+
+    def __init__(self, trace: Any):
+        super().__init__(trace, 0)
+
+    def weight(self, visit, variable, axes, reads=(), times: int | None = 0, scale=None) -> None:
+        self._trace.weight(visit, variable, axes, reads, 0, scale)
+
+    def multiplied(self, axes, times: int | None) -> None:
+        pass
+
+    def pointwise(self, visit) -> np.ndarray:
+        return visit.input.ids
+
+    def units(self, visit, kernel, axis, tap_axis=-1, *others, **arguments) -> np.ndarray:
+        return self._trace.units(visit, kernel, axis, None, *others, **arguments)
+
+
 class _Slices(Repeated):
     """A `Tracer` for a layer that is called on each slice along the first axis."""
 

@@ -1,0 +1,190 @@
+"""What does a teacher add, term by term; what do cheaper blocks lose; what is left in eight bits?
+
+    python benchmarks/teaching.py terms --data DIR [--stack FILE]
+    python benchmarks/teaching.py blocks --data DIR
+    python benchmarks/teaching.py recipe --data DIR [--stack FILE]
+
+`DIR` holds `cifar10.npz` and `cifar10_resnet20.keras`; FILE is a trained stack. Each row is
+appended to `results/teaching/PART.csv` as it is done; a command that is started again goes on with
+the rows that are missing. All that is chosen is chosen by validation images; the test images are
+looked at once for each row, at its end. `--images` takes a part of the training images.
+"""
+
+import argparse
+import csv
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import prune_keras
+from prune_keras.callbacks import Distillation, ProgressivePruning, Teacher
+from prune_keras.models.images import Batches, read_npz, split
+from prune_keras.models.settings import Settings, compile_model
+from prune_keras.quantizing.litert import Interpreted
+from prune_keras.schedules import Geometric
+
+RESULTS = Path(__file__).resolve().parent.parent / "results" / "teaching"
+SEEDS = (0, 1, 2)
+EPOCHS = 5
+ROUNDS = 3
+LEARNING_RATE = 0.02
+SETTINGS = Settings(optimizer="sgd")
+TERMS = {
+    "none": None,
+    "logits": {"logits": 0.9},
+    "features": {"logits": 0.0, "features": 1.0},
+    "attention": {"logits": 0.0, "attention": 3000.0},
+    "logits, features": {"logits": 0.9, "features": 1.0},
+    "logits, attention": {"logits": 0.9, "attention": 3000.0},
+    "all": {"logits": 0.9, "features": 1.0, "attention": 3000.0},
+}
+BLOCKS = ("G(2)", "G(8)", "G(N)", "B(2)", "BG(2,8)")
+WAYS = {"labels": None, "logits": {"logits": 0.9}, "attention": TERMS["attention"]}
+
+
+def main():
+    given = arguments()
+    data = split(*read_npz(given.data / "cifar10.npz"))
+    data = data._replace(train=tuple(each[: given.images] for each in data.train))
+    subjects = {"resnet20": given.data / "cifar10_resnet20.keras"}
+    if given.stack is not None:
+        subjects["stack"] = given.stack
+    done = rows_of(given.part)
+    for case in CASES[given.part](subjects, given):
+        key = {name: str(value) for name, value in case.items() if name != "file"}
+        if any(key.items() <= row.items() for row in done):
+            continue
+        keras.utils.set_random_seed(case["seed"])
+        model = keras.models.load_model(case["file"], compile=False)
+        for row in MADE[given.part](model, case, data, given):
+            append(given.part, key | row)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=("terms", "blocks", "recipe"))
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--stack", type=Path)
+    parser.add_argument("--images", type=int, help="training images; all of them if left out")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    return parser.parse_args()
+
+
+def cases_of_terms(subjects, given):
+    for seed in SEEDS:
+        for subject, flops in (("resnet20", 0.5), ("resnet20", 0.25), ("stack", 0.25)):
+            for terms in TERMS if subject in subjects else ():
+                yield case_of(subjects, subject, given, seed) | {"flops": flops, "terms": terms}
+
+
+def cases_of_blocks(subjects, given):
+    for seed in SEEDS:
+        for block in BLOCKS:
+            for way in WAYS:
+                yield case_of(subjects, "resnet20", given, seed) | {"block": block, "way": way}
+
+
+def cases_of_recipe(subjects, given):
+    for seed in SEEDS:
+        for subject in subjects:
+            yield case_of(subjects, subject, given, seed)
+
+
+def case_of(subjects, subject, given, seed):
+    case = {"subject": subject, "file": subjects[subject], "seed": seed}
+    return case | {"epochs": given.epochs, "images": given.images or "all"}
+
+
+def taught(model, case, data, given):
+    """Prune one network with one choice of terms."""
+    terms = TERMS[case["terms"]]
+    pruning = ProgressivePruning(
+        target={"flops": case["flops"]},
+        schedule=Geometric(ROUNDS),
+        teacher=None if terms is None else Teacher("start", **terms),
+        data=tuple(each[:2048] for each in data.train),
+        verbose=0,
+    )
+    yield fitted(model, [pruning], case, data, given)
+
+
+def cheaper(model, case, data, given):
+    """Put cheap blocks into a network, and let it learn in one way."""
+    small = prune_keras.cheapen(model, case["block"], data=data.train[0][:1024].astype("float32"))
+    terms = WAYS[case["way"]]
+    callbacks = [] if terms is None else [Distillation(Teacher(model, **terms))]
+    yield fitted(small, callbacks, case, data, given)
+
+
+def fitted(model, callbacks, case, data, given):
+    images = Batches(*data.train, batch_size=SETTINGS.batch_size, seed=case["seed"])
+    compile_model(model, SETTINGS, LEARNING_RATE, given.epochs * len(images))
+    begun = time.perf_counter()
+    history = model.fit(
+        images,
+        validation_data=data.validation,
+        validation_batch_size=500,
+        epochs=given.epochs,
+        callbacks=callbacks,
+        verbose=2,
+    ).history
+    seconds = time.perf_counter() - begun
+    cost = prune_keras.cost(model)
+    test = model.evaluate(*data.test, batch_size=500, verbose=0, return_dict=True)
+    return {
+        "validation": round(history["val_accuracy"][-1], 4),
+        "test": round(test["accuracy"], 4),
+        "params": cost.params,
+        "flops_left": cost.flops,
+        "seconds": round(seconds, 1),
+    }
+
+
+def small(model, case, data, given):
+    """Run the whole recipe on one network; a row for each stage."""
+    compile_model(model, SETTINGS, LEARNING_RATE, given.epochs * (len(data.train[1]) // 64))
+    folder = RESULTS / f"{case['subject']}_{case['seed']}"
+    floats = [(x.astype("float32"), y) for x, y in (data.train, data.validation, data.test)]
+    shrunk = prune_keras.shrink_to(
+        model, {"flops": 0.5}, *floats[:2], folder, epochs=given.epochs, int8=True, verbose=2
+    )
+    x, y = (each[:2000] for each in floats[2])
+    for stage in shrunk.stages:
+        given_by = Interpreted((folder / stage.file).read_bytes())(x).argmax(-1)
+        yield {
+            "stage": stage.name,
+            "validation": round(stage.accuracy, 4),
+            "test": round(float(np.mean(given_by == y)), 4),
+            "bytes": stage.bytes,
+            "milliseconds": round(stage.milliseconds, 4),
+        }
+
+
+def rows_of(part):
+    file = RESULTS / f"{part}.csv"
+    if not file.exists():
+        return []
+    with file.open(newline="", encoding="utf-8") as held:
+        return [*csv.DictReader(held)]
+
+
+def append(part, row):
+    """Add a row to a table that is made with the first one."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    file = RESULTS / f"{part}.csv"
+    is_new = not file.exists()
+    with file.open("a", newline="", encoding="utf-8") as held:
+        writer = csv.DictWriter(held, list(row))
+        if is_new:
+            writer.writeheader()
+        writer.writerow(row)
+    print(row, flush=True)
+
+
+CASES = {"terms": cases_of_terms, "blocks": cases_of_blocks, "recipe": cases_of_recipe}
+MADE = {"terms": taught, "blocks": cheaper, "recipe": small}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Scores: how they lie in each family, as measured and as they were compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+
+from prune_keras.charts.style import (
+    BLUE,
+    INK,
+    ORANGE,
+    SKY,
+    height_of,
+    in_style,
+    legend,
+    panels_of,
+    rows,
+)
+from prune_keras.reporting.parts import Distribution
+
+
+@in_style
+def draw(distributions: Sequence[Distribution], ax: Any = None) -> Figure:
+    """Draw where the scores of each family lie: all of them, the middle half, and the median.
+
+    Scores as measured stand on the left, where they are all positive on a logarithmic axis;
+    those that families were compared by on the right.
+
+    Args:
+        distributions: how the scores of each family are spread.
+        ax: the axes to draw in, which are halved. Defaults to None: a new figure.
+
+    Returns:
+        The figure.
+    """
+    left, right = panels_of(ax, 2, height_of(len(distributions)))
+    _panel(left, [each.raw for each in distributions], "score as measured")
+    _panel(right, [each.debiased for each in distributions], "score compared by")
+    for place, each in enumerate(distributions):
+        _edge(right, place, each)
+    names = [f"{each.family}" for each in distributions]
+    right.set_yticks([])
+    right.set_ylim(len(names) - 0.4, -0.6)
+    legend(left, ncols=3, columnspacing=1.2)
+    left.figure.draw_without_rendering()
+    rows(left, names, 20)
+    return left.figure
+
+
+def _panel(ax: Any, families: Sequence[tuple[float, ...]], label: str) -> None:
+    known = [(place, each) for place, each in enumerate(families) if each]
+    for place, each in known:
+        first = place == known[0][0]
+        named = ("all", "middle half", "median") if first else ("", "", "")
+        ax.plot([each[0], each[-1]], [place] * 2, color=SKY, lw=1.6, label=named[0])
+        ax.barh(place, each[15] - each[5], 0.5, each[5], color=BLUE, label=named[1])
+        ax.plot(each[10], place, "|", color=ORANGE, ms=6, mew=2, label=named[2])
+    if known and all(each[0] > 0 for _, each in known) and _spans(known):
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(numticks=4))
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel(label)
+    ax.tick_params(axis="x", labelsize=7)
+    ax.grid(axis="x")
+
+
+def _spans(known: Sequence[tuple[int, tuple[float, ...]]]) -> bool:
+    """Tell whether scores lie so far apart that an even axis would hide the small ones."""
+    return max(each[-1] for _, each in known) > 30 * min(each[10] for _, each in known)
+
+
+def _edge(ax: Any, place: int, each: Distribution) -> None:
+    """Mark below which score the cut took what it took of a family, as near as quantiles tell."""
+    if each.debiased and 0 < each.removed:
+        share = min(each.removed / each.neurons, 1.0)
+        number = round(share * (len(each.debiased) - 1))
+        x = each.debiased[number]
+        ax.plot([x, x], [place - 0.42, place + 0.42], color=INK, lw=1.2, label="")

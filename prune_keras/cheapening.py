@@ -1,0 +1,221 @@
+"""Cheapening: convolutions become grouped ones and bottlenecks, fitted to what they responded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+from keras import layers
+
+from prune_keras import _keras
+from prune_keras.factoring import Factors, factored
+from prune_keras.readers.patches import Patches
+from prune_keras.samples.batches import Samples, batches
+
+ROWS = 4096  # that a convolution is fitted to, at least
+_FORM = re.compile(r"(G)\((\d+|N)\)|(B)\((\d+)\)|(BG)\((\d+), ?(\d+|N)\)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """What takes the place of a convolution.
+
+    Args:
+        bottleneck: by how much channels are reduced before it; 1 for not at all.
+        groups: number of groups of the convolution; None for as many as it has channels.
+    """
+
+    bottleneck: int = 1
+    groups: int | None = 1
+
+    @classmethod
+    def of(cls, text: str) -> Block:
+        """Return what a text such as `"G(8)"`, `"B(2)"`, `"BG(2,8)"` or `"G(N)"` stands for.
+
+        Raises:
+            ValueError: if it is of another form.
+        """
+        found = _FORM.fullmatch(text) if isinstance(text, str) else None
+        if found is None or "0" in found.groups():
+            raise ValueError(
+                "A block must be 'G(groups)', 'B(bottleneck)' or 'BG(bottleneck,groups)', with N "
+                f"for as many groups as channels. Received: block={text!r}. Write 'G(8)'."
+            )
+        _, groups, _, narrow, _, both, inner = found.groups()
+        count = groups or inner or "1"
+        return cls(int(narrow or both or 1), None if count == "N" else int(count))
+
+    def sizes(self, layer: Any) -> tuple[int, int]:
+        """Return channels and groups of the convolution in place of a layer.
+
+        Raises:
+            ValueError: if the layer's channels cannot be divided so.
+        """
+        read, made = layer.kernel.shape[-2], layer.filters
+        middle = made // self.bottleneck if self.bottleneck > 1 else read
+        groups = middle if self.groups is None else self.groups
+        if middle == 0 or middle % groups or (self.bottleneck > 1 and made % self.bottleneck):
+            raise ValueError(
+                "Channels must be divisible into groups and by a bottleneck. Received: layer "
+                f"{layer.name!r} with {read} channels and {made} units, for {self}. Name other "
+                "layers= or another block."
+            )
+        return middle, groups
+
+
+def cheapen(
+    model: Any, block: str, layers: Sequence[str] | str | None = None, data: Any = None
+) -> Any:
+    """Return a copy of a model with cheaper blocks in place of its convolutions.
+
+    `"G(g)"` is a convolution in `g` groups and a pointwise one that mixes them, `"G(N)"` one of
+    each channel by itself; `"B(b)"` a pointwise one to a `b`-th of the units, the convolution, and
+    a pointwise one back; `"BG(b,g)"` both. There is nothing between these, so that each block is
+    fitted by least squares to what the convolution responds on samples; what that cannot hold is
+    left to fine-tuning, best with `prune_keras.callbacks.Distillation` from the model. The copy is
+    a plain functional model, which is pruned like any other, and is not compiled.
+
+    Args:
+        model: a built functional or Sequential model; it is not changed.
+        block: one of the forms above.
+        layers: paths or patterns of `Conv2D` layers that read more than one position. Defaults to
+            None: all of them but those that read the model's inputs or have groups already.
+        data: inputs, `(inputs, targets)` or a dataset of batches to fit to.
+
+    Returns:
+        A `keras.Model` with the same inputs and outputs.
+
+    Raises:
+        ValueError: if the block is of another form, there are no samples, no such layer, or one
+            whose channels cannot be divided so.
+
+    Example:
+
+    >>> import keras, numpy as np, prune_keras
+    >>> model = keras.Sequential(
+    ...     [keras.Input((8, 8, 3)), keras.layers.Conv2D(8, 3), keras.layers.Conv2D(8, 3, name="b")]
+    ... )
+    >>> cheap = prune_keras.cheapen(model, "G(4)", data=np.random.normal(size=(16, 8, 8, 3)))
+    >>> model.count_params() - cheap.count_params()
+    368
+
+    Reference:
+        Crowley, Gray, Storkey: Moonshine: Distilling with Cheap Convolutions, 2018,
+        https://arxiv.org/abs/1711.02613.
+    """
+    chosen, form = _chosen(model, layers), Block.of(block)
+    sizes = {id(layer): form.sizes(layer) for layer in chosen.values()}
+    if data is None:
+        raise ValueError(
+            "Blocks are fitted to samples. Received: data=None. Pass some training inputs."
+        )
+    seen = _seen(model, list(chosen.values()), data)
+    made: dict[int, list[Any]] = {}
+
+    def instead(layer: Any) -> Callable[[Any], Any] | None:
+        if id(layer) not in sizes:
+            return None
+        made[id(layer)] = _layers(layer, *sizes[id(layer)], form.bottleneck > 1)
+        return lambda x: _through(made[id(layer)], x)
+
+    twin = _keras.with_others(model, instead)
+    for layer in chosen.values():
+        rows, responses = seen[id(layer)]
+        taps = int(np.prod(layer.kernel_size))
+        middle, groups = sizes[id(layer)]
+        factors = factored(rows, responses, taps, middle, groups, form.bottleneck > 1)
+        _assign(made[id(layer)], layer, factors)
+    return twin
+
+
+def _chosen(model: Any, wanted: Sequence[str] | str | None) -> dict[str, Any]:
+    """Return path -> layer of the convolutions that are replaced."""
+    patterns = [wanted] if isinstance(wanted, str) else wanted
+    found: dict[str, Any] = {}
+    for place in _keras.places(model):
+        layer = place.operation
+        if type(layer) is not layers.Conv2D or np.prod(layer.kernel_size) == 1 or layer.groups > 1:
+            continue
+        first = any(number < 0 for number in place.reads)
+        by_name = patterns is not None and any(fnmatchcase(place.path, p) for p in patterns)
+        if by_name or (patterns is None and not first):
+            found[place.path] = layer
+    if not found:
+        raise ValueError(
+            "There must be a Conv2D that reads several positions. Received: "
+            f"layers={wanted!r}, of {model.name!r}. Name paths that prune_keras.trace shows."
+        )
+    return found
+
+
+def _seen(model: Any, chosen: list[Any], data: Any) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Return rows that each layer reads, and its responses to them, at positions drawn."""
+    drawn = np.random.default_rng(0)
+    held: dict[int, list] = {id(layer): [] for layer in chosen}
+
+    def see(layer: Any, x: Any, response: Any) -> Any:
+        found = held[id(layer)]
+        most = max(ROWS, 4 * int(np.prod(layer.kernel.shape[:-1])))
+        if sum(len(rows) for rows, _ in found) < most:
+            found.append(_rows(layer, x, response, most, drawn))
+        return response
+
+    with _keras.undisturbed(model), _keras.watched(chosen, see):
+        for inputs, _, _ in batches(Samples.of(data)):
+            model(inputs, training=False)
+    return {
+        key: tuple(np.concatenate(each) for each in zip(*found, strict=True))  # type: ignore[misc]
+        for key, found in held.items()
+    }
+
+
+def _rows(
+    layer: Any, x: Any, response: Any, most: int, drawn: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    patches = Patches.of(layer, tuple(x.shape), tuple(response.shape))
+    positions = patches.positions(tuple(response.shape))
+    places = np.sort(drawn.choice(positions, min(positions, max(1, most // 4)), replace=False))
+    rows, responses = patches.rows(x, places)[0], patches.made_at(response, places)[0]
+    return rows.astype("float64"), responses.astype("float64")
+
+
+def _layers(layer: Any, middle: int, groups: int, reduces: bool) -> list[Any]:
+    """Return the layers of a block, not built yet."""
+    shared = {"data_format": layer.data_format, "dtype": layer.dtype_policy}
+    spatial = {name: getattr(layer, name) for name in ("kernel_size", "strides", "padding")} | {
+        "dilation_rate": layer.dilation_rate
+    }
+    first = [layers.Conv2D(middle, 1, use_bias=False, name=f"{layer.name}_reduce", **shared)]
+    return [
+        *(first if reduces else []),
+        layers.Conv2D(
+            middle, groups=groups, use_bias=False, name=f"{layer.name}_grouped", **spatial, **shared
+        ),
+        layers.Conv2D(
+            layer.filters,
+            1,
+            activation=layer.activation,
+            name=f"{layer.name}_mix",
+            **shared,
+        ),
+    ]
+
+
+def _through(block: list[Any], x: Any) -> Any:
+    for layer in block:
+        x = layer(x)
+    return x
+
+
+def _assign(block: list[Any], layer: Any, factors: Factors) -> None:
+    """Give the layers of a block their kernels."""
+    *first, grouped, mix = block
+    if factors.reduce is not None:
+        first[0].kernel.assign(factors.reduce[None, None])
+    grouped.kernel.assign(factors.grouped.reshape(*layer.kernel_size, *factors.grouped.shape[1:]))
+    mix.kernel.assign(factors.mix[None, None])
+    mix.bias.assign(factors.bias)

@@ -1,0 +1,70 @@
+"""What `prune-keras score` tells: scores of neurons, before and after the debias."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+import prune_keras
+from prune_keras.auto import Scoring
+from prune_keras.scoring import score_graph
+from prune_keras.selection.scores import combine_members, ranked
+
+LOWEST = 0.1
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of a model's units, and how its families compare.
+
+    Args:
+        criterion: what units were scored by.
+        debias: what makes families comparable.
+        scores: path of the layer -> `(units,)` scores.
+        rows: a dictionary a family, with its median before and after the debias, and the share of
+            its neurons that is among the lowest tenth of all.
+    """
+
+    criterion: str
+    debias: str
+    scores: dict[str, np.ndarray]
+    rows: list[dict]
+
+    def save(self, path):
+        """Write the scores to an `.npz` file, an array a layer."""
+        arrays: dict = dict(self.scores)  # which no option of savez is named like
+        np.savez(path, **arrays)
+
+    def to_dict(self):
+        """Return everything as JSON holds it."""
+        return {
+            "criterion": self.criterion,
+            "debias": self.debias,
+            "families": self.rows,
+            "scores": {path: values.tolist() for path, values in self.scores.items()},
+        }
+
+
+def scored(model, data, criterion="auto", debias="auto", seed=0):
+    """Return the scores of a model's units; arguments are those of `prune_keras.prune`."""
+    graph = prune_keras.trace(model)
+    scoring = Scoring(criterion, None).settled(model, data)
+    scores = score_graph(model, graph, scoring.criterion, data, seed)
+    ranking = scoring.ranking("global", debias, "mean")
+    before = combine_members(graph, scores, "mean")
+    after = ranked(graph, before, ranking)
+    return Scored(str(scoring), ranking.by.__name__, scores, _rows(graph, before, after))
+
+
+def _rows(graph, before, after):
+    lowest = np.quantile(np.concatenate(after), LOWEST) if after else 0.0
+    return [
+        {
+            "family": family.name,
+            "neurons": family.size,
+            "median": float(np.median(raw)),
+            "debiased_median": float(np.median(made)),
+            "debiased_lowest": float(made.min()),
+            "among_the_lowest": f"{np.mean(made <= lowest):.0%}",
+        }
+        for family, raw, made in zip(graph.families, before, after, strict=True)
+    ]

@@ -1,0 +1,131 @@
+"""Factoring: a convolution's kernel as a product of cheaper ones, by least squares over samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+RIDGE = 1e-6
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Kernels that are applied one after another.
+
+    Args:
+        reduce: `(channels, middle)`, at each position; None where channels are read as they are.
+        grouped: `(taps, middle / groups, middle)`.
+        mix: `(middle, units)`, at each position.
+        bias: `(units,)`.
+    """
+
+    reduce: np.ndarray | None
+    grouped: np.ndarray
+    mix: np.ndarray
+    bias: np.ndarray
+
+
+def factored(
+    rows: np.ndarray, responses: np.ndarray, taps: int, middle: int, groups: int, reduces: bool
+) -> Factors:
+    r"""Return factors whose responses miss least of given ones, as far as one pass finds them.
+
+    Channels are reduced to the directions that the least squares solution reads most of. Of each
+    group, what is read is reduced to as many numbers as the group has channels left, by the best
+    approximation of that rank under the covariance of what is read. What mixes these is the least
+    squares solution for all groups at once.
+
+    Args:
+        rows: `(rows, taps * channels)`, what each response reads, tap by tap.
+        responses: `(rows, units)`.
+        taps: number of positions that a response reads.
+        middle: number of channels of the grouped convolution.
+        groups: number of its groups.
+        reduces: whether channels are mixed before, too.
+
+    Example:
+
+    >>> rng = np.random.default_rng(0)
+    >>> rows, kernel = rng.normal(size=(200, 8)), rng.normal(size=(8, 3))
+    >>> found = factored(rows, rows @ kernel, taps=2, middle=4, groups=1, reduces=False)
+    >>> bool(np.abs(applied(found, rows, groups=1) - rows @ kernel).max() < 1e-2)
+    True
+    """
+    about = responses - responses.mean(0)
+    reduce = _directions(rows - rows.mean(0), about, taps, middle) if reduces else None
+    if reduce is not None:
+        rows = (rows.reshape(len(rows), taps, -1) @ reduce).reshape(len(rows), -1)
+    centred = rows - rows.mean(0)
+    channels = rows.shape[1] // taps
+    grouped = np.concatenate(
+        [_rank_best(part, about, middle // groups) for part in _parts(centred, taps, groups)],
+        axis=1,
+    ).reshape(taps, channels // groups, middle)
+    inner = _grouped(rows, grouped, groups)
+    mix, bias = _affine(inner, responses)
+    return Factors(reduce, grouped, mix, bias)
+
+
+def applied(factors: Factors, rows: np.ndarray, groups: int) -> np.ndarray:
+    """Return the responses of factors, `(rows, units)`."""
+    if factors.reduce is not None:
+        taps = len(factors.grouped)
+        rows = (rows.reshape(len(rows), taps, -1) @ factors.reduce).reshape(len(rows), -1)
+    return _grouped(rows, factors.grouped, groups) @ factors.mix + factors.bias
+
+
+def _parts(rows: np.ndarray, taps: int, groups: int) -> list[np.ndarray]:
+    """Return what each group of channels reads: `(rows, taps * channels / groups)` each."""
+    split = rows.reshape(len(rows), taps, groups, -1)
+    return [split[:, :, group].reshape(len(rows), -1) for group in range(groups)]
+
+
+def _grouped(rows: np.ndarray, kernel: np.ndarray, groups: int) -> np.ndarray:
+    taps, _, middle = kernel.shape
+    flat = kernel.reshape(-1, groups, middle // groups)
+    parts = _parts(rows, taps, groups)
+    return np.concatenate([part @ flat[:, group] for group, part in enumerate(parts)], axis=1)
+
+
+def _affine(rows: np.ndarray, responses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights and a bias by ridge regression."""
+    means = rows.mean(0), responses.mean(0)
+    weights = _solved(rows - means[0], responses - means[1])
+    return weights, means[1] - means[0] @ weights
+
+
+def _solved(rows: np.ndarray, responses: np.ndarray) -> np.ndarray:
+    return np.linalg.solve(_second(rows), rows.T @ responses / len(rows))
+
+
+def _second(rows: np.ndarray) -> np.ndarray:
+    """Return second moments, lifted a little so that they can be inverted."""
+    moments = rows.T @ rows / len(rows)
+    return moments + RIDGE * (np.trace(moments) / len(moments) + 1e-12) * np.eye(len(moments))
+
+
+def _rank_best(rows: np.ndarray, responses: np.ndarray, rank: int) -> np.ndarray:
+    """Return `(read, rank)`: of all that rows tell of responses, what so few numbers can hold."""
+    moments = _second(rows)
+    root = np.linalg.cholesky(moments)
+    weights = np.linalg.solve(moments, rows.T @ responses / len(rows))
+    left = np.linalg.svd(root.T @ weights, full_matrices=False)[0][:, :rank]
+    if left.shape[1] < rank:  # responses are fewer than the numbers that may be kept
+        left = np.linalg.qr(np.concatenate([left, _others(left, rank)], axis=1))[0]
+    return np.linalg.solve(root.T, left)
+
+
+def _others(left: np.ndarray, rank: int) -> np.ndarray:
+    drawn = np.random.default_rng(0).normal(size=(len(left), rank - left.shape[1]))
+    return drawn - left @ (left.T @ drawn)
+
+
+def _directions(rows: np.ndarray, responses: np.ndarray, taps: int, middle: int) -> np.ndarray:
+    """Return `(channels, middle)`: the directions of channels that responses read most of."""
+    channels = rows.shape[1] // taps
+    weights = _solved(rows, responses).reshape(taps, channels, -1)
+    root = np.linalg.cholesky(_second(rows.reshape(-1, channels)))
+    read = np.einsum("dc,tcu->dtu", root.T, weights).reshape(channels, -1)
+    left = np.linalg.svd(read, full_matrices=False)[0][:, :middle]
+    return np.linalg.solve(root.T, left)

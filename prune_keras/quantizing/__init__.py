@@ -1,0 +1,5 @@
+"""Quantizing: what a model becomes in eight bits, while it trains and in a LiteRT file."""
+
+from prune_keras.quantizing.quantization import Quantization, calibrate
+
+__all__ = ["Quantization", "calibrate"]

@@ -1,0 +1,1 @@
+"""What a report holds, how it is stored, and how it becomes text or a page."""

@@ -1,0 +1,96 @@
+"""The recipe, as a function and as a command: stages, files, and the model that stays."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from command_line import call, succeed
+
+import prune_keras
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (80, 8, 8, 3)).astype("uint8")
+LABELS = RNG.integers(0, 4, 80)
+on_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="LiteRT files are written with TensorFlow"
+)
+
+
+def network():
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(8, 3, activation="relu", name="a"),
+            layers.Conv2D(8, 3, activation="relu", name="b"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(4, activation="softmax", name="classes"),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+@on_tensorflow
+def test_stages_are_written_and_told(tmp_path):
+    model = network()
+    before = [np.array(weight) for weight in model.weights]
+    shrunk = prune_keras.shrink_to(
+        model,
+        {"neurons": 0.6},
+        (IMAGES, LABELS),
+        (IMAGES, LABELS),
+        tmp_path,
+        epochs=2,
+        int8=True,
+        verbose=0,
+    )
+    names = ["dense", "thin", "thin, int8 after training", "thin, int8 aware"]
+    assert [stage.name for stage in shrunk.stages] == names
+    sizes = [stage.bytes for stage in shrunk.stages]
+    assert sizes[0] > sizes[1] and all(stage.milliseconds > 0 for stage in shrunk.stages)
+    assert all((tmp_path / stage.file).stat().st_size == stage.bytes for stage in shrunk.stages)
+    told = json.loads((tmp_path / "report.json").read_text())
+    assert [stage["name"] for stage in told["stages"]] == names
+    assert all(name in shrunk.render() for name in names)
+    read = keras.models.load_model(tmp_path / "thin.keras")
+    assert read.get_layer("a").filters + read.get_layer("b").filters <= 10
+    for old, new in zip(before, model.weights, strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@on_tensorflow
+def test_commands_write_what_functions_write(tmp_path):
+    model, file, data = network(), tmp_path / "model.keras", tmp_path / "data.npz"
+    model.fit(IMAGES[:8], LABELS[:8], verbose=0)  # its optimizer has a state, as any trained one
+    model.save(file)
+    np.savez(data, x_train=IMAGES, y_train=LABELS, x_test=IMAGES[:9], y_test=LABELS[:9])
+    folder = tmp_path / "small"
+    printed = succeed(
+        "shrink",
+        file,
+        "--data",
+        data,
+        "--target",
+        "neurons=0.6",
+        "--epochs",
+        2,
+        "-o",
+        folder,
+        "--teacher",
+        file,
+    )
+    assert "dense" in printed and (folder / "thin.keras").exists()
+    file = folder / "thin.tflite"
+    succeed("export", folder / "thin.keras", "-o", file, "--int8", "--data", data)
+    assert file.stat().st_size < (folder / "thin.keras").stat().st_size
+    assert call("export", folder / "thin.keras", "-o", file, "--int8").exit_code == 2
+
+
+def test_a_recipe_needs_a_compiled_model(tmp_path):
+    bare = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="must be compiled"):
+        prune_keras.shrink_to(bare, {"params": 0.5}, (0, 0), (0, 0), tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()

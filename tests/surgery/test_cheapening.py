@@ -1,0 +1,96 @@
+"""Cheaper blocks: what they cost, that least squares fits them, and that they are pruned on."""
+
+import keras
+import numpy as np
+import pytest
+
+import prune_keras
+from prune_keras.factoring import applied, factored
+
+RNG = np.random.default_rng(0)
+SMOOTH = np.cumsum(RNG.normal(size=(24, 10, 10, 3)), axis=1).astype("float32")
+
+
+def network(padding="same", strides=1):
+    inner_in = keras.Input((10, 10, 8))
+    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu", name="c")(inner_in)
+    inner = keras.Model(inner_in, x, name="inner")
+    pixels = keras.Input((10, 10, 3))
+    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu", name="a")(pixels)
+    y = keras.layers.Conv2D(8, 3, padding=padding, strides=strides, use_bias=False, name="b")(x)
+    y = keras.layers.ReLU()(keras.layers.BatchNormalization(name="b_norm")(y))
+    y = keras.layers.Add()([x, inner(y)]) if padding == "same" and strides == 1 else y
+    y = keras.layers.GlobalAveragePooling2D()(y)
+    return keras.Model(pixels, keras.layers.Dense(3, name="classes")(y))
+
+
+@pytest.mark.parametrize("reduces", [False, True])
+@pytest.mark.parametrize(("middle", "groups"), [(8, 1), (8, 4), (4, 2), (8, 8)])
+def test_least_squares_beats_what_it_starts_from(reduces, middle, groups):
+    rows = RNG.normal(size=(600, 4, 8)) @ RNG.normal(size=(8, 8))
+    rows = rows.reshape(600, -1)
+    responses = rows @ RNG.normal(size=(32, 6)) + RNG.normal(size=6)
+    found = factored(rows, responses, 4, middle, groups, reduces)
+    missed = np.mean((applied(found, rows, groups) - responses) ** 2)
+    assert missed < np.mean((responses - responses.mean(0)) ** 2)
+    drawn = factored(rows, RNG.permutation(responses), 4, middle, groups, reduces)
+    assert missed < np.mean((applied(drawn, rows, groups) - responses) ** 2)
+    if middle == 8 and groups == 1:
+        assert missed < 1e-4 * np.var(responses)  # as wide as what it replaces
+
+
+@pytest.mark.parametrize("block", ["G(2)", "G(8)", "G(N)", "B(2)", "BG(2,2)", "BG(2, N)"])
+def test_blocks_cost_less_and_say_more_than_drawn_ones(block):
+    model = network()
+    before = [np.array(weight) for weight in model.weights]
+    cheap = prune_keras.cheapen(model, block, data=SMOOTH)
+    assert cheap.count_params() < model.count_params()
+    fresh = keras.models.clone_model(cheap)
+    expected = model.predict(SMOOTH, verbose=0)
+    missed = [np.mean((each.predict(SMOOTH, verbose=0) - expected) ** 2) for each in (cheap, fresh)]
+    assert missed[0] < 0.5 * missed[1]
+    for old, new in zip(before, model.weights, strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize(("padding", "strides"), [("valid", 1), ("same", 2), ("same", 1)])
+def test_a_bottleneck_as_wide_as_the_layer_changes_nothing(padding, strides):
+    """B(1) is a reparametrization: with enough channels the same responses come out."""
+    model = network(padding, strides)
+    cheap = prune_keras.cheapen(model, "B(1)", data=SMOOTH)
+    expected = model.predict(SMOOTH, verbose=0)
+    np.testing.assert_allclose(
+        cheap.predict(SMOOTH, verbose=0), expected, atol=2e-2 * np.abs(expected).max()
+    )
+
+
+def test_the_cheaper_model_is_pruned_taught_and_read_back(tmp_path):
+    cheap = prune_keras.cheapen(network(), "G(2)", data=SMOOTH)
+    thin, report = prune_keras.prune(cheap, fraction=0.3)
+    assert report.plan.removed and prune_keras.cost(thin).params < prune_keras.cost(cheap).params
+    prune_keras.export(thin, tmp_path / "thin.keras")
+    graph = prune_keras.trace(cheap)
+    assert {"b_grouped", "b_mix", "inner/c_mix"} <= {*graph.producers}
+    assert not [each for each in graph.fixed if "b_" in each.path]
+
+
+def test_only_what_is_named_is_replaced():
+    cheap = prune_keras.cheapen(network(), "G(N)", layers="inner/*", data=SMOOTH)
+    names = [layer.name for layer in cheap._flatten_layers()]
+    assert "c_mix" in names and "b" in names and "a" in names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"block": "H(2)"}, "must be 'G"),
+        ({"block": "G(0)"}, "must be 'G"),
+        ({"block": "G(3)"}, "divisible into groups"),
+        ({"block": "B(3)"}, "divisible into groups"),
+        ({"block": "G(2)", "data": None}, "fitted to samples"),
+        ({"block": "G(2)", "layers": ["classes"]}, "There must be a Conv2D"),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments, match):
+    with pytest.raises(ValueError, match=match):
+        prune_keras.cheapen(**{"model": network(), "data": SMOOTH} | arguments)
