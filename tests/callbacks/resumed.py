@@ -5,7 +5,7 @@ import numpy as np
 from exits import Clock
 from fits import LABELS, callback, state_of
 
-TIMES = ("seconds", "fine_tuning_seconds", "phases", "latency_ms")
+TIMES = ("pruning_seconds", "seconds", "fine_tuning_seconds", "phases", "latency_ms")
 
 
 class Killed(BaseException):
@@ -84,5 +84,5 @@ def outcome(model, pruning, history=None):
     report = pruning.report
     told = {"rounds": rounds, "plan": report.plan.to_dict(), "notes": report.notes}
     if history is not None:
-        told["history"] = history.history
+        told["history"] = {k: v for k, v in history.history.items() if k not in TIMES}
     return state_of(model) | told | {"frontier": [each.to_dict() for each in pruning.frontier]}
