@@ -308,7 +308,6 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             self._begun = self._new_course(graph)
         self._judge, self._backing = judge, backing
         self._telling.begin(self.tensorboard, fit.callbacks, goes_on)
-        self._course.shown = self._telling.display.phase
         self._metric, self._epoch = self._course.metric, -1
         if kept is not None:
             self._resume(kept)
@@ -326,7 +325,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
 
     @cleanly
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._telling.display.flush()
+        self._telling.flush()
         self._course.averages.hide(self.model)
         goes_on = self._backing.begin_epoch(self, epoch)
         self._catch_up()
@@ -491,10 +490,12 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         return opened.epochs >= most or self._judge.accepts(self._metric)
 
     def _begin_round(self, epoch: int, batch: int) -> None:
+        shown = self._course.shown = self._telling.phases(batch)
         opened = self._course.begin(self.model, epoch, batch)
         if opened is not None:
             self._followers.cut(opened, self._sizes)
-            metric = None if batch else self._measured_now()
+            with shown("judge"):
+                metric = None if batch else self._measured_now()
             self._course.measured(self.model, metric)
             share = batch / (self.params.get("steps") or batch + 1)
             self._telling.cut(self._course, self._asked.monitor, share)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from prune_keras.reporting.parts import Training
 from prune_keras.rounds.course import Course
 from prune_keras.rounds.judge import Judge
 from prune_keras.rounds.round import Round, line
+from prune_keras.rounds.stopwatch import Shown
 
 
 class Telling:
@@ -22,12 +24,11 @@ class Telling:
         verbose: how much is shown; see `Display`.
 
     Attributes:
-        display: what is shown of phases.
         diary: what was logged.
     """
 
     def __init__(self, verbose: int) -> None:
-        self.display = Display(verbose)
+        self._display = Display(verbose)
         self.diary, self._board = Diary(), Board()
 
     def begin(self, folder: str | Path | None, callbacks: Iterable[Any], goes_on: bool) -> None:
@@ -41,6 +42,10 @@ class Telling:
         self.diary.cut(opened.number, share)
         self._board.cut(opened, course.spread, course.layers, monitor)
 
+    def phases(self, batch: int) -> Shown:
+        """Return what shows the phases of a cut; within an epoch, the line is that of the bar."""
+        return contextlib.nullcontext if batch else self._display.phase
+
     def epoch(self, logs: Mapping[str, Any]) -> None:
         """Tell of the end of an epoch."""
         self.diary.end_epoch(logs)
@@ -50,12 +55,16 @@ class Telling:
         self.diary.end(ended)
         self._board.end(ended, judge.monitor)
         for done in ended:
-            self.display.say(line(done, course.original, judge))
-            self.display.widths(course.widths, done.widths)
+            self._display.say(line(done, course.original, judge))
+            self._display.widths(course.widths, done.widths)
+
+    def flush(self) -> None:
+        """Show what waits, as the bar of an epoch has come to its end."""
+        self._display.flush()
 
     def close(self) -> None:
         """Show what waits, as a fit ends."""
-        self.display.flush()
+        self._display.flush()
         self._board.close()
 
     def training(self, judge: Judge, rounds: Iterable[Round]) -> Training:

@@ -198,7 +198,9 @@ def absolute_gradients(function: Callable[[Any], Any], arguments: Any) -> Any:
             tape.watch(arguments)
             values = tf.unstack(function(arguments))
         zero: Any = "zero"
-        rows = [tape.gradient(v, arguments, unconnected_gradients=zero) for v in values]
+        found = [tape.gradient(v, arguments, unconnected_gradients=zero) for v in values]
+        # What is looked up in a table has a gradient of some of its rows.
+        rows = [{key: tf.convert_to_tensor(g) for key, g in each.items()} for each in found]
     elif keras.backend.backend() == "jax":
         import jax
 

@@ -107,7 +107,8 @@ def shares(
     """Draw what is left of several quantities, each as a share of what it was.
 
     Args:
-        before, after: quantity by name; those that are None or 0 before are left out.
+        before: quantity by name; those that are None or 0 are left out.
+        after: the same quantities after it.
         names: the quantities to draw, from above.
         path: picture to write; the ending gives the format.
 

@@ -100,8 +100,9 @@ def shrink_to(
     """Make a classifier small: prune in rounds, distil, fine-tune for eight bits, export.
 
     Each model is written, read back and compared, and judged on the validation samples;
-    `folder` gets `dense.keras`, `thin.keras`, `report.json`, and LiteRT files in eight bits where
-    they are asked for: made after training, and of a model that was fine-tuned for them.
+    `folder` gets `dense.keras`, `thin.keras`, `stages.json`, the report on pruning as `report.json`
+    and `report.html`, and LiteRT files in eight bits where they are asked for: made after training,
+    and of a model that was fine-tuned for them.
 
     Args:
         model: a built model, compiled with a loss; it is not changed.
@@ -161,8 +162,9 @@ def shrink_to(
     if int8:
         stages = _in_eight_bits(model, thin, data, validation, folder, teacher, int8_epochs, fit)
     shrunk = Shrunk(thin, tuple(stages), pruning.report)
-    told = {"stages": [asdict(each) for each in stages], "pruning": pruning.report.to_dict()}
-    atomic.write_json(folder / "report.json", told)
+    atomic.write_json(folder / "stages.json", [asdict(each) for each in stages])
+    shrunk.report.save(folder / "report.json")
+    shrunk.report.to_html(folder / "report.html")
     return shrunk
 
 

@@ -116,6 +116,11 @@ def test_the_table_of_widths_follows_on_request(capsys):
         assert row.split()[1::2][:3] == [path, str(width), str(after[path])]
 
 
+class Screen(io.StringIO):
+    def isatty(self):
+        return True
+
+
 class Clock:
     def __init__(self):
         self.now = 0.0
@@ -125,7 +130,7 @@ class Clock:
 
 
 def on_a_terminal(monkeypatch, verbose=1):
-    clock, stream = Clock(), io.StringIO()
+    clock, stream = Clock(), Screen()
     monkeypatch.setattr(display, "time", clock)
     return Display(verbose, Console(file=stream, force_terminal=True, width=80)), clock, stream
 
@@ -151,6 +156,14 @@ def test_what_is_left_of_a_first_pass_goes_by_its_batches(monkeypatch):
             clock.now = 3.0 * number
             told = shown._line().plain
     assert told == "scoring, batch 4 of 4, 9 s, about 3 s left of this pass"
+
+
+@pytest.mark.parametrize("name", ["FORCE_COLOR", "TTY_COMPATIBLE"])
+def test_a_file_shows_no_phase_whatever_the_environment_says(name, monkeypatch):
+    monkeypatch.setenv(name, "1")
+    stream = io.StringIO()
+    with Display(1, Console(file=stream)).phase("score"):
+        assert stream.getvalue() == ""
 
 
 def test_silence_shows_no_phase(monkeypatch):

@@ -29,6 +29,7 @@ def labels(figure):
     for ax in [*figure.axes, *(child for a in figure.axes for child in a.child_axes)]:
         for axis in (ax.xaxis, ax.yaxis):
             shown = [each for each in axis.get_ticklabels() if each.get_text()]
+            assert all(each.get_fontsize() > 6 for each in shown)
             found.append([each.get_window_extent() for each in shown if each.get_visible()])
     return found
 
