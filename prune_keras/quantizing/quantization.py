@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -61,9 +60,19 @@ class Quantization:
 
     @classmethod
     def load(cls, file: str | Path) -> Quantization:
-        """Read what `save` wrote."""
-        stored = json.loads(Path(file).read_text(encoding="utf-8"))
-        return cls({key: (low, high) for key, (low, high) in stored.items()})
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: if the file holds something else.
+        """
+        try:
+            stored = atomic.read_json(file)
+            return cls({key: (float(low), float(high)) for key, (low, high) in stored.items()})
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(
+                "A file of ranges must hold JSON with two numbers for each. Received: "
+                f"{file} ({error}). Write one with quantization.save(file)."
+            ) from error
 
 
 def calibrate(model: Any, data: Any, batch_size: int | None = None) -> Quantization:
