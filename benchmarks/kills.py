@@ -81,6 +81,7 @@ def until_its_end(folder, place, whole, most, number):
         if not kill(process, folder, rng.uniform(0.1, 1.1) * whole, in_a_write):
             return rows
         rows.append({"run": folder.name, "in a write": int(in_a_write)} | loss(folder, place))
+        print(rows[-1], flush=True)
     if os.waitpid(start(folder, place), 0)[1]:
         raise SystemExit("a run could not go on")
     return rows
