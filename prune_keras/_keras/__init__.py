@@ -76,6 +76,7 @@ from prune_keras._keras.reading import unreadable_layer
 from prune_keras._keras.recording import (
     ReadBeside,
     Recorded,
+    StandIn,
     adopt,
     all_keys,
     as_if_shaped,
@@ -131,6 +132,7 @@ __all__ = [
     "Missing",
     "Place",
     "ReadBeside",
+    "StandIn",
     "Recorded",
     "Slot",
     "View",
