@@ -84,6 +84,7 @@ from prune_keras._keras.reading import making_at_most, unreadable_layer
 from prune_keras._keras.recording import (
     ReadBeside,
     Recorded,
+    StandIn,
     adopt,
     all_keys,
     as_if_shaped,
@@ -146,6 +147,7 @@ __all__ = [
     "Missing",
     "Place",
     "ReadBeside",
+    "StandIn",
     "Recorded",
     "Slot",
     "View",
