@@ -15,15 +15,15 @@ import keras
 from prune_keras import _keras
 from prune_keras.accounting import SIZES, Cost
 from prune_keras.callbacks.arguments import FRACTION, check_arguments, check_batches, judge_of
+from prune_keras.callbacks.board import check_folder
 from prune_keras.callbacks.copying import Copied
-from prune_keras.callbacks.diary import Diary
-from prune_keras.callbacks.display import Display
 from prune_keras.callbacks.distillation import lessons_of
 from prune_keras.callbacks.failing import cleanly
 from prune_keras.callbacks.following import Followers
 from prune_keras.callbacks.monitoring import Monitoring
 from prune_keras.callbacks.other_callbacks import check_files, check_other_callbacks
 from prune_keras.callbacks.other_optimizers import check_other_optimizers
+from prune_keras.callbacks.telling import Telling
 from prune_keras.frontier import Point, pick
 from prune_keras.graph import Graph
 from prune_keras.interrupts import deferred
@@ -34,7 +34,7 @@ from prune_keras.rounds.cutter import Cutter
 from prune_keras.rounds.judge import Judge
 from prune_keras.rounds.keeper import Keeper
 from prune_keras.rounds.pace import Pace
-from prune_keras.rounds.round import Round, line
+from prune_keras.rounds.round import Round
 from prune_keras.surgery import check_alone, check_optimizer
 from prune_keras.tracing import trace
 
@@ -136,6 +136,9 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         steps_per_cut: in how many steps the cut of a round is made: each one scores what is left,
             cuts, and repairs, and leaves the same share of the target's metrics, or of the neurons
             where a fraction ends the round first. Takes as many times as long. Defaults to 1.
+        tensorboard: folder for rounds as TensorBoard shows them: scalars, scores and widths, with
+            rounds as steps. Defaults to None: `pruning` in the folder of the
+            `keras.callbacks.TensorBoard` of the same `fit`; nothing, if there is none.
         teacher: a `prune_keras.callbacks.Teacher` that the model also learns from, `"start"` for
             the model as it is before the first cut, or any other model. Defaults to None: none.
 
@@ -199,20 +202,21 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     of: Cost | None = None
     judge: Judge | None = None
     steps_per_cut: int = 1
+    tensorboard: str | Path | None = None
     teacher: Any = None
 
     def __post_init__(self) -> None:
         super().__init__()
         self._asked = judge_of(self)
         check_arguments(self, self._asked)
+        check_folder(self.tensorboard)
         self._cutter = Cutter.of(self)
         self._cutter.check_needs()
         self._keeper = Keeper(self.log_dir, self.keep_rounds)
         self._judge: Judge = self._new_judge()
         self._begun: Course | None = None
         self._monitoring = Monitoring(_keras.Fit(), self.monitor)
-        self._followers, self._diary = Followers(), Diary()
-        self._display = Display(self.verbose)
+        self._followers, self._telling = Followers(), Telling(self.verbose)
         self._file_notes: tuple[str, ...] = ()
         self._metric: float | None = None
         self._epoch = self._cut_batch = 0
@@ -223,7 +227,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     def report(self) -> Report:
         """What is gone so far, counted in the model that pruning began with."""
         report = self._course.report(self.model.name, self.frontier, self._asked.monitor)
-        training = self._diary.training(self._judge, self.rounds)
+        training = self._telling.training(self._judge, self.rounds)
         notes = report.notes + self._file_notes
         return replace(report, notes=notes, training=training, origin=origin(self._call))
 
@@ -288,7 +292,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         else:
             self._start_over(graph)
         self._judge = judge
-        self._course.shown = self._display.phase
+        self._telling.begin(self.tensorboard, fit.callbacks, goes_on)
         self._metric, self._epoch = self._course.metric, -1
         self._keeper.write(self.rounds, self.frontier)
         if self.verbose:
@@ -302,7 +306,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
 
     @cleanly
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._display.flush()
+        self._telling.flush()
         self._course.averages.hide(self.model)
         self._undo()
         self._epoch, self._cut_batch = epoch, 0
@@ -331,7 +335,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
         logs.update(self._sizes)
-        self._diary.end_epoch(logs)
+        self._telling.epoch(logs)
         self._end_epoch(epoch, logs)
         logs.update(self._course.counts)
 
@@ -368,7 +372,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             _keras.finalize(self.model)
         self._end_lessons()
         self._runs = False
-        self._display.flush()
+        self._telling.close()
 
     def _check(self, graph: Graph, fit: _keras.Fit) -> None:
         """Raise a ValueError, before the first batch, for what a cut would break."""
@@ -384,7 +388,6 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     def _start_over(self, graph: Graph) -> None:
         pace = Pace(self.fraction, self.schedule)
         start, least = self._asked.start, self.min_fraction
-        self._diary = Diary()
         self._begun = Course(self.model, graph, self._cutter, self._keeper, pace, least, start)
 
     def _new_judge(self) -> Judge:
@@ -426,12 +429,15 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         return opened.epochs >= most or self._judge.accepts(self._metric)
 
     def _begin_round(self, epoch: int, batch: int) -> None:
+        shown = self._course.shown = self._telling.phases(batch)
         opened = self._course.begin(self.model, epoch, batch)
         if opened is not None:
-            self._diary.cut(opened.number, batch / (self.params.get("steps") or batch + 1))
             self._followers.cut(opened, self._sizes)
-            metric = None if batch else self._measured_now()
+            with shown("judge"):
+                metric = None if batch else self._measured_now()
             self._course.measured(self.model, metric)
+            share = batch / (self.params.get("steps") or batch + 1)
+            self._telling.cut(self._course, self._asked.monitor, share)
 
     def _measured_now(self) -> float | None:
         with self._course.averages.shown(self.model):
@@ -442,10 +448,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         with deferred():  # until the file tells what the model is
             ended = self._course.end(self.model, metric, kept)
             self._keeper.write(self.rounds, self.frontier)
-        self._diary.end(ended)
-        for done in ended:
-            self._display.say(line(done, self._course.original, self._judge))
-            self._display.widths(self._course.widths, done.widths)
+        self._telling.end(ended, self._course, self._judge)
 
     def _give_up(self, epoch: int, loss: float) -> None:
         """End the fit at the last good state because the loss is no number."""
@@ -479,7 +482,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             self._runs = False
             cost = self._course.cost
             left = f"{cost.neurons} neurons, {cost.params} parameters"
-            self._display.flush()
+            self._telling.close()
             print(f"\nInterrupted: the model is back at its last good state, {left}.")
             self._followers.rolled_back(undone, self._sizes)
 

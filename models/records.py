@@ -94,12 +94,13 @@ def write_run(folder, rows, pairs, history):
 
 
 def write_pruning(folder, pruning):
-    """Write `plan.json`, `rounds.json`, the report, `widths.csv` and `widths.png`."""
+    """Write `plan.json`, `rounds.json`, the report in all its forms, and the widths."""
     report = pruning.report
     report.plan.save(folder / "plan.json")
     write_json(folder / "rounds.json", [describe(round_) for round_ in pruning.rounds])
     atomic.write_text(folder / "report.txt", report.render() + "\n")
-    atomic.write_text(folder / "report.json", report.to_json() + "\n")
+    report.save(folder / "report.json")
+    report.to_html(folder / "report.html")
     write_table(folder / "widths.csv", width_rows(report))
     plots.widths(report, folder / "widths.png")
 

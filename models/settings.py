@@ -23,7 +23,10 @@ class Settings:
         optimizer: `"adam"`, or `"sgd"` (Nesterov momentum 0.9, weight decay 5e-4).
         batch_size: images a batch.
         validation_batch_size: images a batch where nothing is learnt.
-        flip, shift, rotate, zoom: augmentation, see `prune_keras.models.images.batches`.
+        flip: augmentation, as the next three; see `prune_keras.models.images.batches`.
+        shift: augmentation.
+        rotate: augmentation.
+        zoom: augmentation.
         samples: training images, already shuffled, that score neurons, recalibrate statistics and
             fuse weights.
         head_epochs: epochs, before all others, of the layers behind pretrained ones alone; only the

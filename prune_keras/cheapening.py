@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
-from keras import layers, ops
+from keras import layers
 
 from prune_keras import _keras
 from prune_keras.factoring import Factors, factored
@@ -176,12 +176,11 @@ def _seen(model: Any, chosen: list[Any], data: Any) -> dict[int, tuple[np.ndarra
 def _rows(
     layer: Any, x: Any, response: Any, most: int, drawn: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    x, y = (np.asarray(ops.convert_to_numpy(each), "float64") for each in (x, response))
-    patches = Patches.of(layer, x.shape, y.shape)
-    responses = patches.laid_out(y)[0]
-    count = min(len(responses), max(1, most // 4))
-    places = np.sort(drawn.choice(len(responses), count, replace=False))
-    return patches.rows(x, places)[0], responses[places]
+    patches = Patches.of(layer, tuple(x.shape), tuple(response.shape))
+    positions = patches.positions(tuple(response.shape))
+    places = np.sort(drawn.choice(positions, min(positions, max(1, most // 4)), replace=False))
+    rows, responses = patches.rows(x, places)[0], patches.made_at(response, places)[0]
+    return rows.astype("float64"), responses.astype("float64")
 
 
 def _layers(layer: Any, middle: int, groups: int, reduces: bool) -> list[Any]:

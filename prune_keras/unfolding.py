@@ -222,6 +222,7 @@ class _Unfolding:
         self._opened: dict[tuple, Any] = {}
         self._scalars: dict[int, Any] = {}
         self._linear: dict[int, Any] = {}
+        self._handed: dict[int, Any] = {}  # masks that stand in the graph, by their id
         self._rows = 1  # so many entries along the batch of the present graph's inputs are a sample
 
     def rebuilt(self, function: Any, name: str | None = None) -> Any:
@@ -231,20 +232,37 @@ class _Unfolding:
         """Call an operation on symbolic tensors, or what it turned out to be made of."""
         if _keras.function_of(operation) is not None:
             return self._nested(operation)(*args, **kwargs)
-        kwargs = _keras.with_masks(operation, args, kwargs)
-        inner = self._opened_for(operation, args, kwargs)
-        given = _tensors(args, kwargs)
+        masked = _keras.with_masks(operation, args, kwargs)
+        inner = self._opened_for(operation, args, masked)
         if inner is None:
             if _is_nothing(operation):
-                return given[0]
+                return _tensors(args, kwargs)[0]
             run = self._with_plain_activation(operation)
+            if any(map(self._is_handed, _tensors((), masked))):  # which no tensor will carry
+                kwargs = masked
             return run(*self._with_scalars(args), **self._with_scalars(kwargs))
+        given = _tensors(args, masked)
         masks = [each for each in map(_keras.carried_mask, given) if each is not None]
         given += masks if len(inner.inputs) > len(given) else []
         made = inner(tree.pack_sequence_as(_keras.input_structure(inner), given))
         outputs = tree.flatten(made)
-        _keras.carry(outputs, _keras.masks_made(operation, args, kwargs, len(outputs)))
+        masks = _keras.masks_made(operation, args, masked, len(outputs))
+        self._handed |= {id(mask): mask for mask in masks}
+        _keras.carry(outputs, masks)
         return made
+
+    def _is_handed(self, tensor: Any) -> bool:
+        """Tell whether a mask is an input of its graph, or made for what a nested model gives."""
+        waiting = [tensor]
+        while waiting:
+            mask = waiting.pop()
+            node = _keras.made_by(mask)
+            if mask.dtype != "bool":
+                continue
+            if id(mask) in self._handed or node is None or node.is_input:
+                return True
+            waiting += node.input_tensors
+        return False
 
     def _with_plain_activation(self, operation: Any) -> Callable:
         """Return a call of a layer in which a function of somebody else's is operations of Keras.

@@ -55,6 +55,10 @@ def prune(
             metavar="ORIGINAL",
         ),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Where to write the report: a .html to look at, or a .json."),
+    ] = None,
 ):
     """Prune a model at once, without training."""
     import prune_keras
@@ -62,7 +66,7 @@ def prune(
     from prune_keras.models.networks import read_model
 
     shape = parse_shape(input_shape)
-    thin, report = prune_keras.prune(
+    thin, told = prune_keras.prune(
         read_model(model, compile=data is not None),
         target=parse_targets(target),
         fraction=fraction,
@@ -80,7 +84,9 @@ def prune(
         of=None if of is None else prune_keras.cost(read_model(of), shape),
     )
     prune_keras.export(thin, output)
-    console.show_report(report)
+    if report is not None:
+        (told.save if report.suffix == ".json" else told.to_html)(report)
+    console.show_report(told)
     console.say(f"Wrote {output}")
 
 

@@ -82,8 +82,14 @@ def points(model: Any) -> list[Point]:
     """Return what becomes of each call of a model, in the order in which they are run.
 
     Raises:
-        ValueError: if it is not known what LiteRT makes of a layer.
+        ValueError: if it is not known what LiteRT makes of a layer, or the model has a `call` of
+            its own.
     """
+    if _keras.function_of(model) is None:
+        raise ValueError(
+            "The model must be a functional or Sequential one, whose calls are known. Received: "
+            f"{model.name!r} of type {type(model).__name__}. Take prune_keras.unfold(model)."
+        )
     reading = _Reading(_keras.places(model))
     for number in range(len(reading.places)):
         reading.made.append(reading.point(number))

@@ -112,8 +112,7 @@ def _seeing(model: Any, see: Seen, shown: Callable[[Any, Any], Any]) -> Iterator
 
     def whole(_: Any, call: Callable, args: tuple, kwargs: dict) -> Any:
         called.clear()
-        args = tree.map_structure(lambda x: see(INPUT, x) if _is_float(x) else x, args)
-        return call(*args, **kwargs)
+        return call(_given(model, args[0], see), *args[1:], **kwargs)
 
     operations = {id(place.operation): place.operation for place in _keras.places(model)}
     with _keras.answering([*operations.values()], answer), _keras.answering([model], whole):
@@ -179,7 +178,11 @@ def on_grid(layer: Any, kernel: Any) -> Any:
     return weights(kernel, LINEAR[type(layer)])
 
 
-def _is_float(x: Any) -> bool:
-    return hasattr(x, "dtype") and keras.backend.is_float_dtype(
-        keras.backend.standardize_dtype(x.dtype)
-    )
+def _given(model: Any, inputs: Any, see: Seen) -> Any:
+    """Return what a model is given, of the types that it takes, as its first kernels read it."""
+    tensors = _keras.graph_of(model).inputs
+    flat = [
+        see(INPUT, ops.cast(x, tensor.dtype)) if keras.backend.is_float_dtype(tensor.dtype) else x
+        for x, tensor in zip(tree.flatten(inputs), tensors, strict=True)
+    ]
+    return tree.pack_sequence_as(inputs, flat)

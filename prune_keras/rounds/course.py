@@ -14,7 +14,7 @@ from prune_keras.graph import Graph
 from prune_keras.interrupts import deferred
 from prune_keras.plan import Plan
 from prune_keras.report import Report
-from prune_keras.reporting.parts import Distribution
+from prune_keras.reporting.parts import Distribution, Layer
 from prune_keras.reporting.spread import spread
 from prune_keras.reporting.start import Start
 from prune_keras.rounds.averages import Averages
@@ -47,6 +47,7 @@ class Course:
         open: the rounds that are fine-tuned; several, if they are counted in batches.
         is_finished: whether no further round begins.
         refused: whether the model as it is was judged to be worse than its last good state.
+        spread: how the scores lay that the last cut was chosen by.
         shown: what shows the phases of a cut; see `Stopwatch`.
 
     Raises:
@@ -73,7 +74,8 @@ class Course:
         self.is_finished = False
         self.shown: Shown = contextlib.nullcontext
         self._begun = Start.of(model, graph)
-        self._spread: tuple[Distribution, ...] = ()
+        self.spread: tuple[Distribution, ...] = ()
+        self._first_spread: tuple[Distribution, ...] = ()
         self._cutter, self._keeper, self._min_fraction = cutter, keeper, min_fraction
         self._pace = self._kept_pace = pace
         self._asked_plan: Plan | None = None  # of the first round that is open, at once
@@ -127,6 +129,11 @@ class Course:
         return self._progress.start.widths
 
     @property
+    def layers(self) -> tuple[Layer, ...]:
+        """All layers as they are now, and what each of them reads."""
+        return self._begun.after(self._progress.plan)["layers"]
+
+    @property
     def metric(self) -> float | None:
         """The monitored metric of the last good state; None if it is not known."""
         return self._progress.metric
@@ -164,7 +171,7 @@ class Course:
             "of": of,
             "seconds": took,
             "steps": steps,
-            "distributions": self._spread,
+            "distributions": self._first_spread,
             **self._begun.after(done.plan),
         }
         return Report(name, done.plan, *costs, graph.fixed, notes, points, **told)
@@ -196,8 +203,8 @@ class Course:
         if plan.removed == 0 or plan == self._refused_plan:
             self.is_finished = True
             return None
-        if number == 1:
-            self._spread = spread(progress.graph, scores, self._cutter.ranking, plan)
+        self.spread = spread(progress.graph, scores, self._cutter.ranking, plan)
+        self._first_spread = self._first_spread or self.spread
         before, metric = progress.graph.cost, progress.metric
         if not self.open:
             self._asked_plan = plan

@@ -25,7 +25,8 @@ class Round:
         epoch: the epoch at whose begin the cut was made, counted from 0.
         fraction: share of the neurons that was to be removed.
         plan: what was kept, counted in the model as it was before the round.
-        before, after: costs before and after the cut.
+        before: costs before the cut.
+        after: costs after it.
         metric_before: the monitored metric before the cut; None if it was not measured yet.
         seconds: time that the cut took, scoring and recalibration included.
         epochs: epochs of fine-tuning.

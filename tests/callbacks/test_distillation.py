@@ -77,7 +77,7 @@ def is_clean(model):
 
 
 def resting(model):
-    """Compile so that nothing moves; without graphs, which take longer to make than to run."""
+    """Compile so that nothing moves; without graphs where these take longer to make than to run."""
     eagerly = keras.backend.backend() != "jax"
     model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy", run_eagerly=eagerly)
     return model
@@ -219,7 +219,7 @@ def test_regularizers_keep_their_weight():
     layer = keras.layers.Dense(3, kernel_regularizer=keras.regularizers.L2(0.5), name="a")
     model = keras.Sequential([keras.Input((6,)), layer])
     model.compile(keras.optimizers.SGD(0.0), "mse")
-    penalty = float(sum(model.losses))
+    penalty = float(keras.ops.convert_to_numpy(sum(model.losses)))
     taught = Distillation(Teacher("start", logits=1.0))
     history = model.fit(SAMPLES, np.zeros((24, 3)), callbacks=[taught], verbose=0)
     assert history.history["loss"][0] == pytest.approx(penalty, rel=1e-5)

@@ -222,4 +222,4 @@ def test_what_cannot_be_is_refused(tmp_path):
     open_ended = keras.Sequential([keras.Input((None, 4)), keras.layers.Dense(2)])
     if keras.backend.backend() == "tensorflow":
         with pytest.raises(ValueError, match="one input of a known shape"):
-            prune_keras.export(open_ended, tmp_path / "model.tflite")
+            prune_keras.export(open_ended, tmp_path / "model.tflite", int8=np.ones((4, 3, 4)))

@@ -189,3 +189,8 @@ def test_what_reads_no_mask_is_given_none():
     plain = prune_keras.unfold(made("handed on"))
     nested = [each for each in plain.layers if hasattr(each, "inputs") and hasattr(each, "layers")]
     assert nested and all(len(each.inputs) == 1 for each in nested)
+
+
+def test_channels_of_what_reads_a_mask_can_be_pruned():
+    widths = prune_keras.trace(prune_keras.unfold(made("looked for inside"), flat=True)).widths
+    assert any(path.endswith("lstm") for path in widths)

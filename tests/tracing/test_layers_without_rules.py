@@ -210,9 +210,15 @@ def test_what_a_call_of_operations_does_is_seen(name):
     check_rows(between(lambda x: make(name="odd")(x)), rows=rows, copied="closing" not in name)
 
 
-@pytest.mark.parametrize("kind", [NeedsThree, InTraining, CentredInTraining])
-def test_a_layer_that_needs_its_channels_in_training_is_fixed(kind):
-    assert "no rule" in reason(between(lambda x: kind(name="odd")(x)))
+def test_a_layer_that_needs_its_channels_in_training_is_fixed():
+    assert "no rule" in reason(between(lambda x: NeedsThree(name="odd")(x)))
+
+
+@pytest.mark.parametrize(("kind", "neurons"), [(InTraining, 1), (CentredInTraining, 5)])
+def test_what_a_layer_does_to_channels_in_training_only_is_seen(kind, neurons):
+    graph = prune_keras.trace(between(lambda x: kind(name="odd")(x)))
+    before = next(iter(graph.producers.values()))
+    assert len({*before.neurons.tolist()}) == neurons
 
 
 def test_tensors_of_unlike_ranks_or_widths_are_not_tried():
