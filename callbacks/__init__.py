@@ -1,5 +1,6 @@
 """Callbacks for `model.fit`; installed as `prune_keras.callbacks`."""
 
+from prune_keras.backups import Backup
 from prune_keras.callbacks.distillation import Distillation
 from prune_keras.callbacks.penalized import GroupPenalty, ScaleSparsity
 from prune_keras.callbacks.progressive_pruning import ProgressivePruning
@@ -12,6 +13,7 @@ from prune_keras.rounds.round import Round
 from prune_keras.teaching.teacher import Teacher
 
 __all__ = [
+    "Backup",
     "Distillation",
     "GroupPenalty",
     "Judge",

@@ -22,21 +22,24 @@ class Telling:
 
     Args:
         verbose: how much is shown; see `Display`.
+
+    Attributes:
+        diary: what was logged.
     """
 
     def __init__(self, verbose: int) -> None:
         self._display = Display(verbose)
-        self._diary, self._board = Diary(), Board()
+        self.diary, self._board = Diary(), Board()
 
     def begin(self, folder: str | Path | None, callbacks: Iterable[Any], goes_on: bool) -> None:
         """Tell that a fit begins, the first one of its model or one that goes on."""
         self._board = Board(folder_of(folder, callbacks))
-        self._diary = self._diary if goes_on else Diary()
+        self.diary = self.diary if goes_on else Diary()
 
     def cut(self, course: Course, monitor: str, share: float) -> None:
         """Tell of the round that a cut opened, in an epoch of which a share is over."""
         opened = course.open[-1]
-        self._diary.cut(opened.number, share)
+        self.diary.cut(opened.number, share)
         self._board.cut(opened, course.spread, course.layers, monitor)
 
     def phases(self, batch: int) -> Shown:
@@ -45,11 +48,11 @@ class Telling:
 
     def epoch(self, logs: Mapping[str, Any]) -> None:
         """Tell of the end of an epoch."""
-        self._diary.end_epoch(logs)
+        self.diary.end_epoch(logs)
 
     def end(self, ended: list[Round], course: Course, judge: Judge) -> None:
         """Tell of rounds that were judged."""
-        self._diary.end(ended)
+        self.diary.end(ended)
         self._board.end(ended, judge.monitor)
         for done in ended:
             self._display.say(line(done, course.original, judge))
@@ -66,4 +69,4 @@ class Telling:
 
     def training(self, judge: Judge, rounds: Iterable[Round]) -> Training:
         """Return what a report tells of the fits."""
-        return self._diary.training(judge, rounds)
+        return self.diary.training(judge, rounds)

@@ -40,6 +40,8 @@ class Settings:
         pruning: arguments of `ProgressivePruning`; `schedule` may be a config, and `keep_rounds`
             tells whether the network of every round is kept, in `rounds/`.
         devices: number of devices that share each batch; see `prune_keras.models.devices`.
+        backup_every: batches from one backup to the next within an epoch with pruning; `None` for
+            none but at its end.
         verbose: 0 for silence, 1 for a line a round, 2 for a line an epoch, too.
     """
 
@@ -63,6 +65,7 @@ class Settings:
     baseline: bool = False
     pruning: dict[str, Any] = dataclasses.field(default_factory=dict)
     devices: int = 1
+    backup_every: int | None = None
     verbose: int = 1
 
     def __post_init__(self):

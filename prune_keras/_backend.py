@@ -406,3 +406,59 @@ def mean_over_positions(values: Any) -> Any:
     values = ops.cast(values, "float32")
     count = ops.shape(values)[1]
     return ops.matmul(ops.ones((1, count)), values)[:, 0] / ops.cast(count, "float32")
+
+
+def random_state() -> Any:
+    """Return the state of the backend's own random numbers as lists; None where it has none."""
+    if keras.backend.backend() == "tensorflow":
+        drawn = _seeds_of_operations()
+        return None if drawn is None else [*drawn.getstate()]
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.get_rng_state().tolist()
+    return None
+
+
+def set_random_state(state: Any) -> None:
+    """Bring back what `random_state` returned."""
+    if keras.backend.backend() == "tensorflow":
+        drawn = _seeds_of_operations()
+        if drawn is not None and state is not None:
+            version, numbers, gauss = state
+            drawn.setstate((version, tuple(numbers), gauss))
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        torch.set_rng_state(torch.tensor(state, dtype=torch.uint8))
+
+
+def _seeds_of_operations() -> Any:
+    """Return what TensorFlow draws the seeds of operations from, once a seed was set."""
+    from tensorflow.python.eager import context
+
+    return getattr(context.context(), "_rng", None)
+
+
+def several_workers(model: Any) -> str | None:
+    """Return by what a model is trained in several processes at once; None if it is not."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        strategy = getattr(model, "distribute_strategy", None)
+        names = ("MultiWorkerMirroredStrategy", "ParameterServerStrategy")
+        for name in names:  # by which TensorFlow knows them; the classes have others
+            older = getattr(tf.distribute.experimental, name)
+            if isinstance(strategy, (getattr(tf.distribute, name), older)):
+                return name
+        return None
+    if keras.backend.backend() == "jax":
+        import jax
+
+        count = jax.process_count()
+        return f"{count} processes of JAX" if count > 1 else None
+    import torch.distributed as torch_distributed
+
+    is_one = not (torch_distributed.is_available() and torch_distributed.is_initialized())
+    count = 1 if is_one else torch_distributed.get_world_size()
+    return f"{count} processes of torch.distributed" if count > 1 else None

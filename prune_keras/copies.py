@@ -14,6 +14,7 @@ from prune_keras.selection import choose
 from prune_keras.selection.limits import Limits
 from prune_keras.selection.scores import Ranking
 from prune_keras.surgery import kept_neurons, thin_structure
+from prune_keras.tracing.opening.opened import differs_in_training
 from prune_keras.tracing.opening.probing import tells
 from prune_keras.tracing.opening.settling import thin_graph
 from prune_keras.unfolding import unfolded
@@ -82,7 +83,7 @@ def _silent_in_training(graph: Graph) -> dict[int, str]:
     return {
         id(call.layer): call.path or call.layer.name
         for call in graph.opened
-        if len(_keras.ways_of(call.function)) > 1 and not tells(call, thin, {})
+        if differs_in_training(call.function) and not tells(call, thin, {})
     }
 
 

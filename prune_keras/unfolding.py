@@ -6,7 +6,6 @@ it does; so each layer of layers becomes a nested functional model of the same l
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,18 +15,23 @@ import numpy as np
 from keras import ops, tree
 
 from prune_keras import _keras
+from prune_keras.flattening import by_keys, copied, flattened, shares_layers
 from prune_keras.proof import case_of
 from prune_keras.tracing import rule_for
 from prune_keras.tracing.opening import own_weights
+from prune_keras.tracing.opening.lifting import plainly
+from prune_keras.tracing.opening.masks import Masks
 from prune_keras.tracing.opening.opened import (
     Closed,
     check_own,
+    differs_in_training,
     looked_into,
     may_be_opened,
     open_model,
     unmasked,
 )
 from prune_keras.tracing.opening.windows import rows_since_inputs
+from prune_keras.tracing.rules.masked import MASKED
 from prune_keras.tracing.rules.registry import ruled_by_name
 from prune_keras.tying import can_be_tied, tied
 
@@ -92,24 +96,26 @@ def unfolded(
         loses: of a layer, or model, that does something else in training; where it is true, only
             what it does in inference is left of it.
     """
-    with _keras.without_new_calls(model):
+    with _keras.without_new_calls(model), _keras.without_warnings():  # of masks given by name
         function = _keras.function_of(model) or _opened_whole(model, inputs, loses)
-        nested = tied(_unfolding(model, function, _Kinds(opens, loses)))
-        shares = _shares_layers(nested)
-        twin = _copied(nested)
-    if flat or shares:
-        # Copied once more, since layers keep the calls of the models that they were nested in.
-        twin = _copied(_flattened(twin))
-    structure = getattr(function, "called_on", None)
-    if isinstance(structure, dict) and not isinstance(_keras.input_structure(twin), dict):
-        twin = _copied(_by_keys(twin, sorted(structure)))
+        masked: dict[int, Any] = {}
+        nested = tied(_unfolding(model, function, _Kinds(opens, loses), masked))
+        shares = shares_layers(nested)
+        twin = copied(nested)
+        _mask_kernels(nested, twin, masked)
+        if flat or shares:
+            # Copied once more, since layers keep the calls of the models that they were nested in.
+            twin = copied(flattened(twin))
+        structure = getattr(function, "called_on", None)
+        if isinstance(structure, dict) and not isinstance(_keras.input_structure(twin), dict):
+            twin = copied(by_keys(twin, sorted(structure)))
     _compare(model, twin, structure)
     return twin
 
 
 def _opened_whole(model: Any, inputs: Any, loses: Callable[[Any], bool]) -> Any:
     function = open_model(model, inputs)
-    if _differs_in_training(function) and not loses(model):
+    if differs_in_training(function) and not loses(model):
         raise ValueError(
             "A plain model must do in training what the model does. Received: "
             f"{model.name!r} ({type(model).__name__}), whose `call` does something else in "
@@ -119,32 +125,11 @@ def _opened_whole(model: Any, inputs: Any, loses: Callable[[Any], bool]) -> Any:
     return function
 
 
-def _differs_in_training(function: Any) -> bool:
-    return len(_keras.ways_of(function)) > 1
-
-
-def _by_keys(model: Any, keys: list[str]) -> Any:
-    """Return a model of the same layers that takes a dict; layers named like a key are renamed.
-
-    Keras wants the inputs of a dict to be named after its keys.
-    """
-    function = _keras.function_of(model)
-    for operation in function.operations:
-        if operation.name in keys:
-            operation.name = f"{operation.name}_layer"
-    inputs = {
-        key: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=key)
-        for key, tensor in zip(keys, function.inputs, strict=True)
-    }
-
-    def call(visited: _keras.Call) -> Any:
-        return visited.operation(*visited.args, **visited.kwargs)
-
-    flat = [inputs[key] for key in keys]
-    # Nested models are called as they are.
-    made = _keras.walk(model, flat, call, into=lambda node, path: None)
-    outputs = tree.pack_sequence_as(_keras.output_structure(model), made)
-    return keras.Model(inputs, outputs, name=model.name)
+def _mask_kernels(nested: Any, twin: Any, masked: dict[int, Any]) -> None:
+    """Multiply kernels of a copy with the masks that its layers no longer do."""
+    for old, new in zip(nested.variables, twin.variables, strict=True):
+        if id(old) in masked:
+            new.assign(new * ops.cast(masked[id(old)], new.dtype))
 
 
 def _check(model: Any, inputs: Any) -> None:
@@ -170,24 +155,6 @@ def _check(model: Any, inputs: Any) -> None:
         )
 
 
-def _copied(model: Any) -> Any:
-    twin = _keras.clone_structure(model)
-    _check_shared(model, twin)
-    for old, new in zip(model.variables, twin.variables, strict=True):
-        new.assign(old)
-    _keras.copy_own_state(model, twin)
-    return twin
-
-
-def _check_shared(nested: Any, twin: Any) -> None:
-    if len(nested.variables) != len(twin.variables):
-        raise ValueError(
-            "A weight must belong to one layer to be unfolded. Received: "
-            f"{len(nested.variables)} variables of {nested.name!r}, and {len(twin.variables)} in "
-            "its copy. Let one layer hold it, and be called wherever it is used."
-        )
-
-
 @dataclass(frozen=True)
 class _Kinds:
     """Which layers are opened, and which lose what they do in training only."""
@@ -196,12 +163,12 @@ class _Kinds:
     loses: Callable[[Any], bool]
 
 
-def _unfolding(model: Any, function: Any, kinds: _Kinds) -> Any:
+def _unfolding(model: Any, function: Any, kinds: _Kinds, masked: dict[int, Any]) -> Any:
     """Return a model in which layers are open, or stay as they are in all of their calls."""
     closed: set[int] = set()
     while True:
         try:
-            return _Unfolding(model, kinds, closed).rebuilt(function)
+            return _Unfolding(model, kinds, closed, masked).rebuilt(function)
         except _StaysClosed as found:
             closed.add(found.layer)
 
@@ -217,52 +184,43 @@ class _StaysClosed(Exception):
 class _Unfolding:
     """Opens layers; calls in the same way share what a layer became."""
 
-    def __init__(self, model: Any, kinds: _Kinds, closed: set[int]) -> None:
+    def __init__(self, model: Any, kinds: _Kinds, closed: set[int], masked: dict[int, Any]) -> None:
         self._model, self._kinds, self._closed = model, kinds, closed
+        self._masked = masked  # id of a kernel -> what it is to be multiplied with in the copy
         self._opened: dict[tuple, Any] = {}
         self._scalars: dict[int, Any] = {}
         self._linear: dict[int, Any] = {}
-        self._handed: dict[int, Any] = {}  # masks that stand in the graph, by their id
+        self._masks = Masks()
         self._rows = 1  # so many entries along the batch of the present graph's inputs are a sample
 
     def rebuilt(self, function: Any, name: str | None = None) -> Any:
-        return _keras.rebuilt(function, self.call, name)
+        return _keras.rebuilt(function, self.call, name, self._masks.carry)
 
     def call(self, operation: Any, args: tuple, kwargs: dict) -> Any:
         """Call an operation on symbolic tensors, or what it turned out to be made of."""
         if _keras.function_of(operation) is not None:
             return self._nested(operation)(*args, **kwargs)
-        masked = _keras.with_masks(operation, args, kwargs)
+        if isinstance(operation, MASKED):
+            self._masked[id(operation.kernel)] = operation.mask
+            return plainly(operation, *args)
+        masked = self._masks.with_masks(operation, args, kwargs)
         inner = self._opened_for(operation, args, masked)
         if inner is None:
-            if _is_nothing(operation):
-                return _tensors(args, kwargs)[0]
-            run = self._with_plain_activation(operation)
-            if any(map(self._is_handed, _tensors((), masked))):  # which no tensor will carry
-                kwargs = masked
-            return run(*self._with_scalars(args), **self._with_scalars(kwargs))
-        given = _tensors(args, masked)
-        masks = [each for each in map(_keras.carried_mask, given) if each is not None]
-        given += masks if len(inner.inputs) > len(given) else []
+            return self._as_it_is(operation, args, kwargs, masked)
+        given = self._masks.given_to(inner, args, masked)
         made = inner(tree.pack_sequence_as(_keras.input_structure(inner), given))
-        outputs = tree.flatten(made)
-        masks = _keras.masks_made(operation, args, masked, len(outputs))
-        self._handed |= {id(mask): mask for mask in masks}
-        _keras.carry(outputs, masks)
+        self._masks.hand(operation, args, masked, tree.flatten(made))
         return made
 
-    def _is_handed(self, tensor: Any) -> bool:
-        """Tell whether a mask is an input of its graph, or made for what a nested model gives."""
-        waiting = [tensor]
-        while waiting:
-            mask = waiting.pop()
-            node = _keras.made_by(mask)
-            if mask.dtype != "bool":
-                continue
-            if id(mask) in self._handed or node is None or node.is_input:
-                return True
-            waiting += node.input_tensors
-        return False
+    def _as_it_is(self, operation: Any, args: tuple, kwargs: dict, masked: dict) -> Any:
+        if _is_nothing(operation):
+            return _tensors(args, kwargs)[0]
+        run = self._with_plain_activation(operation)
+        if not self._masks.are_handed(args, kwargs):
+            return run(*self._with_scalars(args), **self._with_scalars(kwargs))
+        made = run(*self._with_scalars(args), **self._with_scalars(masked))
+        self._masks.hand(operation, args, masked, tree.flatten(made))
+        return made
 
     def _with_plain_activation(self, operation: Any) -> Callable:
         """Return a call of a layer in which a function of somebody else's is operations of Keras.
@@ -312,7 +270,7 @@ class _Unfolding:
         ruled = rule_for(operation) is not None or not self._kinds.opens(operation)
         if ruled and not ruled_by_name(operation):
             return None
-        key = (id(operation), *_way(args, kwargs))
+        key = (id(operation), *_way(args, kwargs, self._masks))
         if id(operation) not in self._closed and key not in self._opened:
             others = [inner for known, inner in self._opened.items() if known[0] == key[0]]
             name = f"{operation.name}_{len(others)}" if others else operation.name
@@ -323,7 +281,7 @@ class _Unfolding:
 
     def _rebuilt_of(self, operation: Any, args: tuple, kwargs: dict, name: str) -> Any:
         found = looked_into(operation, args, kwargs, self._rows)
-        if _differs_in_training(found) and not self._kinds.loses(operation):
+        if differs_in_training(found) and not self._kinds.loses(operation):
             raise Closed("it does something else in training")
         return self.rebuilt(found, name)
 
@@ -333,6 +291,7 @@ class _Unfolding:
         self._rows *= rows_since_inputs(given[0]) if given else 1
         try:
             check_own(operation, self._model)
+            args, kwargs = self._masks.carrying((args, kwargs))
             inner = self._rebuilt_of(operation, args, kwargs, name)
             if not _reads(inner, inner.inputs[len(given) :]):
                 args, kwargs = unmasked((args, kwargs))
@@ -368,54 +327,15 @@ def _is_nothing(operation: Any) -> bool:
     return False
 
 
-def _way(args: tuple, kwargs: dict) -> tuple:
+def _way(args: tuple, kwargs: dict, masks: Masks) -> tuple:
     """Return what tells one way to call a layer from another one."""
     told = [
-        (tuple(v.shape), v.dtype, _keras.carried_mask(v) is None)
+        (tuple(v.shape), v.dtype, masks.of(v) is None)
         if isinstance(v, keras.KerasTensor)
         else repr(v)
         for v in [*tree.flatten((args, kwargs)), *sorted(kwargs)]
     ]
     return tuple(told)
-
-
-def _shares_layers(model: Any) -> bool:
-    """Tell whether several of the graphs in a model have one layer."""
-    held = Counter(
-        id(operation)
-        for function in _keras.graphs_in(model)
-        for operation in {id(each): each for each in function.operations}.values()
-        if _keras.is_layer(operation)
-    )
-    return max(held.values(), default=0) > 1
-
-
-def _flattened(model: Any) -> Any:
-    """Return a model of the same layers in which those of nested models are its own."""
-    names = {operation.name for operation in _keras.function_of(model).operations}
-    named: set[int] = set()
-
-    def call(visited: _keras.Call) -> Any:
-        operation = visited.operation
-        if "/" in visited.path and id(operation) not in named and operation.name not in names:
-            operation.name = _unused(visited.path.replace("/", "_"), names)
-            names.add(operation.name)
-            named.add(id(operation))
-        return operation(*visited.args, **visited.kwargs)
-
-    function = _keras.function_of(model)
-    inputs = tree.map_structure(_keras.input_like, function._inputs_struct)
-    made = _keras.walk(model, tree.flatten(inputs), call)
-    outputs = tree.pack_sequence_as(_keras.output_structure(model), made)
-    return keras.Model(inputs, outputs, name=model.name)
-
-
-def _unused(name: str, names: set[str]) -> str:
-    number, found = 1, name
-    while found in names:
-        number += 1
-        found = f"{name}_{number}"
-    return found
 
 
 def _array(tensor: Any) -> np.ndarray:
@@ -428,7 +348,8 @@ def _compare(model: Any, twin: Any, structure: Any) -> None:
     inputs = case.inputs
     if structure is not None:
         inputs = tree.pack_sequence_as(structure, tree.flatten(inputs))
-    given = tree.flatten(model(inputs, training=False))
+    with _keras.without_warnings():  # of masks that a user's layers let go
+        given = tree.flatten(model(inputs, training=False))
     for old, new in zip(given, case.outputs, strict=True):
         old, new = (_array(each).astype(np.float64) for each in (old, new))
         if not np.allclose(old, new, rtol=0, atol=close * np.abs(old).max(), equal_nan=True):

@@ -72,10 +72,19 @@ from prune_keras._keras.optimizers import (
 )
 from prune_keras._keras.own_state import copy_own_state
 from prune_keras._keras.places import Place, places
-from prune_keras._keras.reading import unreadable_layer
+from prune_keras._keras.positions import (
+    begin_at,
+    build_metrics,
+    random_state,
+    replay,
+    set_random_state,
+    skip,
+)
+from prune_keras._keras.reading import making_at_most, unreadable_layer
 from prune_keras._keras.recording import (
     ReadBeside,
     Recorded,
+    StandIn,
     adopt,
     all_keys,
     as_if_shaped,
@@ -124,6 +133,13 @@ from prune_keras._keras.walks import (
 from prune_keras._keras.watching import answering, heard, replaced, watched
 
 __all__ = [
+    "making_at_most",
+    "build_metrics",
+    "skip",
+    "set_random_state",
+    "replay",
+    "random_state",
+    "begin_at",
     "Call",
     "Fit",
     "Held",
@@ -131,6 +147,7 @@ __all__ = [
     "Missing",
     "Place",
     "ReadBeside",
+    "StandIn",
     "Recorded",
     "Slot",
     "View",

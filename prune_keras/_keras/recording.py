@@ -63,9 +63,24 @@ def made_by(tensor: Any) -> Any:
     return history.operation._inbound_nodes[history.node_index]
 
 
+class StandIn(keras.KerasTensor):
+    """A symbolic tensor in the place of a variable, which may be told what is written to it."""
+
+    def __init__(self, variable: Any, dtype: str) -> None:
+        super().__init__(variable.shape, dtype)
+        self.variable, self.written = variable, None
+
+    def assign(self, value: Any) -> Any:
+        self.written = value
+        return value
+
+
 @contextlib.contextmanager
 def standing_in(
-    layer: Any, tensors: Mapping[int, Any], opens: Callable[[Any], bool]
+    layer: Any,
+    tensors: Mapping[int, Any],
+    opens: Callable[[Any], bool],
+    instead: Callable[[Any], Any] = lambda inner: inner,
 ) -> Iterator[Callable[[], bool]]:
     """Let a layer's own code find symbolic tensors where its attributes hold variables.
 
@@ -75,6 +90,7 @@ def standing_in(
         layer: the layer.
         tensors: id of a variable -> the tensor.
         opens: tells whether the code of a layer inside of it counts as its own.
+        instead: returns what is called in the place of a layer inside of it.
 
     Yields:
         A function that tells whether the variables are there at the moment.
@@ -105,7 +121,7 @@ def standing_in(
         finally:
             show(before)
 
-    with _with_symbolic_calls(called), _with_books(booked):
+    with _with_symbolic_calls(called), _with_books(booked), _calling(instead):
         try:
             show(False)
             yield lambda: shown[0]
@@ -137,6 +153,22 @@ def _with_symbolic_calls(called: Callable) -> Iterator[None]:
         yield
     finally:
         keras.layers.Layer.symbolic_call = run
+
+
+@contextlib.contextmanager
+def _calling(instead: Callable[[Any], Any]) -> Iterator[None]:
+    """Let others be called in the place of layers within."""
+    run = keras.layers.Layer.__call__
+
+    @functools.wraps(run)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return run(instead(self), *args, **kwargs)
+
+    keras.layers.Layer.__call__ = call
+    try:
+        yield
+    finally:
+        keras.layers.Layer.__call__ = run
 
 
 @contextlib.contextmanager

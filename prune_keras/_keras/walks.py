@@ -104,13 +104,19 @@ def _given(model: Any, args: tuple, kwargs: dict) -> list:
     return [given[tensor.name] for tensor in tree.flatten(inputs)]  # as Keras looks them up
 
 
-def rebuilt(function: Any, call: Callable[[Any, tuple, dict], Any], name: str | None = None) -> Any:
+def rebuilt(
+    function: Any,
+    call: Callable[[Any, tuple, dict], Any],
+    name: str | None = None,
+    carry: Callable[[list, list], None] = carry,
+) -> Any:
     """Return a functional model of the same graph, with something else in place of operations.
 
     Args:
         function: functional model; it gets no new nodes, the operations that are called do.
         call: receives an operation and its arguments, and returns what stands for its outputs.
         name: name of the model. Defaults to None: that of the function.
+        carry: receives the inputs, and the masks that come with them or None for each.
     """
     values: dict[int, Any] = {}
     inputs = tree.map_structure(input_like, function._inputs_struct)

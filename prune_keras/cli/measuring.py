@@ -30,8 +30,8 @@ def inspect(
 ):
     """Show layers, families, neurons, parameters, FLOPs, and what cannot be pruned and why."""
     import prune_keras
+    from prune_keras.cli.guarded import read_model
     from prune_keras.cli.inspecting import overview
-    from prune_keras.models.networks import read_model
 
     network = read_model(model)
     graph = prune_keras.trace(network, parse_shape(input_shape))
@@ -55,9 +55,9 @@ def score(
     as_json: Json = False,
 ):
     """Score all neurons, and show how scores of layers compare before and after the debias."""
+    from prune_keras.cli.guarded import read_model
     from prune_keras.cli.scored import scored
     from prune_keras.models.images import read_samples
-    from prune_keras.models.networks import read_model
 
     network = read_model(model, compile=data is not None)
     samples = None if data is None else read_samples(data)

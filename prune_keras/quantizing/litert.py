@@ -13,6 +13,7 @@ from keras import ops, tree
 
 from prune_keras import _keras
 from prune_keras.deploying.runtimes import interpreted
+from prune_keras.quantizing.grids import converters
 from prune_keras.quantizing.quantization import Quantization, on_grid
 from prune_keras.samples.batches import Samples, batches
 from prune_keras.tracing import trace
@@ -32,7 +33,7 @@ def converted(model: Any, int8: Any) -> bytes:
     """
     _check(model)
     if isinstance(int8, Quantization):
-        with int8.running(model, _constant(int8, model)):
+        with int8.running(model, _constant(int8, model), converters):
             return _convert(model, _traced(model))
     return _convert(model, _traced(model), int8)
 

@@ -114,7 +114,7 @@ class _Reading:
         self._called[place.path] += 1
         count = self._called[place.path]
         key = place.path if count == 1 else f"{place.path}:{count}"
-        if kind in _MOVING or kind.__name__ in _MOVING_RAW:
+        if kind in _MOVING or kind.__name__ in _MOVING_RAW or _is_linear(operation):
             return Point(key, operation, False, reads=self._grid(place))
         if kind is layers.AveragePooling2D:
             return Point(key, operation, True, reads=self._grid(place))
@@ -171,6 +171,11 @@ def _is_relu(operation: Any) -> bool:
 
 def _normalizes(operation: Any) -> bool:
     return type(operation) is layers.Normalization and not operation.invert
+
+
+def _is_linear(operation: Any) -> bool:
+    held = getattr(operation, "activation", None)
+    return type(operation) is layers.Activation and held is keras.activations.linear
 
 
 def _is_fused(operation: Any) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from prune_keras.accounting import Cost
@@ -42,6 +43,8 @@ class Course:
         min_fraction: no round begins when the fraction was halved below this.
         metric: the monitored metric at the start; None if it is not known.
 
+    One begins with `start`, or with `resume`.
+
     Attributes:
         ended: the rounds that are over.
         open: the rounds that are fine-tuned; several, if they are counted in batches.
@@ -49,9 +52,6 @@ class Course:
         refused: whether the model as it is was judged to be worse than its last good state.
         spread: how the scores lay that the last cut was chosen by.
         shown: what shows the phases of a cut; see `Stopwatch`.
-
-    Raises:
-        ValueError: if the target cannot be reached, or is met before anything is cut.
     """
 
     def __init__(
@@ -64,12 +64,7 @@ class Course:
         min_fraction: float,
         metric: float | None = None,
     ) -> None:
-        cutter.goal.check_reachable(graph, cutter.limits)
-        latency_ms = cutter.goal.measure(model)
-        cutter.goal.check_unmet(graph.cost, latency_ms)
         self._progress = Progress(model, graph, metric)
-        file = keeper.keep(model, 0)
-        self._progress.start = replace(self._progress.start, file=file, latency_ms=latency_ms)
         self.ended: list[Round] = []
         self.is_finished = False
         self.shown: Shown = contextlib.nullcontext
@@ -84,6 +79,73 @@ class Course:
         self._left = _NO_EPOCHS
         self.open: list[Round] = []
         self.refused = False
+
+    def start(self, model: Any) -> None:
+        """Take the model as it stands for the first point of the frontier.
+
+        Raises:
+            ValueError: if the target cannot be reached, or is met before anything is cut.
+        """
+        goal, graph = self._cutter.goal, self._progress.graph
+        goal.check_reachable(graph, self._cutter.limits)
+        latency_ms = goal.measure(model)
+        goal.check_unmet(graph.cost, latency_ms)
+        file = self._keeper.keep(model, 0)
+        self._progress.start = replace(self._progress.start, file=file, latency_ms=latency_ms)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but values of variables, as lists, texts and numbers."""
+        plans = {"asked": self._asked_plan, "refused": self._refused_plan}
+        paces = {"pace": self._pace, "kept_pace": self._kept_pace}
+        return {
+            "progress": self._progress.to_dict(),
+            "ended": [each.to_dict() for each in self.ended],
+            "open": [each.to_dict() for each in self.open],
+            "undone": None if self._undone is None else self._undone.to_dict(),
+            "is_finished": self.is_finished,
+            "is_refused": self.refused,
+            "plans": {name: plan and plan.to_dict() for name, plan in plans.items()},
+            "paces": {name: [pace.scale, pace.number] for name, pace in paces.items()},
+            "spreads": [[asdict(each) for each in s] for s in (self.spread, self._first_spread)],
+        }
+
+    def values(self, model: Any) -> dict[str, Any]:
+        """Return what variables hold; see `Progress.values`."""
+        return self._progress.values(model)
+
+    def resume(self, model: Any, stored: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        """Bring the course of a model that is at its start to where another one was.
+
+        Args:
+            model: the model.
+            stored: what `to_dict` returned.
+            values: what `values` returned.
+
+        Raises:
+            ValueError: if they do not fit the model.
+        """
+        self._progress.resume(model, stored["progress"], values)
+        self.ended, self.open = (
+            [Round.from_dict(each) for each in stored[name]] for name in ("ended", "open")
+        )
+        self._undone = stored["undone"] and Round.from_dict(stored["undone"])
+        self.is_finished, self.refused = stored["is_finished"], stored["is_refused"]
+        plans = stored["plans"]
+        self._asked_plan = plans["asked"] and Plan.from_dict(plans["asked"])
+        self._refused_plan = plans["refused"] and Plan.from_dict(plans["refused"])
+        for name in ("pace", "kept_pace"):
+            scale, number = stored["paces"][name]
+            setattr(self, f"_{name}", replace(self._pace, scale=scale, number=number))
+        self.spread, self._first_spread = (
+            tuple(_distribution(each) for each in spreads) for spreads in stored["spreads"]
+        )
+        self._cut_at = time.perf_counter()
+
+    @property
+    def told(self) -> list[Round]:
+        """The rounds whose cuts the model shows, oldest first."""
+        first = math.inf if self._undone is None else self._undone.number
+        return [each for each in self.ended if each.kept or each.number >= first] + self.open
 
     def go_on(self, model: Any, cutter: Cutter) -> None:
         """Take the model as it stands for good, as another fit begins."""
@@ -298,3 +360,8 @@ class Course:
             self.open, self._pace, self._left = [], self._kept_pace, _FAILED
             self._undone, self.refused = None, False
         return undone
+
+
+def _distribution(stored: Mapping[str, Any]) -> Distribution:
+    told: dict[str, Any] = {"raw": tuple(stored["raw"]), "debiased": tuple(stored["debiased"])}
+    return Distribution(**{**stored, **told})

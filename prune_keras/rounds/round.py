@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,15 @@ class Round:
         stored = {**vars(self), "plan": self.plan.to_dict(), "notes": list(self.notes)}
         steps = [vars(cost) for cost in self.steps]
         return {**stored, "before": vars(self.before), "after": vars(self.after), "steps": steps}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Round:
+        """Return the round that `to_dict` told of."""
+        plan = Plan.from_dict(stored["plan"])
+        costs = {name: Cost(**stored[name]) for name in ("before", "after")}
+        steps = tuple(Cost(**each) for each in stored["steps"])
+        read = {"plan": plan, "steps": steps, "notes": tuple(stored["notes"]), **costs}
+        return cls(**{**stored, **read})
 
 
 def walked(start: Point, rounds: Iterable[Round]) -> list[Point]:

@@ -168,6 +168,7 @@ class _Walk(Tracer):
         super().__init__(first_units)
         self.model = model
         self.calls: list[Opened] = []
+        self.followers: dict[tuple[int, str], Any] = {}  # attributes that hold widths, by name
         self._in_training = False  # what is walked over runs in training only
 
     def visit(self, call: _keras.Call) -> list[Labels]:

@@ -64,6 +64,7 @@ def test_stages_are_written_and_told(tmp_path):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.slow
 @on_tensorflow
 def test_commands_write_what_functions_write(tmp_path):
     model, file, data = network(), tmp_path / "model.keras", tmp_path / "data.npz"

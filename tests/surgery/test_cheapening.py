@@ -39,6 +39,7 @@ def test_least_squares_beats_what_it_starts_from(reduces, middle, groups):
         assert missed < 1e-4 * np.var(responses)  # as wide as what it replaces
 
 
+@pytest.mark.repeats(3)
 @pytest.mark.parametrize("block", ["G(2)", "G(8)", "G(N)", "B(2)", "BG(2,2)", "BG(2, N)"])
 def test_blocks_cost_less_and_say_more_than_drawn_ones(block):
     model = network()
@@ -53,6 +54,7 @@ def test_blocks_cost_less_and_say_more_than_drawn_ones(block):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.repeats(1)
 @pytest.mark.parametrize(("padding", "strides"), [("valid", 1), ("same", 2), ("same", 1)])
 def test_a_bottleneck_as_wide_as_the_layer_changes_nothing(padding, strides):
     """B(1) is a reparametrization: with enough channels the same responses come out."""

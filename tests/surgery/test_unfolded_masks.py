@@ -1,5 +1,7 @@
 """Masks that layers of layers make, hand on or read are those of the plain model."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -8,9 +10,6 @@ from networks import randomize
 from promises import random_plan
 
 import prune_keras
-
-# Keras says of each nested model that it lets masks go, those that it is given by name, too.
-pytestmark = pytest.mark.filterwarnings("ignore:.*was passed an input with a mask")
 
 TOKENS = np.array([[3, 1, 4, 0, 0], [2, 6, 0, 0, 0], [5, 3, 5, 8, 7]])
 
@@ -158,9 +157,18 @@ MAKERS = {
 
 def made(name):
     keras.utils.clear_session(free_memory=False)
-    model = MAKERS[name]()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*was passed an input with a mask")
+        model = MAKERS[name]()
     randomize(model)
     return model
+
+
+def outputs_of(model):
+    """Return the outputs of a model of which Keras warns that layers let masks go."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*was passed an input with a mask")
+        return model(TOKENS)
 
 
 def is_plain(model):
@@ -173,7 +181,7 @@ def test_outputs_are_equal(name, flat):
     model = made(name)
     plain = prune_keras.unfold(model, flat=flat)
     assert is_plain(plain)
-    np.testing.assert_allclose(plain(TOKENS), model(TOKENS), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(plain(TOKENS), outputs_of(model), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["handed on inside", "looked for inside", "of a whole model"])
@@ -194,3 +202,31 @@ def test_what_reads_no_mask_is_given_none():
 def test_channels_of_what_reads_a_mask_can_be_pruned():
     widths = prune_keras.trace(prune_keras.unfold(made("looked for inside"), flat=True)).widths
     assert any(path.endswith("lstm") for path in widths)
+
+
+def raw_operations(model):
+    return [type(each) for each in model.operations if not isinstance(each, layers.Layer)]
+
+
+def beside_an_opened_one():
+    tokens = keras.Input((5,), dtype="int32")
+    words = layers.Embedding(9, 6, mask_zero=True)(tokens)
+    x = layers.LSTM(5, name="lstm")(words)
+    x = layers.Add()([x, Scaled(name="opened")(x)])
+    return keras.Model(tokens, layers.Dense(2, name="head")(x))
+
+
+class Scaled(layers.Layer):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.inner = layers.Dense(5, name="inner")
+
+    def call(self, x):
+        return self.inner(x)
+
+
+def test_layers_of_keras_find_masks_by_themselves():
+    model = beside_an_opened_one()
+    plain = prune_keras.unfold(model)
+    assert raw_operations(plain) == raw_operations(model)  # that of the mask, which Keras puts in
+    np.testing.assert_allclose(plain(TOKENS), model(TOKENS), rtol=1e-5)

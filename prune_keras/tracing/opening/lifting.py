@@ -14,14 +14,15 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers, ops, tree
-from keras.src.ops import core
+from keras.src.ops import core, nn
 from keras.src.ops import numpy as raw
 
 from prune_keras import _keras
 from prune_keras.tracing.opening import own_weights
 from prune_keras.tracing.opening.recording import Closed, Recording, is_symbolic, masks_of
-from prune_keras.tracing.opening.steps import Drawn, PerSample, Step, Stretched
+from prune_keras.tracing.opening.steps import Drawn, PerSample, Step, Stretched, is_array
 from prune_keras.tracing.rules.elementwise import OF_SEVERAL, UNARY, UNARY_WITHOUT_GRADIENT
+from prune_keras.tracing.rules.masked import MaskedConvolution
 
 _PASSING = (core.Cast, raw.Copy)
 _AXES = ("axis", "axis1", "axis2", "source", "destination")
@@ -49,6 +50,14 @@ def lifted(recording: Recording, steps: list[Step], layer: Any) -> Any:
     return _Lifting(recording, layer).model(steps)
 
 
+def plainly(masked: Any, tensor: Any) -> Any:
+    """Call a layer of `rules.masked` on a symbolic tensor as if its kernel were masked already."""
+    if isinstance(masked, MaskedConvolution):
+        given = masked.kernel, masked.name, masked.dtype_policy, masked.settings, tensor.shape
+        return own_weights.convolution(*given)(tensor)
+    return masked.layer(tensor)
+
+
 class _Lifting:
     def __init__(self, recording: Recording, layer: Any) -> None:
         self.recording, self.layer = recording, layer
@@ -70,11 +79,16 @@ class _Lifting:
         self.turned: dict[int, tuple[int, bool]] = {
             id(t): (id(t), False) for _, t in recording.weights
         }
+        self.masked: dict[int, tuple[Any, Any]] = {}  # a variable, and what it is multiplied with
+        self.convolving: set[int] = set()  # ids of tensors that only convolutions read
         self.layers: dict[tuple, Any] = {}
         self.names: set[str] = {operation.name for operation in _keras.all_layers(layer)}
 
     def model(self, steps: list[Step]) -> Any:
         self.names |= {step.operation.name for step in steps}
+        self.convolving = _read_by(steps, nn.Conv) - set(
+            map(id, tree.flatten(self.recording.outputs))
+        )
         for step in steps:
             self._take(step)
         outputs = tree.map_structure(self._output, self.recording.outputs)
@@ -152,6 +166,8 @@ class _Lifting:
         if _grows((step.settings, step.args, step.kwargs)):
             return self._spread(step)
         self.alone |= set(map(id, step.outputs))
+        if self._is_mask(step):
+            return step.outputs  # which nothing reads
         if isinstance(operation, _PASSING):
             self._turn(step, False)
         if isinstance(operation, raw.Transpose) and len(step.outputs[0].shape) == 2:
@@ -228,7 +244,7 @@ class _Lifting:
         operation = step.operation
         if any(each.shape[:1] != (None,) for each in self._of_samples(step)):
             raise Closed(f"{operation.name} joins a weight with what stands in front of the batch")
-        for way in (self._looked_up, self._multiplied, self._summed):
+        for way in (self._looked_up, self._multiplied, self._summed, self._convolved):
             made = way(step)
             if made is not None:
                 return made
@@ -300,6 +316,53 @@ class _Lifting:
             step, step.args[places[0]], found[0], f"{read},{kernel}->{output}", shape
         )
 
+    def _is_mask(self, step: Step) -> bool:
+        """Tell whether a kernel is multiplied with a mask, for convolutions; remember it, then."""
+        if type(step.operation) is not raw.Multiply or len(step.args) != 2:
+            return False
+        for weight, mask in (step.args, step.args[::-1]):
+            found = self._whole(weight) if is_symbolic(weight) else None
+            if found is None or found[1] or id(step.outputs[0]) not in self.convolving:
+                continue
+            held = self._constant(mask)
+            if held is not None and tuple(step.outputs[0].shape) == tuple(found[0].shape):
+                self.masked[id(step.outputs[0])] = found[0], held
+                return True
+        return False
+
+    def _constant(self, mask: Any) -> Any:
+        """Return an array, or the variable that is not trained, that a call reads; else None."""
+        if not is_symbolic(mask):
+            return mask if is_array(mask) else None
+        found = self._whole(mask)
+        if found is None or found[1] or found[0].trainable:
+            return None
+        return found[0]
+
+    def _convolved(self, step: Step) -> Any:
+        if type(step.operation) not in (nn.Conv, nn.DepthwiseConv) or len(step.args) != 2:
+            return None
+        read, kernel = step.args
+        if id(read) in self.alone or id(kernel) not in self.alone:
+            return None
+        found = self.masked.get(id(kernel)) or self._whole(kernel)
+        if found is None or found[1] is True:  # transposed
+            return None
+        variable, mask = found[0], None if found[1] is False else found[1]
+        value, dtype = self._value(read), self._dtype(read)
+        settings = {name: each for name, each in step.settings.items() if each is not None}
+        key = (id(variable), id(mask), type(step.operation), repr(settings), value.shape)
+        if key not in self.layers:
+            name = self._name(variable)
+            if mask is None:
+                depthwise = type(step.operation) is nn.DepthwiseConv
+                make = own_weights.depthwise if depthwise else own_weights.convolution
+                self.layers[key] = make(variable, name, dtype, settings, value.shape)
+            else:
+                options = {"name": name, "dtype": dtype}
+                self.layers[key] = MaskedConvolution(variable, mask, settings, **options)
+        return self.layers[key](value)
+
     def _product(self, step: Step, read: Any, variable: Any, equation: str, shape: tuple) -> Any:
         value, dtype = self._value(read), self._dtype(read)
         key = (id(variable), equation, dtype, len(value.shape))
@@ -351,6 +414,14 @@ def _structure(recording: Recording, taken: set[str]) -> Any:
         len(given) == len(recording.inputs) and not taken & {*given}
     )
     return given if fits else list(recording.inputs)
+
+
+def _read_by(steps: list[Step], kind: type) -> set[int]:
+    """Return the ids of tensors that operations of a kind read, and no others."""
+    read: dict[bool, set[int]] = {True: set(), False: set()}
+    for step in steps:
+        read[type(step.operation) is kind] |= set(map(id, _symbolic(step)))
+    return read[True] - read[False]
 
 
 def _symbolic(step: Step) -> list:

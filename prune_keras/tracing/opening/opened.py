@@ -20,11 +20,13 @@ from prune_keras.tracing.opening.recording import (
     standing_in,
 )
 from prune_keras.tracing.opening.training import Way, ways_of
+from prune_keras.tracing.rules.masked import MASKED
 
 __all__ = [
     "Closed",
     "Opened",
     "check_own",
+    "differs_in_training",
     "looked_into",
     "may_be_opened",
     "open_model",
@@ -88,6 +90,15 @@ def _lifted(layer: Any, way: Way) -> Any:
         except (TypeError, ValueError) as error:
             # What works on a weight need not on one for each sample.
             raise Closed(f"it does something to a weight that stops ({error})") from error
+
+
+def differs_in_training(function: Any) -> bool:
+    """Tell whether a call does something in training that no layers of Keras do for it.
+
+    That it masks a kernel shows there only: what is masked once stays zero elsewhere.
+    """
+    inside = (node.operation for node in _keras.nodes_of(function))
+    return len(_keras.ways_of(function)) > 1 or any(isinstance(each, MASKED) for each in inside)
 
 
 def unmasked(given: Any) -> Any:

@@ -72,3 +72,35 @@ def lookup(variable: Any, name: str, dtype: Any, taken: tuple) -> Any:
         name=name,
     )
     return _keras.adopt(layer, {"_embeddings": variable}, taken)
+
+
+def convolution(variable: Any, name: str, dtype: Any, settings: dict, taken: tuple) -> Any:
+    """Return a layer that convolves what it reads with a variable, `(..., channels, filters)`."""
+    *size, channels, filters = variable.shape
+    kind = (layers.Conv1D, layers.Conv2D, layers.Conv3D)[len(size) - 1]
+    first = settings.get("data_format") == "channels_first"
+    groups = taken[1 if first else -1] // channels
+    layer = kind(
+        filters, size, groups=groups, **_options(variable, "kernel", settings, name, dtype)
+    )
+    return _keras.adopt(layer, {"_kernel": variable, "bias": None}, taken)
+
+
+def depthwise(variable: Any, name: str, dtype: Any, settings: dict, taken: tuple) -> Any:
+    """Return a layer that convolves each channel by itself, `(..., channels, multiplier)`."""
+    *size, _, multiplier = variable.shape
+    kind = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)[len(size) - 1]
+    options = _options(variable, "depthwise", settings, name, dtype)
+    layer = kind(size, depth_multiplier=multiplier, **options)
+    return _keras.adopt(layer, {"kernel": variable, "bias": None}, taken)
+
+
+def _options(variable: Any, kind: str, settings: dict, name: str, dtype: Any) -> dict:
+    return settings | {
+        "use_bias": False,
+        f"{kind}_initializer": "zeros",
+        f"{kind}_regularizer": variable.regularizer,
+        f"{kind}_constraint": variable.constraint,
+        "dtype": dtype,
+        "name": name,
+    }

@@ -25,6 +25,7 @@ from prune_keras.tracing.labels import kept_sizes
 from prune_keras.tracing.opening.opened import Closed, Opened, looked_into
 from prune_keras.tracing.opening.recording import is_symbolic
 from prune_keras.tracing.opening.steps import Noise
+from prune_keras.tracing.rules.masked import MASKED
 
 _BY_SHAPE = {"newshape", "shape"}  # settings that the shape of the output tells
 
@@ -192,6 +193,9 @@ def _difference(
         return f"{name} is called on something else"
     arguments = expected.get((id(before), "arguments"), before.arguments)
     pairs = [(arguments.args, after.arguments.args), (arguments.kwargs, after.arguments.kwargs)]
+    if isinstance(operation, MASKED):
+        mask = expected.get((id(operation), "mask"), operation.mask)
+        pairs.append((mask, after.operation.mask))
     if not _keras.is_layer(operation):
         told = _keras.settings_of(operation)
         told |= {n: v for (owner, n), v in expected.items() if owner == id(operation) and n in told}

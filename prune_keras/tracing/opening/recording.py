@@ -21,15 +21,13 @@ import numpy as np
 from keras import tree
 
 from prune_keras import _keras
+from prune_keras.tracing.opening.closed import Closed
+from prune_keras.tracing.opening.writing import Written, check_unread
 from prune_keras.tracing.rules.registry import ruled_parent
 
 # Neither is likely to be a factor of a width; a size that has both of them is no batch.
 BATCHES = (7, 11)
 _LIBRARIES = ("/keras/src/", "/prune_keras/", "/site-packages/")
-
-
-class Closed(Exception):
-    """Says why a layer cannot be looked into."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +143,7 @@ def _recorded(
     used = {id(t) for node in nodes for t in node.input_tensors} | set(
         map(id, tree.flatten(outputs))
     )
+    check_unread(weights, used)
     read = tuple((v, tensor) for v, tensor in weights if id(tensor) in used)
     inputs = [*fresh, *carried]
     alone = len(tensors_in(args[:1], {})) == len(inputs)
@@ -177,13 +176,14 @@ def _check_unchanged(layer: Any, scope: Any) -> None:
 
 def stand_ins(layer: Any) -> list[tuple[Any, Any]]:
     """Return the variables that code of a layer may read, with symbolic tensors like them."""
-    return [(v, keras.KerasTensor(v.shape, dtype)) for v, dtype in _readable(layer)]
+    return [(v, _keras.StandIn(v, dtype)) for v, dtype in _readable(layer)]
 
 
 def standing_in(layer: Any, weights: list[tuple[Any, Any]]) -> Any:
     """Return a context in which code of a layer reads symbolic tensors in place of variables."""
     tensors = {id(variable): tensor for variable, tensor in weights}
-    return _keras.standing_in(layer, tensors, may_be_opened)
+    written = Written([tensor for _, tensor in weights])
+    return _keras.standing_in(layer, tensors, may_be_opened, written.instead)
 
 
 def may_be_opened(operation: Any) -> bool:

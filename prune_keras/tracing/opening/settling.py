@@ -53,27 +53,56 @@ class Width:
 
 @dataclass(frozen=True)
 class Follower:
-    """What an attribute becomes that holds a width: a number, or an array as long along an axis.
+    """What an attribute becomes that holds a width: a number, or an array as long along axes.
 
     Args:
-        width: the width.
+        widths: the width, or that along each of the axes.
         array: what the attribute holds; None for the number.
-        axis: the axis of the array.
+        axes: the axes of the array.
     """
 
-    width: Width
+    widths: tuple[Width, ...]
     array: Any = None
-    axis: int = 0
+    axes: tuple[int, ...] = (0,)
+
+    @property
+    def neurons(self) -> np.ndarray:
+        if len(self.widths) == 1:
+            return self.widths[0].neurons
+        return np.concatenate([width.neurons.reshape(-1) for width in self.widths])
 
     def value(self, kept: np.ndarray) -> Any:
-        """Return it for what is kept, booleans of the shape of the width's `neurons`."""
+        """Return it for what is kept, booleans of the shape of `neurons`."""
         if self.array is None:
-            return self.width.left(kept)
-        return Constant((), self.array).slicer(self.axis)(self.width.along(kept))
+            return self.widths[0].left(kept)
+        ends = np.cumsum([width.neurons.size for width in self.widths])[:-1]
+        value, parts = self.array, np.split(kept.reshape(-1), ends)
+        for width, axis, part in zip(self.widths, self.axes, parts, strict=True):
+            along = width.along(part.reshape(width.neurons.shape))
+            value = Constant((), value).slicer(axis)(along)
+        return value
 
     def at(self, thin: Thin) -> Any:
         """Return it for what is left of a graph."""
-        return self.value(thin.kept[self.width.neurons])
+        return self.value(thin.kept[self.neurons])
+
+    def beside(self, other: Follower) -> Follower:
+        """Return one along the axes of both, of which this one has the last word."""
+        if self.array is None:
+            return self
+        new = [
+            pair for pair in zip(other.axes, other.widths, strict=True) if pair[0] not in self.axes
+        ]
+        axes, widths = zip(*zip(self.axes, self.widths, strict=True), *new, strict=True)
+        return Follower(widths, self.array, axes)
+
+
+def _together(candidates: Sequence[tuple[str, Follower]]) -> dict[str, Follower]:
+    """Return what all of them are at once: arrays along several axes."""
+    found: dict[str, Follower] = {}
+    for name, follower in candidates:
+        found[name] = found[name].beside(follower) if name in found else follower
+    return found
 
 
 def settle(tracer: Any, calls: Sequence[Opened], resolve: Callable[[], Graph]) -> Graph:
@@ -183,7 +212,13 @@ def _left_alone(
 
 def _set(tracer: Any, call: Opened, attributes: Mapping[str, Follower]) -> None:
     for name, follower in attributes.items():
-        tracer.setting(call.layer, name, follower.width.neurons, follower.value)
+        key = id(call.layer), name
+        known = tracer.followers.get(key)
+        if known is not None and follower.array is not None:
+            follower = known.beside(follower)
+            tracer.record.settings.pop(key, None)
+        tracer.followers[key] = follower
+        tracer.setting(call.layer, name, follower.neurons, follower.value)
 
 
 def _reason(call: Opened, why: str) -> str:
@@ -257,8 +292,9 @@ def _following(
     """
     thin = thin_graph(graph, families)
     candidates = list(_candidates(call, thin))
-    ways = [[each] for each in candidates] + [candidates] * (len(candidates) > 1)
-    for way in map(dict, ways):
+    ways = [dict([each]) for each in candidates]
+    ways += [_together(candidates)] * (len(candidates) > 1)
+    for way in ways:
         values = {name: follower.at(thin) for name, follower in way.items()}
         if told and not tells(call, thin, values):
             continue
@@ -275,16 +311,16 @@ def _candidates(call: Opened, thin: Thin) -> Iterator[tuple[str, Follower]]:
         left = width.left(thin.kept[width.neurons])
         if left == width.size:
             continue
-        found = [(name, Follower(width)) for name, size in numbers.items() if size == width.size]
+        found = [(name, Follower((width,))) for name, size in numbers.items() if size == width.size]
         found += [
-            (name, Follower(width, array, axis))
+            (name, Follower((width,), array, (axis,)))
             for name, array in arrays.items()
             for axis in range(len(array.shape))
             if array.shape[axis] == width.size
         ]
         for name, follower in found:
-            if (name, left, follower.axis) not in seen:
-                seen.add((name, left, follower.axis))
+            if (name, left, follower.axes) not in seen:
+                seen.add((name, left, follower.axes))
                 yield name, follower
 
 

@@ -13,6 +13,7 @@ from keras import ops
 
 from prune_keras import _keras
 from prune_keras.tracing.opening.recording import Closed, Recordings, is_symbolic
+from prune_keras.tracing.rules.masked import MaskedCall
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,8 @@ def is_made_alike(first: Any, other: Any) -> bool:
     """Tell whether two layers are one, or were made by the same call without anything to learn."""
     if first is other or type(first) is not type(other):
         return first is other
+    if isinstance(first, MaskedCall):
+        return first.layer is other.layer and np.array_equal(first.mask, other.mask)
     configs = [each.get_config() | {"name": None} for each in (first, other)]
     return not first.variables and not other.variables and equal(*configs)
 

@@ -18,6 +18,7 @@ from prune_keras.tracing.rules import (  # noqa: F401, they register their rules
     embeddings,
     joining,
     keras_hub,
+    masked,
     normalization,
     padding,
     pooling,
