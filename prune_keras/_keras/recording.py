@@ -222,6 +222,29 @@ def without_warnings() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def noting_losses() -> Iterator[list]:
+    """Let layers add losses of symbolic tensors within, which are noted only.
+
+    Yields:
+        A list that grows with each of them.
+    """
+    noted: list = []
+    run = keras.layers.Layer.add_loss
+
+    @functools.wraps(run)
+    def add_loss(self: Any, loss: Any) -> Any:
+        symbolic = [x for x in tree.flatten(loss) if isinstance(x, keras.KerasTensor)]
+        noted.extend(symbolic)
+        return None if symbolic else run(self, loss)
+
+    keras.layers.Layer.add_loss = add_loss
+    try:
+        yield noted
+    finally:
+        keras.layers.Layer.add_loss = run
+
+
 class ReadBeside(Exception):
     """A weight is read in another way than by the attribute of a layer."""
 
@@ -304,10 +327,15 @@ class Recorded(Functional):
     Attributes:
         called_on: what a model with a `call` of its own was called on; None for layers.
         in_training: the same for training, if that is something else; None if it is not.
+        losses_are_added: whether the code of the call adds losses, which are not in the graph.
     """
 
     called_on: Any = None
     in_training: Any = None
+    losses_are_added = False
+
+    def adds_losses(self) -> None:
+        self.__dict__["losses_are_added"] = True
 
     def differs_in_training(self, other: Any) -> None:
         # Unseen by Keras, which would take it for a part.

@@ -359,3 +359,31 @@ class Unbuilt(keras.Model):
 def test_what_is_wrong_is_said(arguments, message):
     with pytest.raises(ValueError, match=message):
         prune_keras.unfold(*arguments())
+
+
+class Adding(keras.layers.Layer):
+    """Adds a loss by its own code."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.inner = keras.layers.Dense(6, name="inner")
+
+    def call(self, x):
+        y = self.inner(x)
+        self.add_loss(0.1 * keras.ops.mean(y**2))
+        return y
+
+
+def test_what_adds_a_loss_is_cut_where_it_stands_and_keeps_its_class():
+    inputs = keras.Input((4,))
+    x = Adding(name="adding")(keras.layers.Dense(6, name="stem")(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2, name="head")(x))
+    assert set(prune_keras.trace(model).widths) == {"stem", "adding/inner"}
+    plain = prune_keras.unfold(model)
+    plain(np.ones((1, 4)))
+    assert type(plain.get_layer("adding")) is Adding and len(plain.losses) == 1
+    _, report = prune_keras.prune(model, fraction=0.4, criterion="l2")
+    assert any("what adding does in training only is not in" in note for note in report.notes)
+    prune_keras.shrink_in_place(model, random_plan(model, (0, 0.4)))
+    model(np.ones((1, 4)))
+    assert len(model.losses) == 1

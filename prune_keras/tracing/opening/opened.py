@@ -78,6 +78,9 @@ def looked_into(layer: Any, args: tuple, kwargs: dict, rows: int = 1) -> Any:
     with deferred(), _keras.without_warnings():
         inference, training = ways_of(layer, args, kwargs, rows)
         model = _lifted(layer, inference)
+        ways = filter(None, (inference, training))
+        if any(way.recording.losses for way in ways):
+            model.adds_losses()
         if training is not None:
             model.differs_in_training(_lifted(layer, training))
     return model
@@ -95,8 +98,11 @@ def _lifted(layer: Any, way: Way) -> Any:
 def differs_in_training(function: Any) -> bool:
     """Tell whether a call does something in training that no layers of Keras do for it.
 
-    That it masks a kernel shows there only: what is masked once stays zero elsewhere.
+    Losses are for training. That it masks a kernel shows there only, too: what is masked once stays
+    zero elsewhere.
     """
+    if getattr(function, "losses_are_added", False):
+        return True
     inside = (node.operation for node in _keras.nodes_of(function))
     return len(_keras.ways_of(function)) > 1 or any(isinstance(each, MASKED) for each in inside)
 

@@ -40,6 +40,7 @@ class Recording:
         weights: variables that its code read by attributes, and the tensors in their place.
         nodes: the calls that it made, in an order in which they can run.
         outputs: structure of symbolic tensors.
+        losses: whether its own code added losses.
     """
 
     inputs: tuple[Any, ...]
@@ -47,6 +48,7 @@ class Recording:
     weights: tuple[tuple[Any, Any], ...]
     nodes: tuple[Any, ...]
     outputs: Any
+    losses: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,7 @@ def _recorded(
         with _keras.without_new_calls(layer), scope, _keras.all_keys(), ExitStack() as held:
             there = held.enter_context(standing_in(layer, weights))
             held.enter_context(_keras.refusing_reads(lambda: not there()))
+            losses = held.enter_context(_keras.noting_losses())
             if backwards is not None:
                 held.enter_context(_keras.drawing_evenly(lambda: not there(), backwards))
             outputs = layer.call(*_keras.cast_for(layer, args), **_keras.cast_for(layer, kwargs))
@@ -148,7 +151,7 @@ def _recorded(
     inputs = [*fresh, *carried]
     alone = len(tensors_in(args[:1], {})) == len(inputs)
     structure = args[0] if alone else inputs
-    return Recording(tuple(inputs), structure, read, tuple(nodes), outputs)
+    return Recording(tuple(inputs), structure, read, tuple(nodes), outputs, bool(losses))
 
 
 def _fresh(tensors: list, batch: int) -> list:

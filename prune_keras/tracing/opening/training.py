@@ -8,7 +8,6 @@ two graphs.
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +15,9 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers, ops, tree
-from keras.src.ops import numpy as raw
 
 from prune_keras import _keras
+from prune_keras.tracing.opening.drops import dropout_of, multiple_of
 from prune_keras.tracing.opening.recording import (
     Closed,
     Recorder,
@@ -26,7 +25,6 @@ from prune_keras.tracing.opening.recording import (
     is_symbolic,
 )
 from prune_keras.tracing.opening.steps import (
-    Drawn,
     Step,
     Stretched,
     equal,
@@ -40,7 +38,6 @@ _PASSING = (
     *(layers.Dropout, layers.GaussianDropout, layers.GaussianNoise, layers.AlphaDropout),
     *(layers.SpatialDropout1D, layers.SpatialDropout2D, layers.SpatialDropout3D),
 )
-_FEWEST = 4  # numbers that were drawn which tell a rate
 
 
 @dataclass(frozen=True)
@@ -150,7 +147,8 @@ class _Aligning:
         outputs = first.outputs, other.outputs
         if now is not None or not _is_structured_alike(*outputs) or not self._agree(*outputs):
             raise _Apart
-        made = dataclasses.replace(first, outputs=self._joined(*outputs))
+        losses = first.losses or other.losses
+        made = dataclasses.replace(first, outputs=self._joined(*outputs), losses=losses)
         return Way(made, self._steps)
 
     def _meet(self, first: Any, other: Any) -> None:
@@ -209,7 +207,10 @@ class _Aligning:
     def _value(self, tensor: Any) -> Any:
         if id(tensor) not in self._made:
             source, factor = self._multiples[id(tensor)]
-            layer = self._dropout(tensor, factor)
+            made = dropout_of(factor, self._layer.path, self._name(), tensor.dtype)
+            if made is None:
+                raise _Apart
+            layer = made
             self._put(layer, self._value(source), tensor)
         return self._made[id(tensor)]
 
@@ -230,7 +231,7 @@ class _Aligning:
         return True
 
     def _multiplies(self, step: Step) -> bool:
-        found = _multiple(step)
+        found = multiple_of(step)
         if found is None or not self._knows(found[0]):
             return False
         (source, factor), made = found, step.outputs[0]
@@ -247,24 +248,6 @@ class _Aligning:
     def _knows(self, tensor: Any) -> bool:
         return id(tensor) in self._same and len(tensor.shape) > 0
 
-    def _dropout(self, tensor: Any, factor: np.ndarray) -> Any:
-        """Return the Dropout that multiplies by zero or by one other number, as was drawn."""
-        values = factor[factor != 0]
-        if factor.size < _FEWEST or not 0 < values.size < factor.size:
-            raise _Apart
-        scale = float(values.mean())
-        if scale <= 1 or not np.allclose(values, scale, rtol=1e-3):
-            raise _Apart
-        shape = tuple(1 if size == 1 else None for size in factor.shape)
-        name = self._name()
-        return layers.Dropout(
-            round(1 - 1 / scale, 6),
-            shape if 1 in shape else None,
-            zlib.crc32(f"{self._layer.path}/{name}".encode()),
-            dtype=tensor.dtype,
-            name=name,
-        )
-
     def _name(self) -> str:
         name, number = "drop", 1
         while name in self._names:
@@ -276,36 +259,3 @@ class _Aligning:
 
 def _symbolic(given: Any) -> Iterator[Any]:
     return (each for each in tree.flatten(given) if is_symbolic(each))
-
-
-def _multiple(step: Step) -> tuple[Any, np.ndarray] | None:
-    """Return the tensor that a step multiplies with numbers, and these, of its rank; or None."""
-    kind, args = type(step.operation), step.args
-    if kind is raw.Where and len(args) == 3 and is_symbolic(args[1]) and not is_symbolic(args[2]):
-        tensor, numbers = args[1], args[0]
-        if not equal(args[2], 0):
-            return None
-    elif kind is raw.Multiply and len(args) == 2:
-        tensor, numbers = args if is_symbolic(args[0]) else args[::-1]
-    elif kind in (raw.Divide, raw.TrueDivide) and len(args) == 2:
-        tensor, numbers = args
-    else:
-        return None
-    if not is_symbolic(tensor) or is_symbolic(numbers):
-        return None
-    factor = _array(numbers, len(tensor.shape))
-    if factor is None:
-        return None
-    with np.errstate(divide="ignore"):
-        return tensor, 1 / factor if kind in (raw.Divide, raw.TrueDivide) else factor
-
-
-def _array(numbers: Any, rank: int) -> np.ndarray | None:
-    grows = isinstance(numbers, Drawn) and numbers.grows
-    held = getattr(numbers, "array", getattr(numbers, "sample", numbers))
-    if not is_array(held) and not isinstance(held, int | float):
-        return None
-    array = np.asarray(ops.convert_to_numpy(held), np.float64)
-    if array.ndim > rank or (grows and array.ndim < rank):
-        return None
-    return array.reshape((1,) * (rank - array.ndim) + array.shape)
