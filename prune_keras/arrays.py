@@ -8,7 +8,10 @@ file, before anything is allocated.
 from __future__ import annotations
 
 import math
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,7 +27,12 @@ _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
+_DAMAGED = (
+    *(OSError, ValueError, KeyError, EOFError, TypeError, OverflowError, RecursionError),
+    *(NotImplementedError, SyntaxError, RuntimeError, tokenize.TokenError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
+"""What Python, NumPy and zipfile raise over bytes that are not what they should be."""
 
 
 def write(file: BinaryIO, arrays: Mapping[str, Any]) -> None:

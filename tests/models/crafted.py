@@ -182,6 +182,17 @@ def lzma(path):
     _npz(path, "x_train.npy", _npy(np.zeros(8)), zipfile.ZIP_LZMA)
 
 
+def broken_stream(path):
+    np.savez_compressed(path, x_train=np.zeros(64), y_train=np.zeros(2))
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo("x_train.npy")
+    content = bytearray(path.read_bytes())
+    sizes = content[member.header_offset + 26 : member.header_offset + 30]
+    name, extra = int.from_bytes(sizes[:2], "little"), int.from_bytes(sizes[2:], "little")
+    content[member.header_offset + 30 + name + extra] |= 7  # a block of no known type
+    path.write_bytes(content)
+
+
 def no_zip(path):
     path.write_bytes(b"PK\x03\x04 no more")
 
@@ -190,6 +201,7 @@ ARRAYS = {
     "false shape": false_shape,
     "pickled": pickled,
     "lzma": lzma,
+    "broken stream": broken_stream,
     "no zip": no_zip,
 }
 
