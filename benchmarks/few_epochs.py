@@ -31,6 +31,7 @@ WAYS = {
     "prune_keras, obs, optimal": BEST,
     "torch_pruning": None,
     "prune_keras": {},
+    "prune_keras, fused weights": {"fuse": "weights"},
     "prune_keras, obs, optimal, 4 steps": BEST | {"steps": 4},
 }
 

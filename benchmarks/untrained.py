@@ -7,7 +7,7 @@ on validation images that nothing else looked at; scores and repair look at trai
 each seed these are other ones, or the small network for digits is trained with it. What a cut in
 several steps leaves after each of them is a row, too. Rows are written as they are measured, and
 those that are in the table are not made again. `--models` keeps the thin networks, of which
-`--test` measures some on the test images.
+`--test` measures some on the test images, and those that had to be trained first.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import numpy as np
 import subjects
 import tables
 from first_cut import repaired
-from untrained_cuts import KEYS, chosen, cuts
+from untrained_cuts import KEYS, NETWORKS, TESTED, chosen, cuts
 from untrained_networks import load
 
 import prune_keras
@@ -40,11 +40,12 @@ def main():
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 4], help="rows of these only")
     parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"], help="rows of these only")
     parser.add_argument("--test", action="store_true", help="measure what is chosen on test images")
-    parser.set_defaults(output=RESULTS, networks=["resnet20", "digits"])
+    parser.set_defaults(output=RESULTS, networks=NETWORKS)
     arguments = parser.parse_args()
     for name in arguments.networks:
         if arguments.test:
-            test(name, *load(name, 0, arguments), arguments)
+            if name in TESTED:
+                test(name, *load(name, 0, arguments), arguments)
         elif name == "digits":
             for seed in arguments.seeds:
                 measure(name, *load(name, int(seed), arguments), cuts(name, [seed]), arguments)

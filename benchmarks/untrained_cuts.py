@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from first_cut import TWO
 
+NETWORKS = ("resnet20", "projected", "stack", "vgg16", "digits")
+TESTED = ("resnet20", "stack", "vgg16")
 OBS = ("obs", "none")
 OLD = (TWO, "mean")
 IMAGES = {"vgg16": "512"}
@@ -47,6 +49,12 @@ def cuts_of_others(name):
     for seed in ("1", "2"):
         for way in (NOW, BEST, BEFORE):
             yield Way(*way, images, seed), 1, shares[:1]
+    for count in () if name == "vgg16" else ("256", "4096"):
+        for way in (BEST, NOW):
+            yield Way(*way, count, "0"), 1, shares[:1]
+    for seed in ("1", "2") if name == "stack" else ():
+        for way in (BEST, NOW):
+            yield Way(*way, "4096", seed), 1, shares[:1]
     yield Way(*BEST, images, "0"), 4, shares[:1]
     yield Way("l2", "mean", "global", "sequential", images, "0"), 1, shares[:2]
     yield Way("l2", "mean", "global", "none", images, "0"), 1, shares[:2]

@@ -11,16 +11,16 @@ import matplotlib.pyplot as plt  # noqa: E402
 import untrained  # noqa: E402
 from first_cut import TWO  # noqa: E402
 from tables import fill, markdown, percent, read  # noqa: E402
+from untrained_cuts import NETWORKS, TESTED  # noqa: E402
 
 REPAIRS = ("none", "weights", "sequential")
 WAY = ("criterion", "debias", "scope", "repair", "steps", "images")
 SHARES = ("0.9", "0.7", "0.5", "0.4", "0.33", "0.25", "0.1")
-NETWORKS = ("resnet20", "projected", "stack", "vgg16", "digits")
 
 
 def main():
     found = {name: table(rows_of(name)) for name in NETWORKS}
-    found |= {f"{name} test": table(rows_of(f"{name}-test")) for name in NETWORKS[:-1]}
+    found |= {f"{name} test": table(rows_of(f"{name}-test")) for name in TESTED}
     found |= {"steps": steps(rows_of("resnet20")), "torch": torch(rows_of("torch_pruning"))}
     found["transformer"] = transformer(rows_of("transformer"))
     fill(untrained.RESULTS / "README.md", found)
@@ -68,7 +68,7 @@ def torch(rows):
         by = {row["flops"]: row for row in rows if row["network"] == network}
         for part in ("validation", "test"):
             for key, way in (("", "as cut"), ("recalibrated_", "batch normalization anew")):
-                if key and network == "stack":  # has none
+                if key and network == "stack":  # has none to measure
                     continue
                 cells = (percent(by[share][key + part], 1) for share in shares)
                 lines.append([network, way, part, *cells])
@@ -80,7 +80,7 @@ def transformer(rows):
     """Return a line for each cut and criterion, by repair: validation, and test in brackets."""
     every = read(untrained.RESULTS / "transformer.csv")
     dense = [row for row in every if row["cut"] == "none"]
-    lines = [["none", "", *([both(dense)] if dense else [""]), "", "", "1.00"]]
+    lines = [["none", "", both(dense), "", "", "1.00"]]
     for cut, criterion in dict.fromkeys((row["cut"], row["criterion"]) for row in rows):
         own = [r for r in rows if (r["cut"], r["criterion"]) == (cut, criterion)]
         cells = (both([r for r in own if r["repair"] == each]) for each in REPAIRS)
@@ -90,7 +90,8 @@ def transformer(rows):
 
 
 def both(rows):
-    return "; ".join(cell([float(row[part]) for row in rows]) for part in ("validation", "test"))
+    found = [cell([float(row[part]) for row in rows]) for part in ("validation", "test")]
+    return "; ".join(filter(None, found))
 
 
 def steps(rows):

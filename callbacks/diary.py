@@ -20,6 +20,19 @@ class Diary:
         self._cuts: dict[int, float] = {}
         self._ends: dict[int, float] = {}
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return all notes as lists, texts and numbers."""
+        return {
+            "epochs": self._epochs,
+            "cuts": [*self._cuts.items()],
+            "ends": [*self._ends.items()],
+        }
+
+    def resume(self, stored: Mapping[str, Any]) -> None:
+        """Go on after what `to_dict` returned."""
+        self._epochs = [*stored["epochs"]]
+        self._cuts, self._ends = dict(stored["cuts"]), dict(stored["ends"])
+
     def cut(self, number: int, share: float) -> None:
         """Note where a round begins: in the epoch that runs, a share of which is over."""
         self._cuts[number] = len(self._epochs) + share

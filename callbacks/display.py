@@ -20,6 +20,7 @@ SAID = {
     "fuse": "repairing",
     "cut": "cutting",
     "recalibrate": "measuring batch normalization",
+    "judge": "judging",
 }
 
 
@@ -62,10 +63,16 @@ class Display:
     def phase(self, name: str) -> Iterator[None]:
         """Show that a phase runs, for how long still as far as one can tell."""
         begun = time.perf_counter()
-        shown = self._verbose and self._console.is_terminal
-        with self._live(name) if shown else contextlib.nullcontext():
+        with self._live(name) if self._shows else contextlib.nullcontext():
             yield
         self._took[name] = time.perf_counter() - begun
+
+    @property
+    def _shows(self) -> bool:
+        """Whether somebody looks; a variable of the environment may say so of a file, too."""
+        console = self._console
+        on_screen = console.is_terminal and console.file.isatty() and not console.is_dumb_terminal
+        return bool(self._verbose and on_screen)
 
     @contextlib.contextmanager
     def _live(self, name: str) -> Iterator[None]:
@@ -80,6 +87,7 @@ class Display:
             redirect_stderr=False,
         )
         with watched(self._tick), live:
+            live.refresh()
             yield
 
     def _tick(self, batch: int, batches: float | None) -> None:

@@ -11,9 +11,9 @@ import keras
 from prune_keras.copies import is_readable, unreadable_notes
 from prune_keras.graph import Graph
 
-_RELOADED = (
-    "Use keras.callbacks.ModelCheckpoint('model.keras'), which stores the structure too, and load "
-    "that file to go on."
+_BACKED_UP = (
+    "Pass backup_dir='backup' to ProgressivePruning, which takes its place: it stores the "
+    "structure too, and the same script goes on from there."
 )
 _INSTEAD = {
     "EarlyStopping(restore_best_weights=True)": (
@@ -26,8 +26,8 @@ _INSTEAD = {
     "SwapEMAWeights": (
         "Leave it out: with use_ema=True, Keras gives the model its averages when fit ends."
     ),
-    "BackupAndRestore": _RELOADED,
-    "OrbaxCheckpoint": _RELOADED,
+    "BackupAndRestore": _BACKED_UP,
+    "OrbaxCheckpoint": _BACKED_UP,
     "ProgressivePruning": "Pass one, with all that it is to do.",
 }
 

@@ -14,16 +14,19 @@ import keras
 
 from prune_keras import _keras
 from prune_keras.accounting import SIZES, Cost
+from prune_keras.backups import Backup, Kept
 from prune_keras.callbacks.arguments import FRACTION, check_arguments, check_batches, judge_of
+from prune_keras.callbacks.backing_up import BackingUp
+from prune_keras.callbacks.board import check_folder
 from prune_keras.callbacks.copying import Copied
-from prune_keras.callbacks.diary import Diary
-from prune_keras.callbacks.display import Display
 from prune_keras.callbacks.distillation import lessons_of
 from prune_keras.callbacks.failing import cleanly
 from prune_keras.callbacks.following import Followers
 from prune_keras.callbacks.monitoring import Monitoring
 from prune_keras.callbacks.other_callbacks import check_files, check_other_callbacks
 from prune_keras.callbacks.other_optimizers import check_other_optimizers
+from prune_keras.callbacks.telling import Telling
+from prune_keras.callbacks.workers import check_one_process
 from prune_keras.frontier import Point, pick
 from prune_keras.graph import Graph
 from prune_keras.interrupts import deferred
@@ -34,8 +37,9 @@ from prune_keras.rounds.cutter import Cutter
 from prune_keras.rounds.judge import Judge
 from prune_keras.rounds.keeper import Keeper
 from prune_keras.rounds.pace import Pace
-from prune_keras.rounds.round import Round, line
+from prune_keras.rounds.round import Round
 from prune_keras.surgery import check_alone, check_optimizer
+from prune_keras.text import printable
 from prune_keras.tracing import trace
 
 
@@ -136,8 +140,16 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         steps_per_cut: in how many steps the cut of a round is made: each one scores what is left,
             cuts, and repairs, and leaves the same share of the target's metrics, or of the neurons
             where a fraction ends the round first. Takes as many times as long. Defaults to 1.
+        tensorboard: folder for rounds as TensorBoard shows them: scalars, scores and widths, with
+            rounds as steps. Defaults to None: `pruning` in the folder of the
+            `keras.callbacks.TensorBoard` of the same `fit`; nothing, if there is none.
         teacher: a `prune_keras.callbacks.Teacher` that the model also learns from, `"start"` for
             the model as it is before the first cut, or any other model. Defaults to None: none.
+        backup_dir: folder in which the run is written down as it goes on, at each epoch's end; or
+            a `prune_keras.callbacks.Backup`, which can also do so within epochs. If the process
+            dies, the same script goes on from there, and ends as it would have. What a fit came
+            to stays there too; delete the folder to begin anew. Takes the place of
+            `keras.callbacks.BackupAndRestore`. Defaults to None: no files.
 
     Attributes:
         report: a `Report` of what is gone, counted in the original; after `fit` has begun.
@@ -199,31 +211,36 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     of: Cost | None = None
     judge: Judge | None = None
     steps_per_cut: int = 1
+    tensorboard: str | Path | None = None
     teacher: Any = None
+    backup_dir: str | Path | Backup | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
         self._asked = judge_of(self)
         check_arguments(self, self._asked)
+        check_folder(self.tensorboard)
         self._cutter = Cutter.of(self)
         self._cutter.check_needs()
         self._keeper = Keeper(self.log_dir, self.keep_rounds)
         self._judge: Judge = self._new_judge()
         self._begun: Course | None = None
         self._monitoring = Monitoring(_keras.Fit(), self.monitor)
-        self._followers, self._diary = Followers(), Diary()
-        self._display = Display(self.verbose)
+        self._followers, self._telling = Followers(), Telling(self.verbose)
         self._file_notes: tuple[str, ...] = ()
         self._metric: float | None = None
         self._epoch = self._cut_batch = 0
         self._runs = self._is_watched = False
         self._lessons = lessons_of(self.teacher)
+        self._backup = Backup.of(self.backup_dir)
+        self._backing = BackingUp(self._backup)
+        self._untold: list[Round] = []
 
     @property
     def report(self) -> Report:
         """What is gone so far, counted in the model that pruning began with."""
         report = self._course.report(self.model.name, self.frontier, self._asked.monitor)
-        training = self._diary.training(self._judge, self.rounds)
+        training = self._telling.training(self._judge, self.rounds)
         notes = report.notes + self._file_notes
         return replace(report, notes=notes, training=training, origin=origin(self._call))
 
@@ -283,13 +300,19 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         judge = self._judge if goes_on else self._new_judge()
         judge = self._monitoring.directed(judge, self.model)
         _keras.start_averages(self.model)
+        backing = BackingUp(self._backup, self._backing.number + 1)
+        kept = backing.find(self, fit)
         if goes_on:
             self._course.go_on(self.model, self._cutter)
         else:
-            self._start_over(graph)
-        self._judge = judge
-        self._course.shown = self._display.phase
+            self._begun = self._new_course(graph)
+        self._judge, self._backing = judge, backing
+        self._telling.begin(self.tensorboard, fit.callbacks, goes_on)
         self._metric, self._epoch = self._course.metric, -1
+        if kept is not None:
+            self._resume(kept)
+        elif not goes_on:
+            self._course.start(self.model)
         self._keeper.write(self.rounds, self.frontier)
         if self.verbose:
             print("\n" + "; ".join([f"Scores: {self._cutter.scoring}", *self._cutter.unseen]))
@@ -302,17 +325,22 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
 
     @cleanly
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._display.flush()
+        self._telling.flush()
         self._course.averages.hide(self.model)
-        self._undo()
-        self._epoch, self._cut_batch = epoch, 0
-        if not self._course.open and self._may_cut(epoch):
-            self._begin_round(epoch, 0)
+        goes_on = self._backing.begin_epoch(self, epoch)
+        self._catch_up()
+        if not goes_on:
+            self._undo()
+            self._epoch, self._cut_batch = epoch, 0
+            if not self._course.open and self._may_cut(epoch):
+                self._begin_round(epoch, 0)
+        self._backing.epoch_begun()
 
     @cleanly
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         every, course = self.batches_per_round, self._course
         course.averages.hide(self.model)  # if another callback had the model evaluated
+        self._backing.begin_batch(self, self._epoch, batch)
         if every is None or not course.open or batch < self._cut_batch + every:
             return
         steps = self.params.get("steps")
@@ -331,7 +359,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
         logs.update(self._sizes)
-        self._diary.end_epoch(logs)
+        self._telling.epoch(logs)
         self._end_epoch(epoch, logs)
         logs.update(self._course.counts)
 
@@ -359,6 +387,14 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     @cleanly
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         self._course.averages.forget()  # Keras has given them to the model for good
+        if not self._backing.is_ended:
+            self._end()
+        self._backing.end(self)
+        self._end_lessons()
+        self._runs = False
+        self._telling.close()
+
+    def _end(self) -> None:
         if self._course.open:
             self._end_rounds(None, kept=not self._judge.judges)
         elif not self._holds(self._epoch):
@@ -366,12 +402,41 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         if self._course.refused:
             self._undo()
             _keras.finalize(self.model)
-        self._end_lessons()
-        self._runs = False
-        self._display.flush()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return how far the fit that runs has come, as lists, texts and numbers."""
+        judge = self._judge
+        known = {"start": judge.start, "best": judge.best, "mode": judge.mode}
+        at = {"metric": self._metric, "epoch": self._epoch, "cut_batch": self._cut_batch}
+        told = {"course": self._course.to_dict(), "diary": self._telling.diary.to_dict()}
+        return {**told, "judge": known, "at": at}
+
+    def values(self) -> dict[str, Any]:
+        """Return what the variables of the model and of its optimizer hold."""
+        return self._course.values(self.model)
+
+    def _resume(self, kept: Kept) -> None:
+        """Come to where an earlier process wrote a backup."""
+        self._course.resume(self.model, kept.state["course"], kept.values)
+        self._telling.diary.resume(kept.state["diary"])
+        self._judge = replace(self._judge, **kept.state["judge"])
+        at = kept.state["at"]
+        self._metric, self._epoch, self._cut_batch = at["metric"], at["epoch"], at["cut_batch"]
+        self._untold = self._course.told
+        self._backing.start(self.model)
+        if self.verbose:
+            left = f"{len(self.rounds)} rounds, {self._course.cost.neurons} neurons"
+            print(f"\nGoes on from {printable(kept.file)}: epoch {kept.state['epoch']}, {left}")
+
+    def _catch_up(self) -> None:
+        """Tell those that follow of the cuts of an earlier process."""
+        for each in self._untold:
+            self._followers.cut(each, self._sizes)
+        self._untold = []
 
     def _check(self, graph: Graph, fit: _keras.Fit) -> None:
         """Raise a ValueError, before the first batch, for what a cut would break."""
+        check_one_process(self.model)
         check_other_callbacks(self, fit.callbacks)
         check_alone(self.model)
         _keras.build_optimizer(self.model)
@@ -381,11 +446,10 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         self._cutter.check_data(self.model)
         self._file_notes = check_files(self.model, graph, fit.callbacks, self.keep_rounds)
 
-    def _start_over(self, graph: Graph) -> None:
+    def _new_course(self, graph: Graph) -> Course:
         pace = Pace(self.fraction, self.schedule)
         start, least = self._asked.start, self.min_fraction
-        self._diary = Diary()
-        self._begun = Course(self.model, graph, self._cutter, self._keeper, pace, least, start)
+        return Course(self.model, graph, self._cutter, self._keeper, pace, least, start)
 
     def _new_judge(self) -> Judge:
         mode = self._asked.mode
@@ -426,12 +490,15 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         return opened.epochs >= most or self._judge.accepts(self._metric)
 
     def _begin_round(self, epoch: int, batch: int) -> None:
+        shown = self._course.shown = self._telling.phases(batch)
         opened = self._course.begin(self.model, epoch, batch)
         if opened is not None:
-            self._diary.cut(opened.number, batch / (self.params.get("steps") or batch + 1))
             self._followers.cut(opened, self._sizes)
-            metric = None if batch else self._measured_now()
+            with shown("judge"):
+                metric = None if batch else self._measured_now()
             self._course.measured(self.model, metric)
+            share = batch / (self.params.get("steps") or batch + 1)
+            self._telling.cut(self._course, self._asked.monitor, share)
 
     def _measured_now(self) -> float | None:
         with self._course.averages.shown(self.model):
@@ -442,10 +509,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         with deferred():  # until the file tells what the model is
             ended = self._course.end(self.model, metric, kept)
             self._keeper.write(self.rounds, self.frontier)
-        self._diary.end(ended)
-        for done in ended:
-            self._display.say(line(done, self._course.original, self._judge))
-            self._display.widths(self._course.widths, done.widths)
+        self._telling.end(ended, self._course, self._judge)
 
     def _give_up(self, epoch: int, loss: float) -> None:
         """End the fit at the last good state because the loss is no number."""
@@ -479,7 +543,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             self._runs = False
             cost = self._course.cost
             left = f"{cost.neurons} neurons, {cost.params} parameters"
-            self._display.flush()
+            self._telling.close()
             print(f"\nInterrupted: the model is back at its last good state, {left}.")
             self._followers.rolled_back(undone, self._sizes)
 

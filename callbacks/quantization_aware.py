@@ -23,7 +23,8 @@ class QuantizationAware(Copied, keras.callbacks.Callback):
     on kernels are rounded on a grid of each output channel, activations on that of each tensor,
     and gradients are those of what was not rounded. The shape of the model stays what it is, so
     that a pruned model stays as thin. Weights, files and `predict` know nothing of it, and once
-    `fit` ends, however it does, nothing of it is left.
+    `fit` ends, however it does, nothing of it is left. On JAX, validation steps stay in floating
+    point.
 
     What `prune_keras.export(model, "model.tflite", int8=aware.quantization)` writes gives what the
     last validation saw, to one step of its outputs' grid.
@@ -73,10 +74,10 @@ class QuantizationAware(Copied, keras.callbacks.Callback):
         check_no_pruning(self)
         quantization = calibrate(self.model, self.data, self.data_batch_size)
         self.quantization = quantization
+        # JAX frees weights that such a step of validation gives back as it got them.
+        steps = ["train_step"] if keras.backend.backend() == "jax" else ["train_step", "test_step"]
         self._take_away = _keras.surround(
-            self.model,
-            ["train_step", "test_step"],
-            lambda name, batch: quantization.running(self.model),
+            self.model, steps, lambda name, batch: quantization.running(self.model)
         )
         _keras.on_failure(self.model, self._end)
 

@@ -97,7 +97,7 @@ class ScoreHistory(Copied, keras.callbacks.Callback):
         self._trained = 0
         self._fitted: Callable[[], Any] = lambda: None
         self._pruning: ProgressivePruning | None = None
-        self._widths: dict[str, int] = {}
+        self._widths: Mapping[str, int] = {}
 
     @property
     def scores(self) -> dict[str, dict[str, np.ndarray]]:
@@ -159,8 +159,16 @@ class ScoreHistory(Copied, keras.callbacks.Callback):
 
     def _start_over(self, graph: Graph) -> None:
         self._fitted = weakref.ref(self.model)
-        self._widths = graph.widths
+        self._widths = self._original(graph)
         self._trained, self.epochs, self._records = 0, [], []
+
+    def _original(self, graph: Graph) -> Mapping[str, int]:
+        """Return the widths that a pruning of this model counts from, if one has begun before."""
+        if self._pruning is not None and self._pruning.rounds:
+            plan = self._pruning.report.plan
+            if graph.widths.items() <= plan.new_widths.items():
+                return plan.widths
+        return graph.widths
 
     def _record(self, graph: Graph) -> None:
         plan = self._kept(graph)
@@ -176,7 +184,7 @@ class ScoreHistory(Copied, keras.callbacks.Callback):
 
     def _kept(self, graph: Graph) -> Plan:
         """Return what is left of the model that records began with."""
-        if graph.widths == self._widths:
+        if graph.widths == dict(self._widths):
             return Plan.everything(self._widths)
         if self._pruning is None:
             raise ValueError(

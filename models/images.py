@@ -5,6 +5,8 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from prune_keras import arrays
+
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -128,6 +130,22 @@ def split(x_train, y_train, x_test, y_test, seed=0):
     )
 
 
+MOST_PIXELS = 10**8
+
+
+def check_pixels(path):
+    """Raise an error if an image is none, or would unpack to more pixels than a photo has."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+    except Image.DecompressionBombError as error:
+        raise ValueError(str(error)) from error
+    if width * height > MOST_PIXELS:
+        raise ValueError(f"an image of {width} x {height} pixels, while {MOST_PIXELS} are allowed")
+
+
 def read_npz(path):
     """Return `x_train, y_train, x_test, y_test` of an `.npz` file, checked.
 
@@ -139,16 +157,16 @@ def read_npz(path):
         ValueError: if the file is missing, is no `.npz`, or holds something else.
     """
     try:
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in ARRAYS}
-    except (OSError, KeyError, ValueError, AttributeError, TypeError) as error:
+        found = arrays.read(path, ARRAYS)
+        read = {name: found[name] for name in ARRAYS}
+    except (KeyError, ValueError) as error:
         raise ValueError(
             f"The data must be an .npz file with {', '.join(ARRAYS)}. Received: path='{path}' "
             f"({type(error).__name__}: {error}). Name such a file, or leave the path out."
         ) from error
     for part in ("train", "test"):
-        arrays[f"y_{part}"] = _check(arrays[f"x_{part}"], arrays[f"y_{part}"], part, path)
-    return tuple(arrays[name] for name in ARRAYS)
+        read[f"y_{part}"] = _check(read[f"x_{part}"], read[f"y_{part}"], part, path)
+    return tuple(read[name] for name in ARRAYS)
 
 
 def read_samples(path, most=2048):
@@ -165,10 +183,9 @@ def read_samples(path, most=2048):
         ValueError: if the file is missing, is no `.npz`, or has no `x_train`.
     """
     try:
-        with np.load(path) as file:
-            inputs = file["x_train"]
-            targets = file["y_train"] if "y_train" in file else None
-    except (OSError, KeyError, ValueError, AttributeError, TypeError) as error:
+        found = arrays.read(path, ("x_train", "y_train"))
+        inputs, targets = found["x_train"], found.get("y_train")
+    except (KeyError, ValueError) as error:
         raise ValueError(
             "The data must be an .npz file with x_train, and y_train if there are targets. "
             f"Received: path='{path}' ({type(error).__name__}: {error}). Name such a file."

@@ -15,6 +15,7 @@ import numpy as np
 from keras import ops
 
 from prune_keras import _keras, plots
+from prune_keras.models import images
 from prune_keras.models.preimages import Search, preimage
 
 
@@ -92,8 +93,9 @@ def read_image(path, model):
         ValueError: if it is missing, or no image.
     """
     try:
+        images.check_pixels(path)
         image = keras.utils.load_img(path, target_size=model.input_shape[1:3])
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(
             "The image must be a file such as a .jpg or .png. Received: "
             f"image='{path}' ({type(error).__name__}). Name such a file."

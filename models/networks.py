@@ -4,18 +4,12 @@ Every builder takes pixels from 0 to 255 (the first layer rescales them) and giv
 probabilities in float32, whatever the precision.
 """
 
-import zipfile
-from pathlib import Path
-
 import keras
 
+from prune_keras import strangers
 from prune_keras.models.precision import policy
 
 INPUT_SHAPE = (32, 32, 3)
-READABLE = (
-    "Name such a file; a model with a class of your own is read and pruned in Python, where that "
-    "class is known."
-)
 
 
 def stack(
@@ -144,15 +138,7 @@ def read_model(path, compile=False):
     Raises:
         ValueError: if it is missing, or Keras cannot read it.
     """
-    must = f"The model must be a .keras or .h5 file that Keras can read. Received: model='{path}'"
-    if not Path(path).exists():
-        raise ValueError(f"{must}, which is not there. Name such a file.")
-    if Path(path).suffix == ".keras" and not zipfile.is_zipfile(path):
-        raise ValueError(f"{must}, which is no .keras archive. {READABLE}")
-    try:
-        return keras.models.load_model(path, compile=compile)
-    except Exception as error:
-        raise ValueError(f"{must} ({type(error).__name__}: {error}). {READABLE}") from error
+    return strangers.load_model(path, compile)
 
 
 def _stack(filters, units, classes, dropout, padding, input_shape, name, normalize):

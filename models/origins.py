@@ -6,12 +6,14 @@ network may be gone on with by other ones.
 """
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import keras
 
 import prune_keras
 from prune_keras import atomic
+from prune_keras.differing import differing
 from prune_keras.models import fingerprints, records
 
 
@@ -23,11 +25,18 @@ class Origin:
         file: where it lies, or will lie.
         made_of: name -> what decides the network, as JSON gives it back.
         beside: names of the files that are made with it and read again.
+        begun: folder from which making it goes on after an interruption. Defaults to None: none.
     """
 
     file: Path
     made_of: dict
     beside: tuple[str, ...]
+    begun: Path | None = None
+
+    @property
+    def is_there(self):
+        """Whether the network, or a part of the way to it, lies in the folder."""
+        return self.file.exists() or (self.begun is not None and self.begun.exists())
 
     @property
     def record(self):
@@ -76,7 +85,7 @@ def clear(origin, overwrite=False):
     Raises:
         ValueError: if it was made otherwise, and is not to be deleted.
     """
-    objection = origin.objection() if origin.file.exists() else None
+    objection = origin.objection() if origin.is_there else None
     if objection and not overwrite:
         raise ValueError(
             "A folder holds the runs of one dense network. Received: output="
@@ -84,22 +93,7 @@ def clear(origin, overwrite=False):
             f"{origin.file.name} deleted and made anew (overwrite=True, --overwrite)."
         )
     if objection:
-        origin.file.unlink()
+        origin.file.unlink(missing_ok=True)
         origin.record.unlink(missing_ok=True)
-
-
-def differing(before, now):
-    """Return the entries in which two dictionaries differ, as each of them has them.
-
-    Example:
-
-    >>> differing({"seed": 0, "pruning": {"a": 1, "b": 2}}, {"seed": 0, "pruning": {"a": 1}})
-    ({'pruning': {'b': 2}}, {'pruning': {}})
-    """
-    names = [n for n in {**before, **now} if n not in before or n not in now or before[n] != now[n]]
-    then = {name: before[name] for name in names if name in before}
-    new = {name: now[name] for name in names if name in now}
-    for name in names:
-        if isinstance(then.get(name), dict) and isinstance(new.get(name), dict):
-            then[name], new[name] = differing(then[name], new[name])
-    return then, new
+        if origin.begun is not None:
+            shutil.rmtree(origin.begun, ignore_errors=True)

@@ -22,7 +22,8 @@ def compare(first, second, seed=0):
     for both does not widen the interval. `p` is that of McNemar's exact test.
 
     Args:
-        first, second: `(n,)` booleans, which of the same images each network gets right.
+        first: `(n,)` booleans, which of the images one network gets right.
+        second: the same of the other network, on the same images.
         seed: of the bootstrap.
 
     Example:

@@ -15,7 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from prune_keras.models.images import Data
+from prune_keras.models.images import Data, check_pixels
 
 PARTS = ("train", "validation", "test")
 CLASSES = ("cats", "dogs")
@@ -110,8 +110,9 @@ def _holds_image(path):
     import tensorflow as tf  # as keras.utils.image_dataset_from_directory does
 
     try:
+        check_pixels(path)
         tf.io.decode_image(tf.io.read_file(str(path)), channels=3, expand_animations=False)
-    except tf.errors.InvalidArgumentError:
+    except (tf.errors.InvalidArgumentError, OSError, ValueError):
         return False
     return True
 

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import io
-import json
 import time
 
 import keras
@@ -45,6 +44,14 @@ class Recorder(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self._mark = time.perf_counter()
 
+    def on_backup(self):
+        """Return the rows so far, for a run that goes on after its process died."""
+        return self.rows
+
+    def on_resume(self, rows):
+        """Go on after these rows."""
+        self.rows = rows
+
     def on_epoch_end(self, epoch, logs=None):
         now = time.perf_counter()
         row = {"phase": self.phase, "epoch": epoch + 1, "seconds": round(now - self._mark, 2)}
@@ -80,7 +87,7 @@ def read_table(path):
 
 
 def read_json(path):
-    return json.loads(path.read_text(encoding="utf-8"))
+    return atomic.read_json(path)
 
 
 def write_run(folder, rows, pairs, history):
@@ -94,12 +101,13 @@ def write_run(folder, rows, pairs, history):
 
 
 def write_pruning(folder, pruning):
-    """Write `plan.json`, `rounds.json`, the report, `widths.csv` and `widths.png`."""
+    """Write `plan.json`, `rounds.json`, the report in all its forms, and the widths."""
     report = pruning.report
     report.plan.save(folder / "plan.json")
     write_json(folder / "rounds.json", [describe(round_) for round_ in pruning.rounds])
     atomic.write_text(folder / "report.txt", report.render() + "\n")
-    atomic.write_text(folder / "report.json", report.to_json() + "\n")
+    report.save(folder / "report.json")
+    report.to_html(folder / "report.html")
     write_table(folder / "widths.csv", width_rows(report))
     plots.widths(report, folder / "widths.png")
 

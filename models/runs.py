@@ -2,19 +2,20 @@
 
 Every decision is made on the validation images. The test images are looked at once, at the end,
 for the networks as they stand then. A run that was interrupted goes on after the last network that
-it finished.
+it finished, and while it prunes, from its last backup.
 """
 
 import dataclasses
 import functools
+import shutil
 import sys
 from pathlib import Path
 
 import keras
 
 import prune_keras
-from prune_keras import schedules
-from prune_keras.callbacks import ProgressivePruning
+from prune_keras import schedules, strangers
+from prune_keras.callbacks import Backup, ProgressivePruning
 from prune_keras.models import devices, fingerprints, origins, pairing, precision, records
 from prune_keras.models.images import batches
 from prune_keras.models.settings import Settings, compile_model
@@ -22,11 +23,12 @@ from prune_keras.models.settings import Settings, compile_model
 __all__ = ["Result", "Settings", "accuracy", "compile_model", "fit", "run"]
 
 # Settings that decide nothing of a network.
-IDLE = ("verbose", "baseline", "devices", "validation_batch_size")
+IDLE = ("verbose", "baseline", "devices", "validation_batch_size", "backup_every")
 BEFORE = ("head_epochs", "dense_epochs", "dense_learning_rate")
 AFTER = ("epochs", "learning_rate")
 PRUNED = ("fine_tune_epochs", "samples", "pruning")
 UNDECIDED = {"dense": AFTER + PRUNED, "trained_on": BEFORE + PRUNED, "pruned": BEFORE}
+BACKUP = "backup"
 PRUNING_FILES = ("report.txt", "rounds.json", "widths.csv")
 
 
@@ -161,7 +163,8 @@ def _prune(dense, data, settings, path):
     """Prune the dense network while it trains on; fine-tune what is left."""
     model, images = _begin(dense, data, settings)
     start = accuracy(model, data.validation, settings)
-    pruning = _callback(start, data, settings, path.parent)
+    backup = path.parent / BACKUP
+    pruning = _callback(start, data, settings, path.parent, backup)
     recorder = records.Recorder("prune", _log_of(path))
     recorder.add_start(model, start)
     cut = settings.epochs - settings.fine_tune_epochs
@@ -177,6 +180,7 @@ def _prune(dense, data, settings, path):
         with devices.scope(settings.devices):
             model.set_weights(weights)
     prune_keras.export(model, path)
+    shutil.rmtree(backup)
 
 
 def _begin(dense, data, settings):
@@ -186,7 +190,7 @@ def _begin(dense, data, settings):
     return model, images
 
 
-def _callback(start, data, settings, folder):
+def _callback(start, data, settings, folder, backup):
     """Return the pruning callback; the dense network's accuracy is what a drop is counted from."""
     arguments = dict(settings.pruning)
     if arguments.get("schedule") is not None:
@@ -197,14 +201,18 @@ def _callback(start, data, settings, folder):
         arguments["baseline"] = start
     samples = tuple(array[: settings.samples] for array in data.train)
     return ProgressivePruning(
-        data=samples, seed=settings.seed, verbose=min(settings.verbose, 1), **arguments
+        data=samples,
+        seed=settings.seed,
+        verbose=min(settings.verbose, 1),
+        backup_dir=Backup(backup, settings.backup_every),
+        **arguments,
     )
 
 
 def _load(path, settings):
     """Return the network of a file, compiled to be evaluated."""
     with devices.scope(settings.devices):
-        model = keras.models.load_model(path, compile=False)
+        model = strangers.load_model(path)
         precision.convert(model, settings.precision)
     return compile_model(model, settings, 0.0, 1)
 
@@ -270,7 +278,8 @@ def _origin(data, network, settings, output, name):
     made_of = fingerprints.of_value(chosen) | data | (network if name == "dense" else start)
     log = f"{name}.csv"
     beside = (log, *PRUNING_FILES) if name == "pruned" else (log,)
-    return origins.Origin(output / f"{name}.keras", made_of, beside)
+    begun = output / BACKUP if name == "pruned" else None
+    return origins.Origin(output / f"{name}.keras", made_of, beside, begun)
 
 
 def _prepare(origin_of, settings, output, overwrite):

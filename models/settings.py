@@ -23,7 +23,10 @@ class Settings:
         optimizer: `"adam"`, or `"sgd"` (Nesterov momentum 0.9, weight decay 5e-4).
         batch_size: images a batch.
         validation_batch_size: images a batch where nothing is learnt.
-        flip, shift, rotate, zoom: augmentation, see `prune_keras.models.images.batches`.
+        flip: augmentation, as the next three; see `prune_keras.models.images.batches`.
+        shift: augmentation.
+        rotate: augmentation.
+        zoom: augmentation.
         samples: training images, already shuffled, that score neurons, recalibrate statistics and
             fuse weights.
         head_epochs: epochs, before all others, of the layers behind pretrained ones alone; only the
@@ -37,6 +40,8 @@ class Settings:
         pruning: arguments of `ProgressivePruning`; `schedule` may be a config, and `keep_rounds`
             tells whether the network of every round is kept, in `rounds/`.
         devices: number of devices that share each batch; see `prune_keras.models.devices`.
+        backup_every: batches from one backup to the next within an epoch with pruning; `None` for
+            none but at its end.
         verbose: 0 for silence, 1 for a line a round, 2 for a line an epoch, too.
     """
 
@@ -60,6 +65,7 @@ class Settings:
     baseline: bool = False
     pruning: dict[str, Any] = dataclasses.field(default_factory=dict)
     devices: int = 1
+    backup_every: int | None = None
     verbose: int = 1
 
     def __post_init__(self):

@@ -13,10 +13,10 @@ import sys
 import time
 from pathlib import Path
 
-import keras
 import numpy as np
 
 import prune_keras
+from prune_keras import strangers
 
 BATCHES = (1, 32)
 SECONDS = 2.0  # for each batch size, at least
@@ -60,7 +60,7 @@ def gains(before, after):
 
 
 def _row(name, file, measurements):
-    cost = dataclasses.asdict(prune_keras.cost(keras.models.load_model(file, compile=False)))
+    cost = dataclasses.asdict(prune_keras.cost(strangers.load_model(file)))
     medians = {key: _median([m[key] for m in measurements]) for key in measurements[0]}
     rates = {
         f"images_per_second_{size}": 1e3 * size / medians[f"latency_ms_{size}"] for size in BATCHES
@@ -86,7 +86,7 @@ def _in_fresh_process(file):
 
 def _measure(file):
     """Return the latencies and the peak memory of inference in this process."""
-    model = keras.models.load_model(file, compile=False)
+    model = strangers.load_model(file)
     images = np.zeros((max(BATCHES), *model.input_shape[1:]), "float32")
     resting = _memory("VmRSS")
     latencies = {f"latency_ms_{size}": _latency(model, images[:size]) for size in BATCHES}

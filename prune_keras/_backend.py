@@ -181,6 +181,51 @@ def _second_of_tensorflow(function: Callable[[Any], Any], arguments: Any) -> tup
     return first, rows
 
 
+def absolute_gradients(function: Callable[[Any], Any], arguments: Any) -> Any:
+    """Return the absolute gradients of all entries of a vector, summed over the entries.
+
+    Args:
+        function: from a dict of tensors to a tensor `(entries,)`.
+        arguments: the dict of tensors.
+
+    Returns:
+        A dict of tensors of the same shapes; it takes one backward pass an entry.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch(arguments)
+            values = tf.unstack(function(arguments))
+        zero: Any = "zero"
+        found = [tape.gradient(v, arguments, unconnected_gradients=zero) for v in values]
+        # What is looked up in a table has a gradient of some of its rows.
+        rows = [{key: tf.convert_to_tensor(g) for key, g in each.items()} for each in found]
+    elif keras.backend.backend() == "jax":
+        import jax
+
+        values, pull = jax.vjp(function, arguments)
+        rows = [pull(row)[0] for row in jax.numpy.eye(len(values), dtype=values.dtype)]
+    else:
+        rows = _rows_of_torch(function, arguments)
+    return {key: sum(ops.abs(row[key]) for row in rows) for key in arguments}
+
+
+def _rows_of_torch(function: Callable[[Any], Any], arguments: Any) -> list[Any]:
+    import torch
+
+    with torch.enable_grad():
+        given = {key: value.detach().requires_grad_() for key, value in arguments.items()}
+        held = list(given.values())
+        rows = [
+            torch.autograd.grad(value, held, retain_graph=True, allow_unused=True)
+            for value in function(given)
+        ]
+    zeros = [torch.zeros_like(value) for value in held]
+    found = [[z if g is None else g for g, z in zip(row, zeros, strict=True)] for row in rows]
+    return [dict(zip(given, row, strict=True)) for row in found]
+
+
 def take(value: Any, indices: Any, axis: int) -> Any:
     """Return the entries of a tensor at indices of 0 and more along an axis.
 
@@ -361,3 +406,59 @@ def mean_over_positions(values: Any) -> Any:
     values = ops.cast(values, "float32")
     count = ops.shape(values)[1]
     return ops.matmul(ops.ones((1, count)), values)[:, 0] / ops.cast(count, "float32")
+
+
+def random_state() -> Any:
+    """Return the state of the backend's own random numbers as lists; None where it has none."""
+    if keras.backend.backend() == "tensorflow":
+        drawn = _seeds_of_operations()
+        return None if drawn is None else [*drawn.getstate()]
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.get_rng_state().tolist()
+    return None
+
+
+def set_random_state(state: Any) -> None:
+    """Bring back what `random_state` returned."""
+    if keras.backend.backend() == "tensorflow":
+        drawn = _seeds_of_operations()
+        if drawn is not None and state is not None:
+            version, numbers, gauss = state
+            drawn.setstate((version, tuple(numbers), gauss))
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        torch.set_rng_state(torch.tensor(state, dtype=torch.uint8))
+
+
+def _seeds_of_operations() -> Any:
+    """Return what TensorFlow draws the seeds of operations from, once a seed was set."""
+    from tensorflow.python.eager import context
+
+    return getattr(context.context(), "_rng", None)
+
+
+def several_workers(model: Any) -> str | None:
+    """Return by what a model is trained in several processes at once; None if it is not."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        strategy = getattr(model, "distribute_strategy", None)
+        names = ("MultiWorkerMirroredStrategy", "ParameterServerStrategy")
+        for name in names:  # by which TensorFlow knows them; the classes have others
+            older = getattr(tf.distribute.experimental, name)
+            if isinstance(strategy, (getattr(tf.distribute, name), older)):
+                return name
+        return None
+    if keras.backend.backend() == "jax":
+        import jax
+
+        count = jax.process_count()
+        return f"{count} processes of JAX" if count > 1 else None
+    import torch.distributed as torch_distributed
+
+    is_one = not (torch_distributed.is_available() and torch_distributed.is_initialized())
+    count = 1 if is_one else torch_distributed.get_world_size()
+    return f"{count} processes of torch.distributed" if count > 1 else None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -17,16 +18,44 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         path: the file; one that is there already stays until the new one is whole.
         content: what it will hold.
     """
+    with written(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def written(path: str | Path, named: Callable[[BinaryIO], str] | None = None) -> Iterator[BinaryIO]:
+    """Give an open file that takes the place of another one once all is on the disk.
+
+    Args:
+        path: the file; one that is there already stays until the new one is whole, and for good
+            where that fails.
+        named: gives the name that the file gets, from what it holds. Defaults to None: its own.
+    """
     path = Path(os.path.realpath(path))  # a link stays a link
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
-        with open(partial, "wb") as file:
-            file.write(content)
+        with open(partial, "w+b") as file:
+            yield file
+            name = path.name if named is None else named(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        os.replace(partial, path.with_name(name))
+        _sync_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+PARTIAL = ".partial"
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the name of a new file on the disk, too; not all systems can."""
+    with contextlib.suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -44,6 +73,18 @@ def write_json(path: str | Path, value: Any, default: Callable[[Any], Any] | Non
     """
     text = json.dumps(finite(value), indent=1, default=default, allow_nan=False)
     write_text(path, text + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        ValueError: if it is no JSON in UTF-8, or nested deeper than anything that is meant.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError(f"A file must hold JSON. Received: '{path}', nested too deep.") from error
 
 
 def finite(value: Any) -> Any:

@@ -176,12 +176,11 @@ def _seen(model: Any, chosen: list[Any], data: Any) -> dict[int, tuple[np.ndarra
 def _rows(
     layer: Any, x: Any, response: Any, most: int, drawn: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    patches = Patches.of(layer, x.shape, response.shape)
-    positions = patches.positions(response.shape)
-    count = min(positions, max(1, most // 4))
-    places = np.sort(drawn.choice(positions, count, replace=False))
-    found = patches.rows(x, places)[0], patches.made_at(response, places)[0]
-    return found[0].astype("float64"), found[1].astype("float64")
+    patches = Patches.of(layer, tuple(x.shape), tuple(response.shape))
+    positions = patches.positions(tuple(response.shape))
+    places = np.sort(drawn.choice(positions, min(positions, max(1, most // 4)), replace=False))
+    rows, responses = patches.rows(x, places)[0], patches.made_at(response, places)[0]
+    return rows.astype("float64"), responses.astype("float64")
 
 
 def _layers(layer: Any, middle: int, groups: int, reduces: bool) -> list[Any]:

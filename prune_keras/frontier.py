@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import keras
-
-from prune_keras import atomic
+from prune_keras import atomic, strangers
 from prune_keras.accounting import METRICS, Cost
 from prune_keras.rounding import at_least, at_most
+from prune_keras.text import printable
 
 FILE = "frontier.json"
 
@@ -50,11 +48,16 @@ class Point:
                 f"The model of round {self.number} must be on disk to be read. Received: no file. "
                 "Pass keep_rounds=FOLDER; of rounds of batches, the last one of an epoch is kept."
             )
-        return keras.models.load_model(self.file)
+        return strangers.load_model(self.file)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the point as numbers and strings."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Point:
+        """Return the point that `to_dict` told of."""
+        return cls(**{**stored, "cost": Cost(**stored["cost"])})
 
 
 def pick(
@@ -137,12 +140,16 @@ def read(folder: str | Path) -> list[Point]:
             f"The folder must hold a frontier. Received: {str(folder)!r} without {FILE}. "
             "Pass keep_rounds=FOLDER to ProgressivePruning to get one."
         )
-    points = [_point(stored) for stored in json.loads(file.read_text(encoding="utf-8"))]
-    return [replace(p, file=p.file and str(Path(folder) / p.file)) for p in points]
-
-
-def _point(stored: dict[str, Any]) -> Point:
-    return Point(**{**stored, "cost": Cost(**stored["cost"])})
+    try:
+        points = [Point.from_dict(stored) for stored in atomic.read_json(file)]
+        for name in filter(None, (point.file for point in points)):
+            strangers.check_name(name)
+        return [replace(p, file=p.file and str(Path(folder) / p.file)) for p in points]
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise ValueError(
+            "A frontier must be one that `keep_rounds` wrote. Received: "
+            f"{printable(file)} ({type(error).__name__}: {printable(error)}). Prune anew."
+        ) from error
 
 
 __all__ = ["Point", "pick", "read"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -118,6 +119,18 @@ class Plan:
         kept = {path: indices.tolist() for path, indices in self.kept.items()}
         return {"kept": kept, "widths": dict(self.widths)}
 
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Mapping]) -> Plan:
+        """Return the plan that `to_dict` told of.
+
+        Raises:
+            ValueError: if it holds anything but whole numbers.
+        """
+        numbers = [*stored["widths"].values(), *itertools.chain(*stored["kept"].values())]
+        if not all(type(each) is int for each in numbers):
+            raise ValueError("`kept` and `widths` must hold whole numbers.")
+        return cls(stored["kept"], stored["widths"])
+
     def save(self, file: str | Path) -> None:
         """Write the plan as JSON."""
         atomic.write_json(file, self.to_dict())
@@ -130,12 +143,11 @@ class Plan:
             ValueError: if the file holds something else.
         """
         try:
-            stored = json.loads(Path(file).read_text())
-            return cls(stored["kept"], stored["widths"])
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            return cls.from_dict(atomic.read_json(file))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(
-                f"A plan file must hold JSON with `kept` and `widths`. Received: {file} ({error}). "
-                "Write one with plan.save(file)."
+                "A plan file must hold JSON with `kept` and `widths`. Received: "
+                f"{file} ({error}). Write one with plan.save(file)."
             ) from error
 
     @classmethod

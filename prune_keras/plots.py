@@ -8,7 +8,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from prune_keras.charts import architecture
 from prune_keras.report import Report
+from prune_keras.reporting.start import Start
+from prune_keras.tracing import trace
 
 SHARES = ("params", "flops", "neurons")
 
@@ -74,13 +77,38 @@ def widths(report: Report, path: str | Path) -> Path:
     return _save(figure, path)
 
 
+def plot_architecture(model_or_report: Any, ax: Any = None) -> Figure:
+    """Draw the layers of a model as wide as they are, and what goes round others.
+
+    Args:
+        model_or_report: a built model, or a `Report`, whose layers are hatched where they were cut.
+        ax: matplotlib's axes to draw in. Defaults to None: those of a new figure.
+
+    Returns:
+        The figure.
+
+    Example:
+
+    >>> import keras
+    >>> layers = [keras.Input((4,)), keras.layers.Dense(3, name="a"), keras.layers.Dense(2)]
+    >>> figure = plot_architecture(keras.Sequential(layers))
+    >>> [label.get_text() for label in figure.axes[0].get_yticklabels()][1]
+    'a 3'
+    """
+    if isinstance(model_or_report, Report):
+        return model_or_report.plot_architecture(ax)
+    graph = trace(model_or_report)
+    return architecture.draw(Start.of(model_or_report, graph).layers, ax)
+
+
 def shares(
     before: Mapping[str, Any], after: Mapping[str, Any], names: Sequence[str], path: str | Path
 ) -> Path:
     """Draw what is left of several quantities, each as a share of what it was.
 
     Args:
-        before, after: quantity by name; those that are None or 0 before are left out.
+        before: quantity by name; those that are None or 0 are left out.
+        after: the same quantities after it.
         names: the quantities to draw, from above.
         path: picture to write; the ending gives the format.
 

@@ -27,6 +27,7 @@ from prune_keras.tracing import trace
 from prune_keras.validation import check_count
 
 REPEATS = 50
+COMPARED = 32  # samples that outputs of files are compared on
 LOOKED_AT = 2000  # samples of validation that files are judged by, one by one
 
 
@@ -99,8 +100,9 @@ def shrink_to(
     """Make a classifier small: prune in rounds, distil, fine-tune for eight bits, export.
 
     Each model is written, read back and compared, and judged on the validation samples;
-    `folder` gets `dense.keras`, `thin.keras`, `report.json`, and LiteRT files in eight bits where
-    they are asked for: made after training, and of a model that was fine-tuned for them.
+    `folder` gets `dense.keras`, `thin.keras`, `stages.json`, the report on pruning as `report.json`
+    and `report.html`, and LiteRT files in eight bits where they are asked for: made after training,
+    and of a model that was fine-tuned for them.
 
     Args:
         model: a built model, compiled with a loss; it is not changed.
@@ -160,8 +162,9 @@ def shrink_to(
     if int8:
         stages = _in_eight_bits(model, thin, data, validation, folder, teacher, int8_epochs, fit)
     shrunk = Shrunk(thin, tuple(stages), pruning.report)
-    told = {"stages": [asdict(each) for each in stages], "pruning": pruning.report.to_dict()}
-    atomic.write_json(folder / "report.json", told)
+    atomic.write_json(folder / "stages.json", [asdict(each) for each in stages])
+    shrunk.report.save(folder / "report.json")
+    shrunk.report.to_html(folder / "report.html")
     return shrunk
 
 
@@ -192,16 +195,16 @@ def _in_eight_bits(
 ) -> list[Stage]:
     """Return the stages as LiteRT files, after fine-tuning the thin model for eight bits."""
     x = np.asarray(data[0])
-    grids = calibrate(thin, x)
+    few, grids = x[:COMPARED], calibrate(thin, x)
     files = {
-        "dense": export(model, folder / "dense.tflite", x),
-        "thin": export(thin, folder / "thin.tflite", x),
-        "thin, int8 after training": export(thin, folder / "after.tflite", x, int8=grids),
+        "dense": export(model, folder / "dense.tflite", few),
+        "thin": export(thin, folder / "thin.tflite", few),
+        "thin, int8 after training": export(thin, folder / "after.tflite", few, int8=grids),
     }
     aware = QuantizationAware(x)
     callbacks = [aware] if teacher is None else [aware, Distillation(teacher)]
     thin.fit(*data, validation_data=validation, epochs=epochs, callbacks=callbacks, **fit)
-    files["thin, int8 aware"] = export(thin, folder / "aware.tflite", x, int8=aware.quantization)
+    files["thin, int8 aware"] = export(thin, folder / "aware.tflite", few, int8=aware.quantization)
     return _interpreted(files, validation)
 
 

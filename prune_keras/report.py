@@ -138,22 +138,16 @@ class Report:
         >>> report.measured("accuracy", (0.91, 0.9), (3.0, 1.5)).verdict.split(", ")[2:]
         ['latency 3 → 1.5 ms', 'accuracy 0.9100 → 0.9000']
         """
-        thin = self.plan.new_widths
-        first, last = self._ends
-        first = first or Point(0, True, None, self.before, dict(self.plan.widths))
-        if last is None or last is first or last.number == first.number:
-            last = Point(1, True, None, self.after, thin)
-        found = {
-            point.number: replace(
-                point,
-                metric=point.metric if value is None else value,
-                latency_ms=point.latency_ms if ms is None else ms,
-            )
-            for point, value, ms in zip((first, last), metric, latency_ms, strict=True)
-        }
-        others = {point.number: point for point in self.frontier}
-        points = (found.get(n, point) for n, point in sorted({**others, **found}.items()))
-        return replace(self, frontier=tuple(points), monitor=monitor or self.monitor)
+        start = Point(0, True, None, self.before, dict(self.plan.widths))
+        points = self.frontier or (start, Point(1, True, None, self.after, self.plan.new_widths))
+        kept = [place for place, point in enumerate(points) if point.kept]
+        told = [*points]
+        for place, value, ms in zip((kept[0], kept[-1]), metric, latency_ms, strict=True):
+            known = told[place]
+            value = known.metric if value is None else value
+            ms = known.latency_ms if ms is None else ms
+            told[place] = replace(known, metric=value, latency_ms=ms)
+        return replace(self, frontier=tuple(told), monitor=monitor or self.monitor)
 
     def render(self) -> str:
         """Return the report as text: costs, widths of layers, and what is fixed."""
@@ -211,7 +205,9 @@ class Report:
         try:
             stored = json.loads(Path(path).read_text(encoding="utf-8"))
             found = stored.pop("format") if isinstance(stored, dict) and "format" in stored else 0
-            if isinstance(found, int) and found > FORMAT:
+            if not isinstance(found, int) or isinstance(found, bool):
+                raise ValueError(f"its format must be a whole number, not {found!r:.60}")
+            if found > FORMAT:
                 raise ValueError(f"its format {found} is newer than {FORMAT}: update prune_keras")
             return decoded(cls, stored, "report")
         except (ValueError, RecursionError) as error:

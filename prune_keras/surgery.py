@@ -150,11 +150,21 @@ def capture(model: Any, graph: Graph) -> State:
     """
     _keras.sync(model)
     rates = {id(rate) for rate in _keras.learning_rates(model)}
-    held = _unique([*model.variables, *_keras.optimizer_variables(model)])
+    held = trained_variables(model)
     variables = _copied(variable for variable in held if id(variable) not in rates)
     spare = _copied(variable for variable in held if id(variable) in rates)
     current = ((o, n, getattr(o, n)) for o, n, _ in _thin_attributes(model, graph, _all(graph)))
     return State(variables, tuple(current), spare)
+
+
+def trained_variables(model: Any) -> list[Any]:
+    """Return all variables of the model and of its optimizer, each once."""
+    return _unique([*model.variables, *_keras.optimizer_variables(model)])
+
+
+def values_of(variables: Iterable[Any]) -> list[np.ndarray]:
+    """Return copies of what variables hold."""
+    return [value for _, value in _copied(variables)]
 
 
 def _copied(variables: Iterable[Any]) -> tuple[tuple[Any, np.ndarray], ...]:

@@ -1,10 +1,9 @@
-"""The examples in the docstrings and pages run and print what they say."""
+"""The examples in the docstrings run and print what they say; test_pages.py has those of pages."""
 
 import configparser
 import doctest
 import importlib
 import inspect
-import re
 from pathlib import Path
 
 import keras
@@ -39,25 +38,11 @@ def public_functions():
     return [name for name in exported if inspect.isfunction(getattr(prune_keras, name))]
 
 
-def pages():
-    """Return the pages of the documentation that have examples."""
-    found = sorted((ROOT / "docs").rglob("*.md"))
-    return [page for page in found if ">>>" in page.read_text(encoding="utf-8")]
-
-
 @pytest.mark.parametrize("name", modules())
 def test_examples_print_what_they_say(name):
     module = importlib.import_module(name)
     keras.utils.clear_session()  # layers that an example does not name are numbered from zero
     assert doctest.testmod(module, optionflags=FLAGS).failed == 0
-
-
-@pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
-def test_pages_print_what_they_say(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    unfenced = re.sub("^```.*$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    examples = doctest.DocTestParser().get_doctest(unfenced, {}, page.stem, str(page), 0)
-    assert doctest.DocTestRunner(optionflags=FLAGS).run(examples).failed == 0
 
 
 @pytest.mark.parametrize("name", public_functions())

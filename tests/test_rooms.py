@@ -72,6 +72,8 @@ KNOWN = {
 """What a room knows of at most; the others below are free but for what they never come to know."""
 
 UNKNOWN = {
+    "teaching": {"callbacks", "models", "cli"},
+    "quantizing": {"callbacks", "models", "cli"},
     "rounds": {"callbacks", "models", "cli"},
     "callbacks": {"models", "cli"},
     "models": {"cli"},

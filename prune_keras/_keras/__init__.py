@@ -72,7 +72,15 @@ from prune_keras._keras.optimizers import (
 )
 from prune_keras._keras.own_state import copy_own_state
 from prune_keras._keras.places import Place, places
-from prune_keras._keras.reading import unreadable_layer
+from prune_keras._keras.positions import (
+    begin_at,
+    build_metrics,
+    random_state,
+    replay,
+    set_random_state,
+    skip,
+)
+from prune_keras._keras.reading import making_at_most, unreadable_layer
 from prune_keras._keras.recording import (
     ReadBeside,
     Recorded,
@@ -126,6 +134,13 @@ from prune_keras._keras.walks import (
 from prune_keras._keras.watching import answering, heard, replaced, watched
 
 __all__ = [
+    "making_at_most",
+    "build_metrics",
+    "skip",
+    "set_random_state",
+    "replay",
+    "random_state",
+    "begin_at",
     "Call",
     "Fit",
     "Held",

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import keras
+from keras.src.backend.common.variables import Variable, standardize_shape
 from keras.src.legacy.saving import json_utils, saving_utils
+from keras.src.utils.dtype_utils import DTYPE_TO_SIZE
 
 from prune_keras._keras.graphs import function_of, is_layer, operations_in
 
@@ -38,3 +44,31 @@ def _by_h5(layer: Any) -> None:
     written = {"class_name": type(layer).__name__, "config": layer.get_config()}
     text = json.dumps(written, default=json_utils.get_json_type)
     saving_utils.model_from_config(json.loads(text))
+
+
+@contextlib.contextmanager
+def making_at_most(most: int) -> Iterator[None]:
+    """Refuse, within, to make variables of more than so many bytes all together.
+
+    Raises:
+        ValueError: before the memory is taken.
+    """
+    original, made = Variable.__init__, 0
+
+    @functools.wraps(original)
+    def counted(self: Any, initializer: Any, shape: Any = None, dtype: Any = None, *args, **kw):
+        nonlocal made
+        if shape is not None:
+            kind = keras.backend.standardize_dtype(dtype or keras.config.floatx())
+            made += math.prod(standardize_shape(shape)) * DTYPE_TO_SIZE.get(kind, 8) // 8
+        if made > most:
+            raise ValueError(
+                f"its layers ask for {made} bytes or more, while it holds weights for {most}"
+            )
+        original(self, initializer, shape, dtype, *args, **kw)
+
+    Variable.__init__ = counted
+    try:
+        yield
+    finally:
+        Variable.__init__ = original

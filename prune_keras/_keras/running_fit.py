@@ -25,6 +25,8 @@ class Fit:
             epochs with one, the first epoch being 1.
         batch_size: samples a batch; None if the data come in batches.
         class_weight: class -> weight of its samples; None for none.
+        batches: what it takes its batches from.
+        initial_epoch: the epoch, counted from 0, that it was told to begin with.
     """
 
     callbacks: tuple[Any, ...] = ()
@@ -32,6 +34,8 @@ class Fit:
     validation_freq: Any = 1
     batch_size: int | None = None
     class_weight: dict[int, float] | None = None
+    batches: Any = None
+    initial_epoch: int = 0
 
     @property
     def runs(self) -> bool:
@@ -66,6 +70,8 @@ def running_fit(model: Any) -> Fit:
                 given["validation_freq"],
                 _batch_size(given),
                 given["class_weight"],
+                given["epoch_iterator"],
+                given["initial_epoch"],
             )
     return Fit()
 

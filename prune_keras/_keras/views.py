@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 
 import keras
 from keras.src.backend.common.variables import AutocastScope
+from keras.src.losses.loss import scale_loss_for_distribution
 
 from prune_keras._keras.graphs import all_layers
 from prune_keras._keras.training import refresh
@@ -64,10 +65,7 @@ def show(model: Any, view: View) -> None:
     views = _views.setdefault(model, [])
     views.append(view)
     if len(views) == 1:
-        trains = threading.local()  # replicas run in threads
-        vars(model)["call"] = _viewing(model, views, trains)
-        vars(model)["compute_loss"] = _paying(model, views, trains)
-    model._seed_generators += [_Kept(variable) for variable in view.state]
+        vars(model).update(_methods(model, views))
     refresh(model)
 
 
@@ -78,10 +76,51 @@ def hide(model: Any, view: View) -> None:
         return
     views.remove(view)
     if not views:
-        del vars(model)["call"], vars(model)["compute_loss"], _views[model]
-    gone = {id(variable) for variable in view.state}
-    model._seed_generators[:] = [g for g in model._seed_generators if id(g.state) not in gone]
+        for name in _methods(model, views):
+            del vars(model)[name]
+        del _views[model]
+    _drop(model)
     refresh(model)
+
+
+def _methods(model: Any, views: list[View]) -> dict[str, Callable]:
+    """Return what a model with views does in other ways than its class."""
+    trains = threading.local()  # replicas run in threads
+    methods = {
+        "call": _viewing(model, views, trains),
+        "compute_loss": _paying(model, views, trains),
+    }
+    if hasattr(model, "jax_state_sync"):
+        methods |= _carrying(model, views)
+    for method in methods.values():
+        method.is_surrounded = True  # type: ignore[attr-defined]
+    return methods
+
+
+def _carrying(model: Any, views: list[View]) -> dict[str, Callable]:
+    """Let Keras carry the state from batch to batch on JAX, where a step has no other.
+
+    Between its epochs, and wherever else the model can be looked at or copied, it has none of it.
+    """
+    get, sync = model._get_jax_state, model.jax_state_sync
+
+    @functools.wraps(get)
+    def carrying(**asked: Any) -> Any:
+        if asked.get("optimizer_variables"):
+            _drop(model)
+            model._seed_generators += [_Kept(v) for view in views for v in view.state]
+        return get(**asked)
+
+    @functools.wraps(sync)
+    def syncing() -> None:
+        sync()
+        _drop(model)
+
+    return {"_get_jax_state": carrying, "jax_state_sync": syncing}
+
+
+def _drop(model: Any) -> None:
+    model._seed_generators[:] = [g for g in model._seed_generators if not isinstance(g, _Kept)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +162,8 @@ def _paying(model: Any, views: list[View], trains: Any) -> Callable:
         for view in views if behind else ():
             if view.penalty is not None:
                 penalty = view.penalty(given.get("x"), given.get("y"))
-                loss = loss + keras.ops.cast(penalty, loss.dtype)
+                # Replicas' losses are summed.
+                loss = loss + scale_loss_for_distribution(keras.ops.cast(penalty, loss.dtype))
         return loss
 
     return paying

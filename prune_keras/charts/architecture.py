@@ -30,7 +30,7 @@ def draw(layers: Sequence[Layer], ax: Any = None) -> Figure:
     ax = axes_of(ax, height_of(len(layers)) - 0.3)
     wide = max((each.units for each in layers), default=1)
     for place, each in enumerate(layers):
-        _merge(ax, place) if each.merges else _bar(ax, place, each)
+        _merge(ax, place, each) if each.merges else _bar(ax, place, each)
     most = _edges(ax, layers, wide)
     ax.set_xlim(-0.56 * wide, (0.56 + LANE * (most + 1)) * wide)
     ax.spines[["left", "bottom"]].set_visible(False)
@@ -55,9 +55,11 @@ def _bar(ax: Any, place: int, layer: Layer) -> None:
         ax.barh([place] * 2, [gone] * 2, 0.7, [-layer.units / 2, layer.left / 2], **how)
 
 
-def _merge(ax: Any, place: int) -> None:
+def _merge(ax: Any, place: int, layer: Layer) -> None:
+    """Draw a ring, crossed where several tensors meet; an input has nothing to merge."""
     ax.plot(0, place, "o", ms=6, mfc="none", mec=GREEN, mew=1.2)
-    ax.plot(0, place, "+", ms=4, color=GREEN, mew=1.2)
+    if layer.inputs:
+        ax.plot(0, place, "+", ms=4, color=GREEN, mew=1.2)
 
 
 def _edges(ax: Any, layers: Sequence[Layer], wide: float) -> int:

@@ -57,7 +57,7 @@ def draw(training: Training, ax: Any = None) -> Figure:
 
 def _two(ax: Any) -> tuple[Any, Any]:
     if ax is None:
-        figure = Figure((WIDTH, 4.4), layout="constrained")
+        figure = Figure((WIDTH, 4.6), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         return above, below
     ax.axis("off")
@@ -96,7 +96,7 @@ def _finish(above: Any, below: Any, cuts: Sequence[Cut]) -> None:
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
     for ax in (above, below):
         ax.grid()
-    legend(above, ncols=3, columnspacing=1.2, fontsize=7.5)
+    legend(above, ncols=2, columnspacing=1.2, fontsize=7.5)
     if below.get_legend_handles_labels()[0]:
         below.legend(loc="lower left", ncols=3, columnspacing=1.2, fontsize=7.5)
     above.figure.draw_without_rendering()

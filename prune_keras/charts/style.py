@@ -21,7 +21,7 @@ SERIES = (BLUE, ORANGE, GREEN, PINK, SKY)
 # What a page turns into its own colours, so that one drawing fits light and dark.
 INK, PALE, GRID = "#1b1b1d", "#b9bcc2", "#dfe0e3"
 
-WIDTH = 5.4
+WIDTH = 4.5
 """Inches: text is readable on a phone, whose screen is about as wide."""
 
 ROW = 0.2
@@ -29,6 +29,7 @@ ROW = 0.2
 
 _SETTINGS: Any = {
     "text.parse_math": False,  # names may hold dollars
+    "font.family": "DejaVu Sans",
     "font.size": 9.0,
     "axes.edgecolor": PALE,
     "axes.labelcolor": INK,

@@ -25,20 +25,20 @@ def inline(figure: Figure, name: str) -> str:
     with styled(), matplotlib.rc_context({"svg.hashsalt": name}):
         figure.savefig(stream, format="svg", transparent=True)
     text = stream.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
-    text = re.sub(r'\s(?:xmlns|xmlns:xlink)="[^"]*"', "", text)
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.S)
-    text = _named(text, name)
+    text = re.sub(
+        r"<!--.*?-->\n?|<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S
+    )
+    return re.sub(r"<[^>]*>", lambda tag: _adapted(tag[0], name), text).strip()
+
+
+def _adapted(tag: str, name: str) -> str:
+    """Return a tag with ids of its own and the page's colours and size.
+
+    What a chart shows stands between tags, and stays as it is.
+    """
+    if tag.startswith("<svg"):
+        tag = re.sub(r'\s(?:xmlns|xmlns:xlink|width|height|version)="[^"]*"', "", tag)
+    tag = re.sub(r'(\sid="|xlink:href="#|url\(#)', rf"\g<1>{name}-", tag)
     for colour, variable in _THEMED.items():
-        text = text.replace(colour, f"var(--pk-{variable})")
-    return text.strip()
-
-
-def _named(text: str, name: str) -> str:
-    """Return the text with ids of its own; names that a chart shows stand in no attribute."""
-    text = re.sub(r'(<[^>]*\bid=")', rf"\1{name}-", text)
-    text = re.sub(r'(<[^>]*\bxlink:href="#)', rf"\1{name}-", text)
-    return re.sub(r"(<[^>]*\burl\(#)", rf"\1{name}-", text)
+        tag = tag.replace(colour, f"var(--pk-{variable})")
+    return tag

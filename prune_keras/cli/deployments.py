@@ -9,8 +9,8 @@ import numpy as np
 from keras import tree
 
 import prune_keras
+from prune_keras.cli.guarded import read_model
 from prune_keras.deploying import FORMATS, format_of
-from prune_keras.models.networks import read_model
 from prune_keras.samples.drawing import OPEN_SIZES, draw, sample_shapes
 
 REPEATS = 30

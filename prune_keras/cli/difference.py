@@ -7,7 +7,7 @@ import numpy as np
 from keras import tree
 
 import prune_keras
-from prune_keras.models.networks import read_model
+from prune_keras.cli.guarded import read_model
 from prune_keras.proof import outputs_of
 from prune_keras.samples.drawing import OPEN_SIZES, draw, sample_shapes
 
@@ -26,7 +26,7 @@ def difference(before, after, data=None, repeats=20):
     Returns:
         A dictionary of `measures` and `widths`, which are rows, and `agreement` in words.
     """
-    models = [read_model(path) for path in (before, after)]
+    models = [read_model(before, others=(after,)), read_model(after)]
     return {
         "measures": _measures([before, after], models, repeats),
         "widths": _widths(models[0], models[1]),

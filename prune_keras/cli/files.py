@@ -55,15 +55,19 @@ def prune(
             metavar="ORIGINAL",
         ),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Where to write the report: a .html to look at, or a .json."),
+    ] = None,
 ):
     """Prune a model at once, without training."""
     import prune_keras
+    from prune_keras.cli.guarded import read_model
     from prune_keras.models.images import read_samples
-    from prune_keras.models.networks import read_model
 
     shape = parse_shape(input_shape)
-    thin, report = prune_keras.prune(
-        read_model(model, compile=data is not None),
+    thin, told = prune_keras.prune(
+        read_model(model, data is not None, () if of is None else (of,)),
         target=parse_targets(target),
         fraction=fraction,
         criterion=criterion,
@@ -80,7 +84,9 @@ def prune(
         of=None if of is None else prune_keras.cost(read_model(of), shape),
     )
     prune_keras.export(thin, output)
-    console.show_report(report)
+    if report is not None:
+        (told.save if report.suffix == ".json" else told.to_html)(report)
+    console.show_report(told)
     console.say(f"Wrote {output}")
 
 
@@ -111,8 +117,8 @@ def export(
     """Write a model for where it runs, run it there, and compare its outputs with Keras'."""
     import prune_keras
     from prune_keras.cli.deployments import compared
+    from prune_keras.cli.guarded import read_model
     from prune_keras.models.images import read_samples
-    from prune_keras.models.networks import read_model
 
     if int8 and data is None:
         raise ValueError(
@@ -121,7 +127,8 @@ def export(
         )
     samples = None if data is None else read_samples(data, most=2048 if int8 else 64)
     inputs = samples[0] if isinstance(samples, tuple) else samples
-    prune_keras.export(read_model(model), output, inputs, format, inputs if int8 else None)
+    network = read_model(model, others=() if before is None else (before,))
+    prune_keras.export(network, output, inputs, format, inputs if int8 else None)
     console.say(f"Wrote {output}, which gives the outputs of {model}")
     if before is not None:
         console.show_table("In its runtime", compared(before, model, output, format))
@@ -145,8 +152,8 @@ def invert(
     ] = Path("inversion.png"),
 ):
     """Reconstruct an image from a layer's feature maps: all, the kept ones, as many random ones."""
+    from prune_keras.cli.guarded import read_model
     from prune_keras.models import inversion, precision, records
-    from prune_keras.models.networks import read_model
     from prune_keras.models.preimages import Search
     from prune_keras.plan import Plan
 

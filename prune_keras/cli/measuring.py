@@ -1,4 +1,4 @@
-"""Commands that look at models in files and change nothing: `inspect`, `score` and `diff`."""
+"""Commands that look at files and change nothing: `inspect`, `score`, `diff` and `report`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -30,8 +30,8 @@ def inspect(
 ):
     """Show layers, families, neurons, parameters, FLOPs, and what cannot be pruned and why."""
     import prune_keras
+    from prune_keras.cli.guarded import read_model
     from prune_keras.cli.inspecting import overview
-    from prune_keras.models.networks import read_model
 
     network = read_model(model)
     graph = prune_keras.trace(network, parse_shape(input_shape))
@@ -55,9 +55,9 @@ def score(
     as_json: Json = False,
 ):
     """Score all neurons, and show how scores of layers compare before and after the debias."""
+    from prune_keras.cli.guarded import read_model
     from prune_keras.cli.scored import scored
     from prune_keras.models.images import read_samples
-    from prune_keras.models.networks import read_model
 
     network = read_model(model, compile=data is not None)
     samples = None if data is None else read_samples(data)
@@ -93,3 +93,25 @@ def diff(
     console.show_table(f"{before.name} and {after.name}", found["measures"])
     console.show_table("Layers whose units differ", found["widths"])
     console.say(found["agreement"])
+
+
+@command("prune-keras report prune-keras-cifar10 --html report.html")
+def report(
+    run: Annotated[
+        Path, typer.Argument(help="The folder of a run, or a report.json.", metavar="RUN")
+    ],
+    html: Annotated[
+        Path | None, typer.Option(help="A page to write, which opens without a network.")
+    ] = None,
+    as_json: Json = False,
+):
+    """Show what a run came to: costs, widths, rounds, and what could not be pruned and why."""
+    from prune_keras.report import Report
+
+    found = Report.load(run / "report.json" if run.is_dir() else run)
+    if html is not None:
+        found.to_html(html)
+    if as_json:
+        console.show_json(found.to_dict())
+    else:
+        console.show_report(found.render())

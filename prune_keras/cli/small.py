@@ -35,8 +35,8 @@ def shrink(
     import keras
 
     import prune_keras
+    from prune_keras.cli.guarded import read_model
     from prune_keras.models.images import read_npz, split
-    from prune_keras.models.networks import read_model
 
     keras.utils.set_random_seed(seed)
     network = read_model(model, compile=True)

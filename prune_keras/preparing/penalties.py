@@ -51,8 +51,9 @@ def on_scales(found: list[tuple[keras.Variable, np.ndarray]]) -> Penalty:
     """Return the sum of absolute scales (network slimming)."""
 
     def penalty() -> Any:
-        values = [ops.cast(variable.value, "float32") for variable, _ in found]
-        return sum(ops.sum(ops.abs(v) * mask) for v, (_, mask) in zip(values, found, strict=True))
+        sizes = [ops.abs(ops.cast(variable.value, "float32")) for variable, _ in found]
+        masks = [ops.convert_to_tensor(mask, "float32") for _, mask in found]
+        return sum(ops.sum(size * mask) for size, mask in zip(sizes, masks, strict=True))
 
     return penalty
 
@@ -67,8 +68,9 @@ def on_groups(neurons: Neurons, norm: str, chosen: np.ndarray) -> Penalty:
     """
 
     def penalty() -> Any:
+        pays = ops.convert_to_tensor(chosen, "float32")
         if norm == "lasso":
-            return ops.sum(neurons.lengths() * chosen)
-        return ops.sum(neurons.summed(*neurons.squares()) * chosen) / 2
+            return ops.sum(neurons.lengths() * pays)
+        return ops.sum(neurons.summed(*neurons.squares()) * pays) / 2
 
     return penalty

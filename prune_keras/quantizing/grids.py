@@ -29,10 +29,18 @@ def weights(kernel: Any, reduced: tuple[int, ...]) -> Any:
 def activations(x: Any, within: Range) -> Any:
     """Return activations on the grid of 256 values that holds a range and zero.
 
-    Beyond the range the gradient is zero.
+    Within the range the gradient is that of the values themselves, beyond it zero.
     """
-    low, high = within
-    return ops.cast(keras.quantizers.fake_quant_with_min_max_vars(x, low, high), x.dtype)
+    step = step_of(within)
+    low = -round(-within[0] / step) * step  # so that zero is on the grid
+    held = ops.clip(x, low, low + 255 * step)
+    apart = ops.floor((held - low) / step + 0.5) * step + low - held
+    return held + ops.stop_gradient(apart)
+
+
+def converters(x: Any, within: Range) -> Any:
+    """Return the same by the operation that LiteRT's converter reads grids from."""
+    return ops.cast(keras.quantizers.fake_quant_with_min_max_vars(x, *within), x.dtype)
 
 
 def range_of(low: float, high: float) -> Range:

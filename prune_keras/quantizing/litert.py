@@ -1,4 +1,4 @@
-"""LiteRT: files of a model in floating point or in eight bits, read back by its interpreter."""
+"""LiteRT: files of a model in eight bits, read back by its interpreter."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from keras import ops, tree
 
 from prune_keras import _keras
 from prune_keras.deploying.runtimes import interpreted
+from prune_keras.quantizing.grids import converters
 from prune_keras.quantizing.quantization import Quantization, on_grid
 from prune_keras.samples.batches import Samples, batches
+from prune_keras.tracing import trace
 
 
-def converted(model: Any, int8: Any = None) -> bytes:
+def converted(model: Any, int8: Any) -> bytes:
     """Return a LiteRT file of a model, for one sample at a time.
 
     Args:
         model: a built model with one input and one output.
-        int8: None for floating point; a `Quantization` for the very grids that it holds; else
-            samples, on which LiteRT's converter finds grids of its own.
+        int8: a `Quantization` for the very grids that it holds; else samples, on which LiteRT's
+            converter finds grids of its own.
 
     Raises:
         ValueError: if the backend is not TensorFlow, the model has several inputs or outputs or
             open axes, or LiteRT has no kernel in eight bits for a part of it.
     """
     _check(model)
-    if int8 is None:
-        return _convert(model, _traced(model))
     if isinstance(int8, Quantization):
-        with int8.running(model, _constant(int8, model)):
-            return _convert(model, _traced(model), whole=True)
-    return _convert(model, _traced(model), whole=True, samples=int8)
+        with int8.running(model, _constant(int8, model), converters):
+            return _convert(model, _traced(model))
+    return _convert(model, _traced(model), int8)
 
 
 def _constant(quantization: Quantization, model: Any) -> Callable[[Any, Any], Any]:
@@ -60,6 +60,8 @@ def _check(model: Any) -> None:
             f"backend {keras.backend.backend()!r}. Write a .keras file, and convert that with "
             "KERAS_BACKEND=tensorflow."
         )
+    if _keras.graph_of(model) is None:
+        trace(model)  # which looks into a `call` of its own
     graph = _keras.graph_of(model)
     shapes = [tuple(tensor.shape[1:]) for tensor in graph.inputs]
     if len(shapes) != 1 or len(graph.outputs) != 1 or None in shapes[0]:
@@ -94,13 +96,12 @@ def _traced(model: Any) -> Any:
     return convert_variables_to_constants_v2(traced.get_concrete_function())
 
 
-def _convert(model: Any, traced: Any, whole: bool = False, samples: Any = None) -> bytes:
+def _convert(model: Any, traced: Any, samples: Any = None) -> bytes:
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_concrete_functions([traced])
-    if whole:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
     if samples is not None:
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.representative_dataset = lambda: _one_by_one(samples)

@@ -82,8 +82,14 @@ def points(model: Any) -> list[Point]:
     """Return what becomes of each call of a model, in the order in which they are run.
 
     Raises:
-        ValueError: if it is not known what LiteRT makes of a layer.
+        ValueError: if it is not known what LiteRT makes of a layer, or the model has a `call` of
+            its own.
     """
+    if _keras.function_of(model) is None:
+        raise ValueError(
+            "The model must be a functional or Sequential one, whose calls are known. Received: "
+            f"{model.name!r} of type {type(model).__name__}. Take prune_keras.unfold(model)."
+        )
     reading = _Reading(_keras.places(model))
     for number in range(len(reading.places)):
         reading.made.append(reading.point(number))
@@ -108,7 +114,7 @@ class _Reading:
         self._called[place.path] += 1
         count = self._called[place.path]
         key = place.path if count == 1 else f"{place.path}:{count}"
-        if kind in _MOVING or kind.__name__ in _MOVING_RAW:
+        if kind in _MOVING or kind.__name__ in _MOVING_RAW or _is_linear(operation):
             return Point(key, operation, False, reads=self._grid(place))
         if kind is layers.AveragePooling2D:
             return Point(key, operation, True, reads=self._grid(place))
@@ -165,6 +171,11 @@ def _is_relu(operation: Any) -> bool:
 
 def _normalizes(operation: Any) -> bool:
     return type(operation) is layers.Normalization and not operation.invert
+
+
+def _is_linear(operation: Any) -> bool:
+    held = getattr(operation, "activation", None)
+    return type(operation) is layers.Activation and held is keras.activations.linear
 
 
 def _is_fused(operation: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -34,7 +34,12 @@ class Quantization:
     ranges: Mapping[str, Range]
 
     @contextlib.contextmanager
-    def running(self, model: Any, shown: Callable[[Any, Any], Any] | None = None) -> Iterator[None]:
+    def running(
+        self,
+        model: Any,
+        shown: Callable[[Any, Any], Any] | None = None,
+        rounded: Callable[[Any, Range], Any] = activations,
+    ) -> Iterator[None]:
         """Let calls of a model within compute as its eight bits do, in floating point.
 
         Kernels lie on a grid of each output channel, activations on that of each tensor; gradients
@@ -44,8 +49,9 @@ class Quantization:
             model: the model.
             shown: from a layer and its kernel to what takes that place. Defaults to None: the
                 kernel on its grid.
+            rounded: from a tensor and a range to the tensor on that grid.
         """
-        with _seeing(model, lambda key, x: activations(x, self.ranges[key]), shown or on_grid):
+        with _seeing(model, lambda key, x: rounded(x, self.ranges[key]), shown or on_grid, rounded):
             yield
 
     def save(self, file: str | Path) -> None:
@@ -54,9 +60,19 @@ class Quantization:
 
     @classmethod
     def load(cls, file: str | Path) -> Quantization:
-        """Read what `save` wrote."""
-        stored = json.loads(Path(file).read_text(encoding="utf-8"))
-        return cls({key: (low, high) for key, (low, high) in stored.items()})
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: if the file holds something else.
+        """
+        try:
+            stored = atomic.read_json(file)
+            return cls({key: (float(low), float(high)) for key, (low, high) in stored.items()})
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(
+                "A file of ranges must hold JSON with two numbers for each. Received: "
+                f"{file} ({error}). Write one with quantization.save(file)."
+            ) from error
 
 
 def calibrate(model: Any, data: Any, batch_size: int | None = None) -> Quantization:
@@ -97,7 +113,12 @@ def calibrate(model: Any, data: Any, batch_size: int | None = None) -> Quantizat
 
 
 @contextlib.contextmanager
-def _seeing(model: Any, see: Seen, shown: Callable[[Any, Any], Any]) -> Iterator[None]:
+def _seeing(
+    model: Any,
+    see: Seen,
+    shown: Callable[[Any, Any], Any],
+    rounded: Callable[[Any, Range], Any] = activations,
+) -> Iterator[None]:
     """Let calls of a model within go on with what `see` makes of each rounded tensor."""
     made: dict[int, list[Point]] = {}
     for point in points(model):
@@ -108,23 +129,26 @@ def _seeing(model: Any, see: Seen, shown: Callable[[Any, Any], Any]) -> Iterator
         point = made[id(operation)][called[id(operation)]]
         called[id(operation)] += 1
         with _kernel_shown(operation, shown):
-            return _run(point, call, args, kwargs, see)
+            return _run(point, call, args, kwargs, see, rounded)
 
     def whole(_: Any, call: Callable, args: tuple, kwargs: dict) -> Any:
         called.clear()
-        args = tree.map_structure(lambda x: see(INPUT, x) if _is_float(x) else x, args)
-        return call(*args, **kwargs)
+        return call(_given(model, args[0], see), *args[1:], **kwargs)
 
     operations = {id(place.operation): place.operation for place in _keras.places(model)}
     with _keras.answering([*operations.values()], answer), _keras.answering([model], whole):
         yield
 
 
-def _run(point: Point, call: Callable, args: tuple, kwargs: dict, see: Seen) -> Any:
+def _run(
+    point: Point, call: Callable, args: tuple, kwargs: dict, see: Seen, rounded: Callable
+) -> Any:
     layer = point.operation
     in_two = _IN_TWO.get(type(layer))
     if in_two is not None:
-        return see(point.key, in_two(layer, args[0], lambda x: see(f"{point.key}:between", x)))
+        between = functools.partial(see, f"{point.key}:between")
+        constant = functools.partial(_constant, rounded)
+        return see(point.key, in_two(layer, args[0], between, constant))
     if type(layer) in LINEAR and point.fixed:
         with _keras.replaced(layer, "activation", keras.activations.linear):
             response = call(*args, **kwargs)
@@ -135,28 +159,28 @@ def _run(point: Point, call: Callable, args: tuple, kwargs: dict, see: Seen) -> 
     return see(point.key if point.reads is None else point.reads, value)
 
 
-def _rescaled(layer: Any, x: Any, see: Callable[[Any], Any]) -> Any:
+def _rescaled(layer: Any, x: Any, see: Callable[[Any], Any], constant: Callable) -> Any:
     """Scale and shift as two kernels do, each of which rounds."""
-    x = ops.cast(x, layer.compute_dtype) * _constant(layer.scale, x)
-    return see(x) + _constant(layer.offset, x) if np.any(layer.offset) else x
+    x = ops.cast(x, layer.compute_dtype) * constant(layer.scale, x)
+    return see(x) + constant(layer.offset, x) if np.any(layer.offset) else x
 
 
-def _normalized(layer: Any, x: Any, see: Callable[[Any], Any]) -> Any:
+def _normalized(layer: Any, x: Any, see: Callable[[Any], Any], constant: Callable) -> Any:
     """Normalize by two kernels: LiteRT has none that divides in eight bits."""
     spread = np.maximum(np.sqrt(ops.convert_to_numpy(layer.variance)), keras.config.epsilon())
     x = ops.cast(x, layer.compute_dtype)
-    x = see(x - _constant(ops.convert_to_numpy(layer.mean), x))
-    return x * _constant(1 / spread, x)
+    x = see(x - constant(ops.convert_to_numpy(layer.mean), x))
+    return x * constant(1 / spread, x)
 
 
 _IN_TWO = {layers.Rescaling: _rescaled, layers.Normalization: _normalized}
 """Layers that are two kernels, of constants that are rounded themselves."""
 
 
-def _constant(values: Any, x: Any) -> Any:
+def _constant(rounded: Callable[[Any, Range], Any], values: Any, x: Any) -> Any:
     values = np.asarray(values, "float32")
     within = range_of(values.min(), values.max())
-    return ops.cast(activations(ops.convert_to_tensor(values), within), x.dtype)
+    return ops.cast(rounded(ops.convert_to_tensor(values), within), x.dtype)
 
 
 @contextlib.contextmanager
@@ -179,7 +203,11 @@ def on_grid(layer: Any, kernel: Any) -> Any:
     return weights(kernel, LINEAR[type(layer)])
 
 
-def _is_float(x: Any) -> bool:
-    return hasattr(x, "dtype") and keras.backend.is_float_dtype(
-        keras.backend.standardize_dtype(x.dtype)
-    )
+def _given(model: Any, inputs: Any, see: Seen) -> Any:
+    """Return what a model is given, of the types that it takes, as its first kernels read it."""
+    tensors = _keras.graph_of(model).inputs
+    flat = [
+        see(INPUT, ops.cast(x, tensor.dtype)) if keras.backend.is_float_dtype(tensor.dtype) else x
+        for x, tensor in zip(tree.flatten(inputs), tensors, strict=True)
+    ]
+    return tree.pack_sequence_as(inputs, flat)

@@ -1,4 +1,4 @@
-"""Writing: a LiteRT file, which is read back and compared before it is called done."""
+"""Writing: a LiteRT file in eight bits, which is read back and compared before it is done."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from keras import ops, tree
 
 from prune_keras import _keras, atomic
-from prune_keras.proof import case_of
 from prune_keras.quantizing.litert import Interpreted, converted
 from prune_keras.quantizing.points import INPUT
 from prune_keras.quantizing.quantization import Quantization
@@ -38,8 +37,6 @@ def write(model: Any, path: Path, samples: Any, int8: Any) -> None:
     if isinstance(int8, Quantization):
         with int8.running(model):
             _check_steps(model, _outputs(model, x), found, x)
-    elif int8 is None:
-        _check_close(model, _outputs(model, x), found(x))
     elif not np.isfinite(found(x)).all():
         raise ValueError(_differs(model, "outputs that are not finite"))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,11 +50,7 @@ def _inputs(model: Any, samples: Any, int8: Any) -> np.ndarray:
             *int8.ranges[INPUT], (MOST, *model.input_shape[1:])
         )
         return drawn.astype("float32")
-    samples = int8 if samples is None else samples
-    if samples is None:
-        inputs = case_of(model).inputs
-    else:
-        inputs = next(batches(Samples.of(samples)))[0]
+    inputs, _, _ = next(batches(Samples.of(int8 if samples is None else samples)))
     return ops.convert_to_numpy(tree.flatten(inputs)[0])[:MOST]
 
 
@@ -74,12 +67,6 @@ def _check_steps(model: Any, expected: np.ndarray, found: Interpreted, x: np.nda
     share = float(np.mean(steps > NEAR))
     if share > FAR:
         raise ValueError(_differs(model, f"{share:.0%} of outputs more than one step apart"))
-
-
-def _check_close(model: Any, expected: np.ndarray, found: np.ndarray) -> None:
-    apart = np.abs(found - expected).max(initial=0.0) / (np.abs(expected).max(initial=0.0) or 1.0)
-    if not apart <= 10 * _keras.tolerance(model):
-        raise ValueError(_differs(model, f"outputs {apart:.3g} apart"))
 
 
 def _differs(model: Any, what: str) -> str:

@@ -26,7 +26,7 @@ class Refit:
         memory: bytes that activations may take, at most, all samples together; where `data` would
             take more, fewer batches of it are looked at. Defaults to 4 GiB.
         rows: positions that a layer is fitted by, at most, or eight for each number that it reads
-            where that is more. Defaults to 16,384.
+            where that is more. Defaults to 32,768.
         verbose: 1 shows a progress bar, 0 nothing. Defaults to 0.
 
     Raises:
@@ -44,7 +44,7 @@ class Refit:
     """
 
     memory: int = 2**32
-    rows: int = 2**14
+    rows: int = 2**15
     verbose: int = 0
 
     def __post_init__(self) -> None:

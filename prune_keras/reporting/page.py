@@ -49,6 +49,7 @@ white-space:nowrap}
 .pk ul{margin:.2rem 0;padding-left:1.2rem;overflow-wrap:anywhere}
 .pk .good{color:var(--pk-good)}.pk .bad{color:var(--pk-bad)}
 body.pk{margin:0}
+@media(max-width:36rem){.pk main{padding:.5rem}.pk .card,.pk section{padding:.6rem}}
 """
 
 
@@ -126,7 +127,7 @@ def _known(report: Any) -> Iterable[tuple[str, str, str, Callable[[], Any]]]:
         told = "Each layer as wide as it is; hatched: removed; green: what goes round other layers."
         yield "architecture", "Architecture", told, report.plot_architecture
     if report.distributions:
-        told = "As the first cut was chosen. Black: up to there, the cut took a family's lowest."
+        told = "As the first cut was chosen. Upright marks: the cut took what lies below."
         yield "scores", "Scores of each family", told, report.plot_scores
     if report.seconds:
         yield "seconds", "Where the time of cuts went", "Over all rounds.", report.plot_seconds
@@ -173,11 +174,11 @@ def _rounds(report: Any) -> str:
     points = report.frontier
     columns = {
         "round": [each.number for each in points],
-        "!": ["" if each.kept else "rolled back" for each in points],
-        "parameters": [sized(each.cost.params, "params") for each in points],
-        "FLOPs": [_known_or_not(each.cost.flops, lambda n: sized(n, "flops")) for each in points],
         report.metric_name: [_known_or_not(each.metric, "{:.4f}".format) for each in points],
+        "FLOPs": [_known_or_not(each.cost.flops, lambda n: sized(n, "flops")) for each in points],
+        "parameters": [sized(each.cost.params, "params") for each in points],
         "ms": [_known_or_not(each.latency_ms, "{:.3g}".format) for each in points],
+        "!": ["" if each.kept else "rolled back" for each in points],
         "model!": [_known_or_not(each.file, lambda file: PurePath(file).name) for each in points],
     }
     told = {head: column for head, column in columns.items() if any(map(str, column))}

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of the graph, or a place where several of its tensors meet.
+    """One layer of the graph, one of its inputs, or a place where several of its tensors meet.
 
     Args:
         path: the layer's path in the model.
         kind: its type, such as `"Conv2D"`.
-        units: number of its units before; 0 for one that merges, which has none of its own.
+        units: number of its units before; 0 for what has none of its own.
         left: number of its units after.
         inputs: places, among the layers, of those whose output it reads. Defaults to none.
     """
@@ -29,7 +29,7 @@ class Layer:
 
     @property
     def merges(self) -> bool:
-        """Whether it has no units of its own."""
+        """Whether it is an input or a merge, without units of its own."""
         return self.units == 0
 
 

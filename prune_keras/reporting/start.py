@@ -59,7 +59,7 @@ def _places(family: Family, graph: Graph) -> np.ndarray:
 class _From:
     """What stands for a tensor: the places of the layers that it comes from."""
 
-    places: frozenset[int] = frozenset()
+    places: frozenset[int]
 
 
 class _Reader:
@@ -71,8 +71,9 @@ class _Reader:
         self._known: dict[str, int] = {}
 
     def read(self, model: Any) -> tuple[Layer, ...]:
-        inputs = [_From() for _ in _keras.graph_of(model).inputs]
-        _keras.walk(model, inputs, self._call)
+        inputs = [each.name for each in _keras.graph_of(model).inputs]
+        given = [_From(self._place(name, "InputLayer", None, frozenset())) for name in inputs]
+        _keras.walk(model, given, self._call)
         return tuple(self._layers)
 
     def _call(self, call: Any) -> Any:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from prune_keras.accounting import Cost
@@ -14,7 +15,7 @@ from prune_keras.graph import Graph
 from prune_keras.interrupts import deferred
 from prune_keras.plan import Plan
 from prune_keras.report import Report
-from prune_keras.reporting.parts import Distribution
+from prune_keras.reporting.parts import Distribution, Layer
 from prune_keras.reporting.spread import spread
 from prune_keras.reporting.start import Start
 from prune_keras.rounds.averages import Averages
@@ -42,15 +43,15 @@ class Course:
         min_fraction: no round begins when the fraction was halved below this.
         metric: the monitored metric at the start; None if it is not known.
 
+    One begins with `start`, or with `resume`.
+
     Attributes:
         ended: the rounds that are over.
         open: the rounds that are fine-tuned; several, if they are counted in batches.
         is_finished: whether no further round begins.
         refused: whether the model as it is was judged to be worse than its last good state.
+        spread: how the scores lay that the last cut was chosen by.
         shown: what shows the phases of a cut; see `Stopwatch`.
-
-    Raises:
-        ValueError: if the target cannot be reached, or is met before anything is cut.
     """
 
     def __init__(
@@ -63,17 +64,13 @@ class Course:
         min_fraction: float,
         metric: float | None = None,
     ) -> None:
-        cutter.goal.check_reachable(graph, cutter.limits)
-        latency_ms = cutter.goal.measure(model)
-        cutter.goal.check_unmet(graph.cost, latency_ms)
         self._progress = Progress(model, graph, metric)
-        file = keeper.keep(model, 0)
-        self._progress.start = replace(self._progress.start, file=file, latency_ms=latency_ms)
         self.ended: list[Round] = []
         self.is_finished = False
         self.shown: Shown = contextlib.nullcontext
         self._begun = Start.of(model, graph)
-        self._spread: tuple[Distribution, ...] = ()
+        self.spread: tuple[Distribution, ...] = ()
+        self._first_spread: tuple[Distribution, ...] = ()
         self._cutter, self._keeper, self._min_fraction = cutter, keeper, min_fraction
         self._pace = self._kept_pace = pace
         self._asked_plan: Plan | None = None  # of the first round that is open, at once
@@ -82,6 +79,73 @@ class Course:
         self._left = _NO_EPOCHS
         self.open: list[Round] = []
         self.refused = False
+
+    def start(self, model: Any) -> None:
+        """Take the model as it stands for the first point of the frontier.
+
+        Raises:
+            ValueError: if the target cannot be reached, or is met before anything is cut.
+        """
+        goal, graph = self._cutter.goal, self._progress.graph
+        goal.check_reachable(graph, self._cutter.limits)
+        latency_ms = goal.measure(model)
+        goal.check_unmet(graph.cost, latency_ms)
+        file = self._keeper.keep(model, 0)
+        self._progress.start = replace(self._progress.start, file=file, latency_ms=latency_ms)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but values of variables, as lists, texts and numbers."""
+        plans = {"asked": self._asked_plan, "refused": self._refused_plan}
+        paces = {"pace": self._pace, "kept_pace": self._kept_pace}
+        return {
+            "progress": self._progress.to_dict(),
+            "ended": [each.to_dict() for each in self.ended],
+            "open": [each.to_dict() for each in self.open],
+            "undone": None if self._undone is None else self._undone.to_dict(),
+            "is_finished": self.is_finished,
+            "is_refused": self.refused,
+            "plans": {name: plan and plan.to_dict() for name, plan in plans.items()},
+            "paces": {name: [pace.scale, pace.number] for name, pace in paces.items()},
+            "spreads": [[asdict(each) for each in s] for s in (self.spread, self._first_spread)],
+        }
+
+    def values(self, model: Any) -> dict[str, Any]:
+        """Return what variables hold; see `Progress.values`."""
+        return self._progress.values(model)
+
+    def resume(self, model: Any, stored: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        """Bring the course of a model that is at its start to where another one was.
+
+        Args:
+            model: the model.
+            stored: what `to_dict` returned.
+            values: what `values` returned.
+
+        Raises:
+            ValueError: if they do not fit the model.
+        """
+        self._progress.resume(model, stored["progress"], values)
+        self.ended, self.open = (
+            [Round.from_dict(each) for each in stored[name]] for name in ("ended", "open")
+        )
+        self._undone = stored["undone"] and Round.from_dict(stored["undone"])
+        self.is_finished, self.refused = stored["is_finished"], stored["is_refused"]
+        plans = stored["plans"]
+        self._asked_plan = plans["asked"] and Plan.from_dict(plans["asked"])
+        self._refused_plan = plans["refused"] and Plan.from_dict(plans["refused"])
+        for name in ("pace", "kept_pace"):
+            scale, number = stored["paces"][name]
+            setattr(self, f"_{name}", replace(self._pace, scale=scale, number=number))
+        self.spread, self._first_spread = (
+            tuple(_distribution(each) for each in spreads) for spreads in stored["spreads"]
+        )
+        self._cut_at = time.perf_counter()
+
+    @property
+    def told(self) -> list[Round]:
+        """The rounds whose cuts the model shows, oldest first."""
+        first = math.inf if self._undone is None else self._undone.number
+        return [each for each in self.ended if each.kept or each.number >= first] + self.open
 
     def go_on(self, model: Any, cutter: Cutter) -> None:
         """Take the model as it stands for good, as another fit begins."""
@@ -127,6 +191,11 @@ class Course:
         return self._progress.start.widths
 
     @property
+    def layers(self) -> tuple[Layer, ...]:
+        """All layers as they are now, and what each of them reads."""
+        return self._begun.after(self._progress.plan)["layers"]
+
+    @property
     def metric(self) -> float | None:
         """The monitored metric of the last good state; None if it is not known."""
         return self._progress.metric
@@ -164,7 +233,7 @@ class Course:
             "of": of,
             "seconds": took,
             "steps": steps,
-            "distributions": self._spread,
+            "distributions": self._first_spread,
             **self._begun.after(done.plan),
         }
         return Report(name, done.plan, *costs, graph.fixed, notes, points, **told)
@@ -196,8 +265,8 @@ class Course:
         if plan.removed == 0 or plan == self._refused_plan:
             self.is_finished = True
             return None
-        if number == 1:
-            self._spread = spread(progress.graph, scores, self._cutter.ranking, plan)
+        self.spread = spread(progress.graph, scores, self._cutter.ranking, plan)
+        self._first_spread = self._first_spread or self.spread
         before, metric = progress.graph.cost, progress.metric
         if not self.open:
             self._asked_plan = plan
@@ -291,3 +360,8 @@ class Course:
             self.open, self._pace, self._left = [], self._kept_pace, _FAILED
             self._undone, self.refused = None, False
         return undone
+
+
+def _distribution(stored: Mapping[str, Any]) -> Distribution:
+    told: dict[str, Any] = {"raw": tuple(stored["raw"]), "debiased": tuple(stored["debiased"])}
+    return Distribution(**{**stored, **told})

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
+import numpy as np
+
 from prune_keras import _keras
+from prune_keras.accounting import Cost
 from prune_keras.frontier import Point
 from prune_keras.graph import Graph
 from prune_keras.interrupts import deferred
 from prune_keras.plan import Plan
 from prune_keras.rounds.averages import Averages
-from prune_keras.surgery import capture, restore, thinned
+from prune_keras.surgery import (
+    State,
+    capture,
+    restore,
+    thinned,
+    trained_variables,
+    values_of,
+)
 from prune_keras.tracing import trace
 
 
@@ -77,3 +88,67 @@ class Progress:
                 _keras.finalize(model)
             self.graph = trace(model)
             self.plan = plan
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but values of variables, as lists, texts and numbers."""
+        plans = {"plan": self.plan.to_dict(), "good": self._good[1].to_dict()}
+        start = self.start.to_dict()
+        return {**plans, "metric": self.metric, "original": vars(self.original), "start": start}
+
+    def values(self, model: Any) -> dict[str, np.ndarray]:
+        """Return what variables hold, and what they held in the good state where that differs."""
+        with self.averages.hidden(model):
+            _keras.sync(model)
+            variables = trained_variables(model)
+            now = values_of(variables)
+        state = self._good[0]
+        good = {id(variable): value for variable, value in state.variables + state.spare}
+        before = [good[id(variable)] for variable in variables]
+        pairs = enumerate(zip(before, now, strict=True))
+        changed = {f"good/{n}": old for n, (old, new) in pairs if not _is_same(old, new)}
+        return {f"now/{n}": value for n, value in enumerate(now)} | changed
+
+    def resume(self, model: Any, stored: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        """Bring a model that is at its start to where another one was.
+
+        Args:
+            model: the model.
+            stored: what `to_dict` returned.
+            values: what `values` returned.
+
+        Raises:
+            ValueError: if they do not fit the model.
+        """
+        self.start, self.original = Point.from_dict(stored["start"]), Cost(**stored["original"])
+        good, plan = Plan.from_dict(stored["good"]), Plan.from_dict(stored["plan"])
+        now = {n: values[f"now/{n}"] for n in range(len(trained_variables(model)))}
+        with deferred():
+            self._come_to(model, good, {n: values.get(f"good/{n}", v) for n, v in now.items()})
+            self.mark(model, stored["metric"])
+            self._come_to(model, plan, now)
+
+    def _come_to(self, model: Any, plan: Plan, values: Mapping[int, np.ndarray]) -> None:
+        step = plan.since(self.plan, self.graph.widths)
+        if step.removed:
+            self.cut(model, step)
+        pairs = zip(trained_variables(model), values.values(), strict=True)
+        restore(model, State(tuple((v, _fitting(v, value)) for v, value in pairs), ()))
+
+
+def _is_same(first: np.ndarray, second: np.ndarray) -> bool:
+    """Tell whether arrays hold the same bits."""
+    return first.shape == second.shape and first.tobytes() == second.tobytes()
+
+
+def _fitting(variable: Any, value: np.ndarray) -> np.ndarray:
+    """Return a value that was read as one of the variable's type."""
+    held = keras.ops.convert_to_numpy(variable.value)
+    # Types that NumPy does not have, such as bfloat16, are read as bytes.
+    raw = value.view(held.dtype) if value.dtype.kind == "V" else value
+    if raw.shape != held.shape or raw.dtype != held.dtype:
+        raise ValueError(
+            "The values of a backup must fit the model. Received: "
+            f"{raw.dtype} of shape {raw.shape} for {variable.path}, which is {held.dtype} of shape "
+            f"{held.shape}. Delete the backup to begin anew."
+        )
+    return raw

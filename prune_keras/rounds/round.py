@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ class Round:
         epoch: the epoch at whose begin the cut was made, counted from 0.
         fraction: share of the neurons that was to be removed.
         plan: what was kept, counted in the model as it was before the round.
-        before, after: costs before and after the cut.
+        before: costs before the cut.
+        after: costs after it.
         metric_before: the monitored metric before the cut; None if it was not measured yet.
         seconds: time that the cut took, scoring and recalibration included.
         epochs: epochs of fine-tuning.
@@ -70,6 +71,15 @@ class Round:
         stored = {**vars(self), "plan": self.plan.to_dict(), "notes": list(self.notes)}
         steps = [vars(cost) for cost in self.steps]
         return {**stored, "before": vars(self.before), "after": vars(self.after), "steps": steps}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Round:
+        """Return the round that `to_dict` told of."""
+        plan = Plan.from_dict(stored["plan"])
+        costs = {name: Cost(**stored[name]) for name in ("before", "after")}
+        steps = tuple(Cost(**each) for each in stored["steps"])
+        read = {"plan": plan, "steps": steps, "notes": tuple(stored["notes"]), **costs}
+        return cls(**{**stored, **read})
 
 
 def walked(start: Point, rounds: Iterable[Round]) -> list[Point]:

@@ -70,7 +70,10 @@ def select(
         debias: name or function; see `prune_keras.debias`. Defaults to `"auto"`: `"none"` for
             `running` scores and with `scope="optimal"`, else `"mean"`.
         combine: one of `{"mean", "sum", "max", "min"}`. Defaults to `"mean"`.
-        min_units, max_layer_fraction, exclude, round_to: see `Limits`.
+        min_units: see `prune`, as for the next three.
+        max_layer_fraction: share of its units that a layer loses at most.
+        exclude: layers that keep all units.
+        round_to: multiples of this many are kept.
         of: what shares are of, for a model that was pruned before: `prune_keras.cost(original)`,
             or `report.before`. Defaults to None: the model's own cost.
         running: whether scores are what a family has lost once a neuron is gone, the ones before it

@@ -50,6 +50,11 @@ class Lessons:
             ValueError: if the teacher does not fit the student.
         """
         self.end()
+        if self.teacher.model is model:
+            raise ValueError(
+                "A model must not be its own teacher, which would learn what it learns. Received: "
+                f"{model.name!r} for both. Pass 'start' for the model as it is now."
+            )
         if self.teacher.model == "start" and not (goes_on and self._model is not None):
             self._model = _copy(model)
         _check_ends(model, self._model)

@@ -60,8 +60,9 @@ class Tracer:
         """Let channels go together or not at all.
 
         Args:
-            first, second: integer arrays that broadcast against each other; the ids at each place
-                become one channel.
+            first: integer array of ids.
+            second: another one, which broadcasts against it; the ids at each place become one
+                channel.
         """
         self.partition.unite(first, second)
 

@@ -77,7 +77,7 @@ def is_clean(model):
 
 
 def resting(model):
-    """Compile so that nothing moves; without graphs, which take longer to make than to run."""
+    """Compile so that nothing moves; without graphs where these take longer to make than to run."""
     eagerly = keras.backend.backend() != "jax"
     model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy", run_eagerly=eagerly)
     return model
@@ -119,6 +119,7 @@ def test_other_channels_than_the_kept_ones_would_show():
     assert fitted.history["loss"][1] > alone + 0.01
 
 
+@pytest.mark.repeats(2)
 @pytest.mark.parametrize("make", [dense_model, plain_convs, nested, shared])
 def test_a_teacher_equal_to_its_student_changes_nothing(make):
     model = make()
@@ -181,6 +182,7 @@ class Policy:
         keras.mixed_precision.set_dtype_policy(self.before)
 
 
+@pytest.mark.repeats(1)
 @pytest.mark.parametrize(("policy", "steps"), [("float32", 1), ("mixed_float16", 3)])
 def test_several_outputs_learn_each_by_its_own_kind(policy, steps):
     model = two_headed(policy)
@@ -219,7 +221,7 @@ def test_regularizers_keep_their_weight():
     layer = keras.layers.Dense(3, kernel_regularizer=keras.regularizers.L2(0.5), name="a")
     model = keras.Sequential([keras.Input((6,)), layer])
     model.compile(keras.optimizers.SGD(0.0), "mse")
-    penalty = float(sum(model.losses))
+    penalty = float(keras.ops.convert_to_numpy(sum(model.losses)))
     taught = Distillation(Teacher("start", logits=1.0))
     history = model.fit(SAMPLES, np.zeros((24, 3)), callbacks=[taught], verbose=0)
     assert history.history["loss"][0] == pytest.approx(penalty, rel=1e-5)
@@ -243,6 +245,7 @@ class Failing(keras.callbacks.Callback):
         raise KeyboardInterrupt
 
 
+@pytest.mark.repeats(2)
 @pytest.mark.parametrize(
     ("hook", "alone"),
     [("on_train_batch_end", True), ("on_epoch_end", False), ("on_train_end", True)],
@@ -279,6 +282,7 @@ def test_what_is_saved_copied_or_called_within_a_fit_knows_nothing(tmp_path):
     fit(held[0], epochs=1)
 
 
+@pytest.mark.slow
 def test_a_second_fit_goes_on_with_the_teacher_of_the_first():
     x = np.random.default_rng(2).normal(size=(12, 8, 8, 2)).astype("float32")
     model = resting(half_dead(plain_convs(), np.random.default_rng(3)))
@@ -378,11 +382,18 @@ def test_a_teacher_that_does_not_fit_is_refused_before_the_first_batch(teacher, 
         np.testing.assert_array_equal(old, new)
 
 
+def test_a_model_is_not_its_own_teacher():
+    model = dense_model()
+    with pytest.raises(ValueError, match="own teacher"):
+        fit(model, Distillation(model))
+
+
 def test_a_fit_that_prunes_takes_its_teacher_itself():
     with pytest.raises(ValueError, match="ProgressivePruning\\(teacher"):
         fit(conv_model(), callback(), Distillation())
 
 
+@pytest.mark.slow
 def test_a_custom_training_step_learns_too():
     class Own(keras.Model):
         def train_step(self, *args):

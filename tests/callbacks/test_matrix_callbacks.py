@@ -171,8 +171,8 @@ def orbax_checkpoint(folder):
 
 
 RELOAD = (
-    "Use keras.callbacks.ModelCheckpoint('model.keras'), which stores the structure too, and load "
-    "that file to go on."
+    "Pass backup_dir='backup' to ProgressivePruning, which takes its place: it stores the "
+    "structure too, and the same script goes on from there."
 )
 REFUSED = {
     Case(

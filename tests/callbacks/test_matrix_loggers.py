@@ -18,14 +18,17 @@ CASES = []
 works = works_in(CASES)
 
 
-@works("`CSVLogger`", "a row an epoch; listed after it, with `neurons`, `params` and `flops`")
+@works(
+    "`CSVLogger`", "a row an epoch; listed after it, with what a cut left, and how many there were"
+)
 def test_rows_are_written_as_the_history_tells_them(place, tmp_path):
     file = tmp_path / "log.csv"
     _, history = beside(place, keras.callbacks.CSVLogger(file))
     with file.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
-    costs = {"neurons", "params", "flops"} if place == "after" else set()
+    costs = {"neurons", "params", "flops", "round", "rolled_back", "pruning_seconds"}
+    costs = costs if place == "after" else set()
     columns = {"epoch", "accuracy", "loss", "score", "val_accuracy", "val_loss"} | costs
     assert set(rows[0]) == columns
     for name in columns - {"epoch"}:

@@ -82,6 +82,7 @@ def test_the_strength_grows_by_epochs_up_to_its_limit():
     assert seen == pytest.approx([0.1, 0.3, 0.45, 0.45])
 
 
+@pytest.mark.slow
 def test_all_of_them_go_on_beside_each_other_and_cuts():
     model = conv_model("sgd")
     beside = [TargetedDropout(0.5, 0.5), GroupPenalty(0.01), ScaleSparsity(0.01, layers=["conv"])]

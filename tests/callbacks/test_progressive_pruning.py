@@ -124,7 +124,9 @@ def test_logs_gain_what_the_trained_model_costs():
     trained, logs = prune_keras.cost(model), {"val_accuracy": 0.0}
     pruning.on_epoch_end(0, logs)
     sizes = {"neurons": trained.neurons, "params": trained.params, "flops": trained.flops}
-    assert logs == {"val_accuracy": 0.0} | sizes
+    seconds = pruning.rounds[0].seconds
+    counts = {"round": 1, "rolled_back": 1, "pruning_seconds": seconds}
+    assert logs == {"val_accuracy": 0.0} | sizes | counts
     assert neurons(model) == trained.neurons == 18  # what a callback after this one may store
     pruning.on_train_end()
     assert neurons(model) == 24
@@ -139,7 +141,7 @@ def test_flops_that_are_unknown_stay_out_of_the_logs():
     pruning.on_epoch_begin(0)
     logs = {}
     pruning.on_epoch_end(0, logs)
-    assert set(logs) == {"neurons", "params"}
+    assert set(logs) == {"neurons", "params", "round", "rolled_back", "pruning_seconds"}
 
 
 def test_caps_count_from_the_original():
@@ -239,7 +241,7 @@ def test_a_fit_without_a_single_epoch_changes_nothing():
 def test_one_line_a_round_below_what_neurons_are_scored_by(capsys):
     drive(judged(verbose=1), dense_model(), [0.9, 0.7])
     lines = capsys.readouterr().out.split("\n")
-    assert lines[1::2] == [
+    assert lines[1:-1] == [
         "Scores: l2",
         "Round 1: 24 -> 18 neurons; params 67.3%, flops 66.1%, neurons 75.0%; "
         "val_accuracy 0.9000, bound 0.8000: kept",

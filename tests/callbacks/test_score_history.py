@@ -129,3 +129,16 @@ def test_a_model_that_another_hand_cut_is_refused():
     prune_keras.shrink_in_place(model, plan)
     with pytest.raises(ValueError, match="must keep its widths, or be cut by"):
         fit(model, history, epochs=1)
+
+
+def test_records_that_begin_in_a_thinner_model_have_the_places_of_the_first_one():
+    model, pruning, late = dense_model(), callback(), ScoreHistory()
+    fit(model, pruning, epochs=2)
+    fit(model, pruning, late, epochs=2)
+    kept = pruning.report.plan.kept
+    for path, records in late.scores["l2"].items():
+        there = np.isfinite(records[-1])
+        np.testing.assert_array_equal(np.flatnonzero(there), kept[path])
+        assert (
+            len(there) == pruning.report.plan.widths[path] and np.isfinite(records[0][there]).all()
+        )

@@ -201,7 +201,7 @@ def test_by_weight_the_first_convolution_and_outputs_stay():
 
 
 class Saved(keras.callbacks.Callback):
-    """Writes the model within fit."""
+    """Writes the model within fit, and copies it."""
 
     def __init__(self, path):
         super().__init__()
@@ -209,6 +209,7 @@ class Saved(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.model.save(self.path)
+        self.thin, _ = prune_keras.prune(self.model, fraction=0.25)
 
 
 @pytest.mark.repeats(1)
@@ -221,6 +222,7 @@ def test_nothing_of_it_stays_with_the_model_or_its_files(granularity, tmp_path):
     saved = Saved(tmp_path / "within.keras")
     fit(model, TargetedDropout(0.5, 0.5, granularity), saved, epochs=1)
     assert set(vars(model)) <= attributes
+    assert not {"call", "compute_loss"} & set(vars(saved.thin))
     assert [*map(id, model.variables)] == [*map(id, variables)]
     model.save(tmp_path / "after.keras")
     for path in (saved.path, tmp_path / "after.keras"):
@@ -298,7 +300,7 @@ class Widths(keras.callbacks.Callback):
 
 
 @pytest.mark.repeats(1)
-@pytest.mark.parametrize("made", [conv_model, dense_model])
+@pytest.mark.parametrize("made", [dense_model, conv_model])
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 def test_masks_follow_a_cut_and_one_that_is_undone(granularity, made):
     model = made(optimizer="sgd")
@@ -327,6 +329,21 @@ def test_batch_normalization_and_losses_of_layers_go_on():
         regularized(x, training=True)
         assert [float(v) for v in regularized.losses] == pytest.approx(plain)
         assert (np.array(regularized.get_layer("norm").moving_mean) != mean).any()
+
+
+def test_of_two_halves_that_each_solve_the_task_the_one_left_to_chance_is_let_go():
+    """Two units say the same; the smaller one is dropped at times, so that it is not relied on."""
+    halves = keras.layers.Dense(2, use_bias=False, trainable=False, name="a")
+    reader = keras.layers.Dense(1, use_bias=False, name="b")
+    model = keras.Sequential([keras.Input((1,)), halves, reader])
+    halves.kernel.assign([[1.0, 0.9]])
+    x = np.random.default_rng(0).choice([-1.0, 1.0], (1600, 1)).astype("float32")
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    for callbacks, expected in (([], [0.5, 0.5]), ([TargetedDropout(0.5, 0.5)], [1.0, 0.0])):
+        reader.kernel.assign([[0.5], [0.5 / 0.9]])  # each half of the answer
+        model.fit(x, x, batch_size=16, callbacks=callbacks, verbose=0)
+        given = np.array(reader.kernel)[:, 0] * [1.0, 0.9]
+        np.testing.assert_allclose(given, expected, atol=0.05)
 
 
 @pytest.mark.parametrize(

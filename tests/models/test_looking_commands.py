@@ -126,6 +126,18 @@ def test_export_writes_a_format_and_compares_with_the_original(file, tmp_path):
     assert result.exit_code == 2 and "must end as its format does" in result.stderr
 
 
+def test_report_shows_what_prune_wrote(file, tmp_path):
+    options = ("--target", "params=0.5", "-o", tmp_path / "thin.keras")
+    told = succeed("prune", file, *options, "--report", tmp_path / "report.json")
+    text = succeed("report", tmp_path, "--html", tmp_path / "page.html")
+    assert text.strip() and text.strip() in told
+    assert "head/hidden" in (tmp_path / "page.html").read_text("utf-8")
+    stored = json.loads(succeed("report", tmp_path / "report.json", "--json"))
+    assert stored == json.loads((tmp_path / "report.json").read_text("utf-8"))
+    result = call("report", tmp_path / "nowhere")
+    assert result.exit_code == 2 and "nowhere" in result.stderr
+
+
 COMMANDS = [info.callback.__name__ for info in cli.app.registered_commands]
 
 

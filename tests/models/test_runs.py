@@ -52,9 +52,9 @@ def test_a_run_leaves_all_its_files(finished):
     names = {path.name for path in folder.iterdir()}
     assert names == {
         "dense.csv", "dense.json", "dense.keras", "history.csv", "history.png", "pairs.csv",
-        "plan.json", "pruned.csv", "pruned.h5", "pruned.json", "pruned.keras", "report.json",
-        "report.txt", "results.csv", "rounds.json", "settings.json", "trained_on.csv",
-        "trained_on.json", "trained_on.keras", "widths.csv", "widths.png",
+        "plan.json", "pruned.csv", "pruned.h5", "pruned.json", "pruned.keras", "report.html",
+        "report.json", "report.txt", "results.csv", "rounds.json", "settings.json",
+        "trained_on.csv", "trained_on.json", "trained_on.keras", "widths.csv", "widths.png",
     }  # fmt: skip
     assert json.loads((folder / "settings.json").read_text())["epochs"] == 3
     assert json.loads((folder / "rounds.json").read_text())

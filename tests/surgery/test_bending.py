@@ -146,8 +146,7 @@ def test_a_thin_network_is_nearer_behind_activations(make, monkeypatch):
 
     def missed():
         thin = prune_keras.shrink(model, plan)
-        kept, how = kept_neurons(graph, plan), Refit(rows=2**15)
-        Repair.of(model, graph, kept, x[:1024], how).apply(thin)
+        Repair.of(model, graph, kept_neurons(graph, plan), x[:1024], "sequential").apply(thin)
         found = [each.predict(x[1024:], verbose=0) for each in (model, thin)]
         return float(np.mean(np.square(found[0] - found[1])))
 

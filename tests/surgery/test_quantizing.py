@@ -10,7 +10,7 @@ import pytest
 import prune_keras
 from prune_keras.callbacks import Distillation, ProgressivePruning, QuantizationAware, Teacher
 from prune_keras.quantizing import Quantization, calibrate
-from prune_keras.quantizing.grids import activations, range_of, step_of, weights
+from prune_keras.quantizing.grids import activations, converters, range_of, step_of, weights
 from prune_keras.quantizing.litert import Interpreted, converted
 from prune_keras.quantizing.points import points
 
@@ -91,6 +91,15 @@ def test_gradients_are_those_of_what_was_not_rounded():
         "x"
     ]
     np.testing.assert_array_equal(slope, [[0, 1, 1, 1, 0]])
+
+
+@on_tensorflow
+@pytest.mark.parametrize("within", [(0.0, 255.0), (-1.37, 2.11), (0.0, 0.3), (-5.0, 0.0)])
+def test_the_grid_is_the_converters(within):
+    x = np.linspace(-7, 7, 4001, dtype="float32") * max(abs(end) for end in within) / 6
+    step = step_of(within)
+    apart = np.abs(np.array(activations(x, within)) - np.array(converters(x, within)))
+    assert (apart > 1e-3 * step).mean() < 1e-3 and apart.max() < 1.01 * step  # but for halves
 
 
 def test_zero_is_on_every_grid():
@@ -222,4 +231,4 @@ def test_what_cannot_be_is_refused(tmp_path):
     open_ended = keras.Sequential([keras.Input((None, 4)), keras.layers.Dense(2)])
     if keras.backend.backend() == "tensorflow":
         with pytest.raises(ValueError, match="one input of a known shape"):
-            prune_keras.export(open_ended, tmp_path / "model.tflite")
+            prune_keras.export(open_ended, tmp_path / "model.tflite", int8=np.ones((4, 3, 4)))
