@@ -223,8 +223,11 @@ def without_warnings() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def noting_losses() -> Iterator[list]:
+def noting_losses(own: Callable[[Any], bool]) -> Iterator[list]:
     """Let layers add losses of symbolic tensors within, which are noted only.
+
+    Args:
+        own: tells of a layer whether its losses are meant.
 
     Yields:
         A list that grows with each of them.
@@ -235,7 +238,7 @@ def noting_losses() -> Iterator[list]:
     @functools.wraps(run)
     def add_loss(self: Any, loss: Any) -> Any:
         symbolic = [x for x in tree.flatten(loss) if isinstance(x, keras.KerasTensor)]
-        noted.extend(symbolic)
+        noted.extend(symbolic if own(self) else [])
         return None if symbolic else run(self, loss)
 
     keras.layers.Layer.add_loss = add_loss

@@ -238,7 +238,7 @@ TABLE = [
         "vector quantizer",
         built(VQVAE, SOUND),
         SOUND,
-        natural=(("*made", OUTPUT), ("*codes", "no rule for the operation quantizer")),
+        natural=(("*made", OUTPUT), ("quantizer/book*", "is met by channels in some calls only")),
     ),
 ]
 if keras.backend.backend() != "tensorflow":  # its training step is written in TensorFlow

@@ -133,7 +133,8 @@ def _recorded(
         with _keras.without_new_calls(layer), scope, _keras.all_keys(), ExitStack() as held:
             there = held.enter_context(standing_in(layer, weights))
             held.enter_context(_keras.refusing_reads(lambda: not there()))
-            losses = held.enter_context(_keras.noting_losses())
+            own = lambda each: each is layer or not may_be_opened(each)  # noqa: E731
+            losses = held.enter_context(_keras.noting_losses(own))
             if backwards is not None:
                 held.enter_context(_keras.drawing_evenly(lambda: not there(), backwards))
             outputs = layer.call(*_keras.cast_for(layer, args), **_keras.cast_for(layer, kwargs))
