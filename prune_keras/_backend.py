@@ -462,3 +462,13 @@ def several_workers(model: Any) -> str | None:
     is_one = not (torch_distributed.is_available() and torch_distributed.is_initialized())
     count = 1 if is_one else torch_distributed.get_world_size()
     return f"{count} processes of torch.distributed" if count > 1 else None
+
+
+def devices() -> list[str]:
+    """Return the names of the devices that the backend computes on."""
+    if keras.backend.backend() == "torch":  # for which Keras lists none
+        import torch
+
+        count = torch.cuda.device_count()
+        return [f"cuda:{number}" for number in range(count)] or ["cpu"]
+    return [str(device) for device in keras.distribution.list_devices()]

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy
 
+from prune_keras import _backend
 from prune_keras.reporting.parts import Origin
 
 _PLAIN = (str, int, float, bool, type(None), Path)
@@ -39,7 +40,7 @@ def _environment() -> dict[str, str]:
         "numpy": numpy.__version__,
         "system": platform.platform(),
         "processor": _processor(),
-        "devices": ", ".join(map(str, keras.distribution.list_devices())),
+        "devices": ", ".join(_backend.devices()),
     }
 
 
