@@ -27,7 +27,7 @@ FILES = (
     composites_translators,
 )
 COMPOSITES = {each.name: each for file in FILES for each in file.TABLE}
-FITTED = [name for name in ("tied gpt", "nerf", "dense vae") if name in COMPOSITES]
+FITTED = ("nerf", "dense vae", pytest.param("tied gpt", marks=pytest.mark.slow))
 # What is not seen through yet; a test that passes all the same says so.
 UNSEEN: dict[tuple[str, str], str] = {}
 # They draw numbers in training or add losses in a layer, which therefore stays what it is.
@@ -54,14 +54,14 @@ def each_way(unseen):
     )
 
 
-@pytest.mark.repeats(10)
+@pytest.mark.repeats(6)
 @each_way(UNSEEN)
 def test_what_can_be_reached_is(composite, way):
     checks.check_what_can_be_reached_is(composite, way)
     checks.check_what_is_fixed_has_a_true_reason(composite, way)
 
 
-@pytest.mark.repeats(8)
+@pytest.mark.repeats(5)
 @each_way(UNSEEN)
 def test_removed_is_silenced(composite, way):
     checks.check_removed_is_silenced(composite, (0, 0.5), way)
@@ -81,7 +81,7 @@ def test_a_fit_with_cuts(name):
 OPEN = [n for n in COMPOSITES if (n, "unfolded") not in UNSEEN and n not in CLOSED]
 
 
-@pytest.mark.parametrize("names", [OPEN[:2], pytest.param(OPEN[2:], marks=thorough)], ids=len)
+@pytest.mark.parametrize("names", [OPEN[:1], pytest.param(OPEN[1:], marks=thorough)], ids=len)
 def test_files_are_read_back_without_the_classes(names, tmp_path):
     """All of them in one process that has imported nothing but Keras and what compares."""
     paths = [checks.saved(COMPOSITES[name], tmp_path) for name in names]

@@ -34,14 +34,14 @@ EXPORTED = ("vit", "mobilenet v2", "deeplab")
 thorough = pytest.mark.slow
 
 
-@pytest.mark.repeats(10)
+@pytest.mark.repeats(6)
 @each
 @each_way
 def test_all_but_what_is_fixed_by_nature_can_be_pruned(composite, way):
     checks.check_what_can_be_reached_is(composite, way)
 
 
-@pytest.mark.repeats(8)
+@pytest.mark.repeats(5)
 @each
 @each_way
 def test_removed_is_silenced(composite, way):

@@ -94,7 +94,7 @@ def test_a_layer_with_an_incomplete_config_is_found_out(tmp_path):
         prune_keras.export(model, tmp_path / "model.keras")
 
 
-@pytest.mark.parametrize("name", ["model", "model.hdf5", "model.onnx"])
+@pytest.mark.parametrize("name", ["model", "model.hdf5", "model.pb"])
 def test_other_endings_are_refused(tmp_path, name):
     with pytest.raises(ValueError, match=r"must end as its format does: \.h5 for h5, \.keras"):
         prune_keras.export(network(), tmp_path / name)
