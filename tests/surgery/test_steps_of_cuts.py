@@ -1,5 +1,6 @@
 """A copy that is cut in several steps: each scores, cuts and repairs what is left."""
 
+import dataclasses
 import json
 
 import keras
@@ -92,7 +93,8 @@ def test_one_step_is_what_was_done_ever_since():
     chosen = {"criterion": "taylor", "data": (X, Y), "target": {"flops": 0.5}}
     thin, report = prune_keras.prune(model, **chosen)
     same, again = prune_keras.prune(model, steps=1, **chosen)
-    assert report.to_dict() == again.to_dict()
+    told, known = (dataclasses.replace(each, seconds={}) for each in (report, again))
+    assert dataclasses.replace(told, origin=known.origin).to_dict() == known.to_dict()
     assert report.steps == () and "step" not in report.render()
     for one, other in zip(values(thin), values(same), strict=True):
         np.testing.assert_array_equal(one, other)
