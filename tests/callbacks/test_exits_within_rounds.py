@@ -76,7 +76,7 @@ def interrupt():
     signal.raise_signal(signal.SIGINT)
 
 
-@pytest.mark.repeats(12)
+@pytest.mark.repeats(8)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("strike", [fail, interrupt])
 def test_the_last_good_state_is_left(place, strike, tmp_path, monkeypatch, default_handler):

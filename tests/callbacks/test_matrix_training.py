@@ -59,7 +59,7 @@ def evaluated(model, given):
     return model.evaluate(**given.evaluate, batch_size=12, verbose=0, return_dict=True)
 
 
-@pytest.mark.repeats(10)
+@pytest.mark.repeats(6)
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_trains_on_across_cuts_and_a_round_that_is_undone(way):
     given, pruning, history, before, after, metrics = train(way)

@@ -118,7 +118,7 @@ COPIES = {
 }
 
 
-@pytest.mark.repeats(9)
+@pytest.mark.repeats(5)
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
 @pytest.mark.parametrize("way", COPIES)
 @each_stage
@@ -192,7 +192,7 @@ EXPORTS = {
 }
 
 
-@pytest.mark.repeats(6)
+@pytest.mark.repeats(4)
 @needs_tensorflow
 @pytest.mark.parametrize("way", EXPORTS)
 @each_stage
