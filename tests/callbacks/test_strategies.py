@@ -93,10 +93,6 @@ def main():
     )
 
 
-# One process makes what all of them look at.
-pytestmark = pytest.mark.xdist_group("strategies")
-
-
 @pytest.fixture(scope="module")
 def found():
     """What came out in a process of its own: devices are set before TensorFlow begins."""
