@@ -6,7 +6,6 @@ import inspect
 import os
 from typing import Annotated
 
-import click
 import typer
 
 from prune_keras.cli import console
@@ -73,7 +72,7 @@ def _ending(function, resumes, debug, args, kwargs):
     except KeyboardInterrupt:
         _fail("Interrupted." + (" The same command goes on from here." if resumes else ""), 1)
     except Exception as error:
-        if debug or isinstance(error, (typer.Exit, click.ClickException)):
+        if debug or isinstance(error, (typer.Exit, typer.Abort, typer.BadParameter)):
             raise
         _fail(f"Error: {_told(error)}", 2 if isinstance(error, _ASKED_WRONGLY) else 1)
 
