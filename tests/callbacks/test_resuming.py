@@ -94,7 +94,8 @@ def generated():
 def of_tensorflow():
     tf = pytest.importorskip("tensorflow")
     given = arrays()
-    return {"x": tf.data.Dataset.from_tensor_slices((given["x"], given["y"])).shuffle(24).batch(5)}
+    dataset = tf.data.Dataset.from_tensor_slices((given["x"], given["y"]))
+    return {"x": dataset.shuffle(24).batch(5), "shuffle": False}
 
 
 BUILT = [averaging, scheduled, accumulating, halves]
