@@ -61,11 +61,24 @@ def _panel(ax: Any, families: Sequence[tuple[float, ...]], label: str) -> None:
     if known and all(each[0] > 0 for _, each in known) and _spans(known):
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(numticks=4))
-        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        ax.xaxis.set_major_formatter(lambda value, _: _power(value))
         ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel(label)
     ax.tick_params(axis="x", labelsize=7)
     ax.grid(axis="x")
+
+
+def _power(value: float) -> str:
+    """Return a power of ten as an axis has room for it.
+
+    Example:
+
+    >>> _power(100.0), _power(1e6), _power(1e-5)
+    ('100', '1e6', '1e-5')
+    """
+    text = f"{value:g}"
+    mantissa, _, exponent = f"{value:.0e}".partition("e")
+    return text if len(text) <= 4 else f"{mantissa}e{int(exponent)}"
 
 
 def _spans(known: Sequence[tuple[int, tuple[float, ...]]]) -> bool:
