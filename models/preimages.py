@@ -64,12 +64,14 @@ class Search:
         for name, value in least.items():
             if getattr(self, name) < value:
                 raise ValueError(
-                    f"`{name}` must be {value} at least. Received: {name}={getattr(self, name)}."
+                    f"`{name}` must be {value} at least. Received: {name}={getattr(self, name)}. "
+                    f"Leave it out for {type(self).__dataclass_fields__[name].default}."
                 )
         for name in ("learning_rate", "exponent"):
             if getattr(self, name) <= 0:
                 raise ValueError(
-                    f"`{name}` must be above 0. Received: {name}={getattr(self, name)}."
+                    f"`{name}` must be above 0. Received: {name}={getattr(self, name)}. "
+                    f"Leave it out for {type(self).__dataclass_fields__[name].default}."
                 )
 
 
