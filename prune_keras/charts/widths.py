@@ -24,33 +24,10 @@ def draw(layers: Sequence[Layer], ax: Any = None) -> Figure:
     """
     layers = [each for each in layers if not each.merges]
     ax = axes_of(ax, height_of(len(layers)))
-    places = range(len(layers))
-    left = [each.left for each in layers]
-    gone = [each.units - each.left for each in layers]
-    ax.barh(places, left, 0.72, color=BLUE, label="stays")
-    ax.barh(
-        places,
-        gone,
-        0.72,
-        left,
-        color="none",
-        edgecolor=PALE,
-        hatch="/////",
-        linewidth=0.6,
-        label="removed",
-    )
+    _bars(ax, layers)
+    for place, each in enumerate(layers):
+        _tell(ax, place, each)
     most = max((each.units for each in layers), default=1)
-    for place, each in zip(places, layers, strict=True):
-        told = f"{each.units}" if each.left == each.units else f"{each.units} → {each.left}"
-        ax.annotate(
-            told,
-            (each.units, place),
-            (3, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=7,
-            annotation_clip=True,
-        )
     ax.set_xlim(0, most * 1.25)
     ax.set_xlabel("units")
     ax.grid(axis="x")
@@ -58,3 +35,20 @@ def draw(layers: Sequence[Layer], ax: Any = None) -> Figure:
     rows(ax, [each.path for each in layers])
     legend(ax, ncols=2)
     return ax.figure
+
+
+def _bars(ax: Any, layers: Sequence[Layer]) -> None:
+    """Draw what stays of each layer, and behind it what is removed."""
+    places, left = range(len(layers)), [each.left for each in layers]
+    gone = [each.units - each.left for each in layers]
+    ax.barh(places, left, 0.72, color=BLUE, label="stays")
+    hatched = {"color": "none", "edgecolor": PALE, "hatch": "/////", "linewidth": 0.6}
+    ax.barh(places, gone, 0.72, left, label="removed", **hatched)
+
+
+def _tell(ax: Any, place: int, layer: Layer) -> None:
+    """Write the units of a layer behind its bar."""
+    units, left = layer.units, layer.left
+    told = f"{units}" if left == units else f"{units} → {left}"
+    where = {"textcoords": "offset points", "va": "center", "annotation_clip": True}
+    ax.annotate(told, (units, place), (3, 0), fontsize=7, **where)
