@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -48,14 +49,20 @@ def written(path: str | Path, named: Callable[[BinaryIO], str] | None = None) ->
 PARTIAL = ".partial"
 
 
+_UNABLE = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP)  # of systems that cannot
+
+
 def _sync_folder(folder: Path) -> None:
-    """Have the name of a new file on the disk, too; not all systems can."""
-    with contextlib.suppress(OSError):
+    """Have the name of a new file on the disk, too, where the system can."""
+    try:
         opened = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(opened)
         finally:
             os.close(opened)
+    except OSError as error:
+        if error.errno not in _UNABLE:
+            raise
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -1,5 +1,7 @@
 """Files are written at once, or stay as they were."""
 
+import contextlib
+import errno
 import json
 import math
 import os
@@ -48,3 +50,20 @@ def test_a_link_stays_a_link(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "file")
     atomic.write_text(tmp_path / "link", "text\r\n")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_bytes() == b"text\r\n"
+
+
+@pytest.mark.parametrize(("number", "passes"), [(errno.EINVAL, True), (errno.EIO, False)])
+def test_a_name_that_could_not_be_synced_is_told_of_where_systems_can(
+    tmp_path, monkeypatch, number, passes
+):
+    opened = os.open
+
+    def fails(path, *flags, **options):
+        if path == tmp_path:
+            raise OSError(number, os.strerror(number))
+        return opened(path, *flags, **options)
+
+    monkeypatch.setattr(atomic.os, "open", fails)
+    with contextlib.nullcontext() if passes else pytest.raises(OSError, match="[Ii]nput/output"):
+        atomic.write_text(tmp_path / "new.txt", "text")
+    assert (tmp_path / "new.txt").read_text() == "text"
