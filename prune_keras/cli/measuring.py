@@ -108,7 +108,13 @@ def report(
     """Show what a run came to: costs, widths, rounds, and what could not be pruned and why."""
     from prune_keras.report import Report
 
-    found = Report.load(run / "report.json" if run.is_dir() else run)
+    file = run / "report.json" if run.is_dir() else run
+    if not file.is_file():
+        raise ValueError(
+            "A run must be a folder with a report.json, or such a file. "
+            f"Received: run='{run}', and there is no '{file}'. Name one that is there."
+        )
+    found = Report.load(file)
     if html is not None:
         found.to_html(html)
     if as_json:

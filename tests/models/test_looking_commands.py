@@ -134,8 +134,11 @@ def test_report_shows_what_prune_wrote(file, tmp_path):
     assert "head/hidden" in (tmp_path / "page.html").read_text("utf-8")
     stored = json.loads(succeed("report", tmp_path / "report.json", "--json"))
     assert stored == json.loads((tmp_path / "report.json").read_text("utf-8"))
-    result = call("report", tmp_path / "nowhere")
-    assert result.exit_code == 2 and "nowhere" in result.stderr
+    (tmp_path / "empty").mkdir()
+    for name in ("nowhere", "empty"):
+        result = call("report", tmp_path / name)
+        assert result.exit_code == 2 and f"{name}', and there is no '" in result.stderr
+        assert "Name one" in result.stderr
 
 
 COMMANDS = [info.callback.__name__ for info in cli.app.registered_commands]
