@@ -8,7 +8,7 @@ import time
 import keras
 
 import prune_keras
-from prune_keras import atomic, plots
+from prune_keras import Report, atomic, plots
 from prune_keras.models.fingerprints import described
 
 DRAWN = ("val_accuracy", "neurons", "params", "flops")
@@ -110,6 +110,20 @@ def write_pruning(folder, pruning):
     report.to_html(folder / "report.html")
     write_table(folder / "widths.csv", width_rows(report))
     plots.widths(report, folder / "widths.png")
+
+
+def write_outcomes(folder, outcomes, latency_ms=(None, None)):
+    """Add to the report of a run what its networks came to at the end, and their latency.
+
+    Args:
+        folder: the run's folder.
+        outcomes: name of a network -> what was measured of it, by name.
+        latency_ms: of one image, before and after. Defaults to none.
+    """
+    report = Report.load(folder / "report.json").with_outcomes(outcomes)
+    report = report.measured(latency_ms=latency_ms)
+    report.save(folder / "report.json")
+    report.to_html(folder / "report.html")
 
 
 def describe(round_):

@@ -100,6 +100,7 @@ def run(build, data, settings, output, overwrite=False, train_head=None):
     files = _export(networks[-1].model, output)
     history = [epoch for network in networks for epoch in network.epochs]
     records.write_run(output, rows, pairs, history)
+    records.write_outcomes(output, {row["network"]: _told(row) for row in rows})
     report = (output / "report.txt").read_text(encoding="utf-8")
     return Result(rows, pairs, report, files)
 
@@ -246,6 +247,13 @@ def _row(network, hits, data, settings):
         "val_accuracy": accuracy(network.model, data.validation, settings),
         "test_accuracy": float(hits.mean()),
     } | dataclasses.asdict(prune_keras.cost(network.model))
+
+
+def _told(row):
+    """Return of a line of the results what a report shows."""
+    shown = {"epochs": "epochs", "val_accuracy": "validation accuracy"}
+    shown |= {"test_accuracy": "test accuracy", "params": "parameters", "flops": "FLOPs"}
+    return {name: row[key] for key, name in shown.items()}
 
 
 def _export(model, output):

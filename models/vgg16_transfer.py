@@ -169,11 +169,20 @@ def write_speed(folder):
         for key, v in gains.items()
     }
     records.write_json(folder / "speed.json", named)
+    outcomes = {row["network"]: _told(row) for row in rows}
+    records.write_outcomes(folder, outcomes, tuple(row["latency_ms_1"] for row in rows))
     before, after = rows
     plots.shares(
         before, after, [name for name in rows[0] if name != "network"], folder / "speed.png"
     )
     return rows
+
+
+def _told(row):
+    """Return of a line of the measurements what a report shows."""
+    shown = {"file bytes": "file_bytes", "peak bytes": "peak_bytes"}
+    shown |= {f"ms, batch of {size}": f"latency_ms_{size}" for size in speed.BATCHES}
+    return {name: row[key] for name, key in shown.items()}
 
 
 if __name__ == "__main__":

@@ -66,8 +66,9 @@ def prune(
     from prune_keras.models.images import read_samples
 
     shape = parse_shape(input_shape)
+    network = read_model(model, data is not None, () if of is None else (of,))
     thin, told = prune_keras.prune(
-        read_model(model, data is not None, () if of is None else (of,)),
+        network,
         target=parse_targets(target),
         fraction=fraction,
         criterion=criterion,
@@ -84,10 +85,21 @@ def prune(
         of=None if of is None else prune_keras.cost(read_model(of), shape),
     )
     prune_keras.export(thin, output)
+    told = told.measured(latency_ms=_latencies(network, thin, shape))
     if report is not None:
         (told.save if report.suffix == ".json" else told.to_html)(report)
     console.show_report(told)
     console.say(f"Wrote {output}")
+
+
+def _latencies(before, after, shape):
+    """Return the milliseconds of one sample before and after; None where sizes are left open."""
+    import prune_keras
+
+    try:
+        return tuple(prune_keras.latency(each, input_shape=shape) for each in (before, after))
+    except ValueError:
+        return None, None
 
 
 @command("prune-keras export thin.keras -o thin.tflite --before model.keras")
