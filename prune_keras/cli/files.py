@@ -59,7 +59,7 @@ def prune(
         Path | None,
         typer.Option(help="Where to write the report: a .html to look at, or a .json."),
     ] = None,
-):
+) -> None:
     """Prune a model at once, without training."""
     import prune_keras
     from prune_keras.cli.guarded import read_model
@@ -113,7 +113,7 @@ def export(
             metavar="ORIGINAL",
         ),
     ] = None,
-):
+) -> None:
     """Write a model for where it runs, run it there, and compare its outputs with Keras'."""
     import prune_keras
     from prune_keras.cli.deployments import compared
@@ -150,7 +150,7 @@ def invert(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Picture to write; the errors go beside it.")
     ] = Path("inversion.png"),
-):
+) -> None:
     """Reconstruct an image from a layer's feature maps: all, the kept ones, as many random ones."""
     from prune_keras.cli.guarded import read_model
     from prune_keras.models import inversion, precision, records
