@@ -1,7 +1,7 @@
 """Commands that make something of a model in a file: `prune`, `export` and `invert`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -59,7 +59,7 @@ def prune(
         Path | None,
         typer.Option(help="Where to write the report: a .html to look at, or a .json."),
     ] = None,
-):
+) -> None:
     """Prune a model at once, without training."""
     import prune_keras
     from prune_keras.cli.guarded import read_model
@@ -92,14 +92,17 @@ def prune(
     console.say(f"Wrote {output}")
 
 
-def _latencies(before, after, shape):
+def _latencies(
+    before: Any, after: Any, shape: tuple[int, ...] | None
+) -> tuple[float | None, float | None]:
     """Return the milliseconds of one sample before and after; None where sizes are left open."""
     import prune_keras
 
     try:
-        return tuple(prune_keras.latency(each, input_shape=shape) for each in (before, after))
+        first, last = (prune_keras.latency(each, input_shape=shape) for each in (before, after))
     except ValueError:
         return None, None
+    return first, last
 
 
 @command("prune-keras export thin.keras -o thin.tflite --before model.keras")
@@ -125,7 +128,7 @@ def export(
             metavar="ORIGINAL",
         ),
     ] = None,
-):
+) -> None:
     """Write a model for where it runs, run it there, and compare its outputs with Keras'."""
     import prune_keras
     from prune_keras.cli.deployments import compared
@@ -162,7 +165,7 @@ def invert(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Picture to write; the errors go beside it.")
     ] = Path("inversion.png"),
-):
+) -> None:
     """Reconstruct an image from a layer's feature maps: all, the kept ones, as many random ones."""
     from prune_keras.cli.guarded import read_model
     from prune_keras.models import inversion, precision, records
