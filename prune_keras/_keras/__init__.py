@@ -122,6 +122,7 @@ from prune_keras._keras.state import (
 from prune_keras._keras.steps import is_surrounded, surround
 from prune_keras._keras.training import Logs, direction, logs_of, refresh, sync
 from prune_keras._keras.undisturbed import give_losses, losses_of, passing, undisturbed
+from prune_keras._keras.updates import go_to, let_be_late, points, rates_of, update_only
 from prune_keras._keras.views import View, hide, show, showing
 from prune_keras._keras.walks import (
     Call,
@@ -138,6 +139,11 @@ from prune_keras._keras.walks import (
 from prune_keras._keras.watching import answering, heard, replaced, watched
 
 __all__ = [
+    "go_to",
+    "let_be_late",
+    "points",
+    "rates_of",
+    "update_only",
     "making_at_most",
     "build_metrics",
     "skip",
