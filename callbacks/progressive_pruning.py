@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from prune_keras import _keras
+from prune_keras import _keras, processes
 from prune_keras.accounting import SIZES, Cost
 from prune_keras.backups import Backup, Kept
 from prune_keras.callbacks.arguments import FRACTION, check_arguments, check_batches, judge_of
@@ -466,7 +466,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         return waits or self._judge.accepts(self._metric)
 
     def _measure(self, logs: dict[str, Any]) -> float | None:
-        metric = self._judge.read(logs)
+        metric = processes.mean(self._judge.read(logs))
         if self._judge.judges and self._judge.mode == "auto":
             # Keras makes a model's metrics with the first batch, not before.
             mode = _keras.direction(self.model, self._judge.monitor)
