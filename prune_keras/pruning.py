@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from prune_keras import criteria
+from prune_keras import criteria, processes
 from prune_keras.accounting import Cost
 from prune_keras.auto import Scoring
 from prune_keras.copies import lasting, rehearsed
@@ -216,6 +216,7 @@ class _Cut:
         """Remove what is to go beside what is gone, and repair."""
         model, graph, fuse = self.thin, self._graph, self._way.scoring.fuse
         plan = whole.since(done, graph.widths)
+        processes.check_plan(plan.to_dict())
         # A fit aims at the model as it was; what is fused stands for what goes with this step.
         fits = fuse == "sequential" or isinstance(fuse, Refit)
         before, its_plan = (self._dense, whole) if fits else ((model, graph), plan)

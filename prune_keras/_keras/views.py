@@ -102,13 +102,16 @@ def _carrying(model: Any, views: list[View]) -> dict[str, Callable]:
 
     Between its epochs, and wherever else the model can be looked at or copied, it has none of it.
     """
-    get, sync = model._get_jax_state, model.jax_state_sync
+    get, sync, make = model._get_jax_state, model.jax_state_sync, model.make_train_function
+
+    def take() -> None:
+        _drop(model)
+        model._seed_generators += [_Kept(v) for view in views for v in view.state]
 
     @functools.wraps(get)
     def carrying(**asked: Any) -> Any:
         if asked.get("optimizer_variables"):
-            _drop(model)
-            model._seed_generators += [_Kept(v) for view in views for v in view.state]
+            take()
         return get(**asked)
 
     @functools.wraps(sync)
@@ -116,7 +119,20 @@ def _carrying(model: Any, views: list[View]) -> dict[str, Callable]:
         sync()
         _drop(model)
 
-    return {"_get_jax_state": carrying, "jax_state_sync": syncing}
+    @functools.wraps(make)
+    def making(*args: Any, **kwargs: Any) -> None:
+        held = model._seed_generators[:]
+        take()  # where devices share the work, Keras looks at how each variable lies on them
+        try:
+            make(*args, **kwargs)
+        finally:
+            model._seed_generators[:] = held
+
+    return {
+        "_get_jax_state": carrying,
+        "jax_state_sync": syncing,
+        "make_train_function": making,
+    }
 
 
 def _drop(model: Any) -> None:

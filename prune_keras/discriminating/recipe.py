@@ -58,8 +58,8 @@ def discriminate(
     `j`, zero as yet. `L = 1/2 MSE + weight CE` is the mean over the data; the first term compares
     what these weights give with the same in the model as it was, the second one is the compiled
     loss of the first head behind them, or of the model's outputs. After each pick, the weights that
-    read what was picked are trained by `L`. Statistics of batch normalization are measured anew at last.
-    The model is to be fine-tuned afterwards.
+    read what was picked are trained by `L`. Statistics of batch normalization are measured anew at
+    last. The model is to be fine-tuned afterwards.
 
     Args:
         model: a built model, compiled with a loss for classes, with one output `(batch, classes)`;
