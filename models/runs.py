@@ -100,6 +100,8 @@ def run(
     output = Path(output)
     texts = fingerprints.of_data(data), _described(build, output)
     origin_of = functools.partial(_origin, *texts, settings, output)
+    if build is None:
+        _check_fits(origin_of("dense"))
     _prepare(origin_of, settings, output, overwrite)
     dense, pruned = output / "dense.keras", output / "pruned.keras"
     _make(
@@ -324,6 +326,17 @@ def _origin(
     beside = (log, *PRUNING_FILES) if name == "pruned" else (log,)
     begun = output / BACKUP if name == "pruned" else None
     return origins.Origin(output / f"{name}.keras", made_of, beside, begun)
+
+
+def _check_fits(dense: origins.Origin) -> None:
+    """Raise a ValueError, before anything is deleted, for a network that cannot be made again."""
+    objection = dense.objection()
+    if objection:
+        raise ValueError(
+            "A dense network that nothing can build again must be of this run. Received: build=None "
+            f"with output='{dense.file.parent}', {objection}. Pass a function that builds one, or "
+            "the data and settings that it was made with."
+        )
 
 
 def _prepare(
