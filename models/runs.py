@@ -333,9 +333,9 @@ def _check_fits(dense: origins.Origin) -> None:
     objection = dense.objection()
     if objection:
         raise ValueError(
-            "A dense network that nothing can build again must be of this run. Received: build=None "
-            f"with output='{dense.file.parent}', {objection}. Pass a function that builds one, or "
-            "the data and settings that it was made with."
+            "A dense network that nothing can build again must be of this run. Received: "
+            f"build=None with output='{dense.file.parent}', {objection}. Pass a function that builds "
+            "one, or the data and settings that it was made with."
         )
 
 
