@@ -334,8 +334,8 @@ def _check_fits(dense: origins.Origin) -> None:
     if objection:
         raise ValueError(
             "A dense network that nothing can build again must be of this run. Received: "
-            f"build=None with output='{dense.file.parent}', {objection}. Pass a function that builds "
-            "one, or the data and settings that it was made with."
+            f"build=None with output='{dense.file.parent}', {objection}. Pass a function that "
+            "builds one, or the data and settings that it was made with."
         )
 
 
