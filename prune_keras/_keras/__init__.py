@@ -5,6 +5,7 @@ pruning: it walks a functional graph, gives variables new values of another shap
 objects around them (optimizer, compiled functions, clones) follow.
 """
 
+from prune_keras._keras.carrying import carry_along
 from prune_keras._keras.clones import (
     clone_structure,
     compile_like,
@@ -54,6 +55,7 @@ from prune_keras._keras.graphs import (
 from prune_keras._keras.held import Held, other_optimizers
 from prune_keras._keras.kernels import Missing, check_runs, missing_kernel
 from prune_keras._keras.masks import carried_mask, carry, masks_made, with_masks
+from prune_keras._keras.numbering import number, numbers
 from prune_keras._keras.optimizers import (
     Slot,
     averages_follow,
@@ -165,6 +167,7 @@ __all__ = [
     "call_arguments",
     "carried_mask",
     "carry",
+    "carry_along",
     "calls_of",
     "cast_for",
     "check_model",
@@ -213,6 +216,8 @@ __all__ = [
     "neighbours_of",
     "nodes_of",
     "noting_losses",
+    "number",
+    "numbers",
     "on_failure",
     "operations_in",
     "operations_seen_in",
