@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from prune_keras.cheapening import cheapen
     from prune_keras.dependencies import Dependence, dependence
     from prune_keras.diversity import diversify
+    from prune_keras.ensembling import NativeEnsemble
     from prune_keras.exporting import export
     from prune_keras.graph import Graph
     from prune_keras.normalizing import RangeBatchNormalization
@@ -33,6 +34,7 @@ __all__ = [
     "Cost",
     "Dependence",
     "Graph",
+    "NativeEnsemble",
     "Plan",
     "Quantization",
     "RangeBatchNormalization",
@@ -70,6 +72,7 @@ _MODULES = {
     "Cost": "accounting",
     "Dependence": "dependencies",
     "Graph": "graph",
+    "NativeEnsemble": "ensembling",
     "Plan": "plan",
     "Quantization": "quantizing.quantization",
     "RangeBatchNormalization": "normalizing",
