@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from prune_keras import _keras
+from prune_keras import _keras, processes
 from prune_keras.backups import Backup, Kept, Store, check
 from prune_keras.callbacks.counting import count_on, counts
 from prune_keras.differing import described, shapes_of
@@ -52,6 +52,11 @@ class BackingUp:
         if self._store is not None:
             self._now = _description(pruning, fit)
             found = self._store.newest()
+            processes.check_same(
+                None if found is None else found.file.name,
+                "All processes must find the same backup.",
+                "Let `backup_dir` be one folder that all of them see.",
+            )
             if found is not None:
                 check(found, self._now)
             self.kept = found
@@ -70,7 +75,8 @@ class BackingUp:
 
     def keep_start(self, values: Mapping[str, Any]) -> None:
         """Write down what the fit begins with, unless an earlier process did."""
-        if self._store is not None and self.kept is None and values:
+        first = processes.is_first()
+        if self._store is not None and self.kept is None and values and first:
             self._start = self._store.write_start(values)
 
     def start(self, model: Any) -> None:
@@ -135,7 +141,8 @@ class BackingUp:
         if batch:
             held = enumerate(pruning.model.metrics_variables)
             values |= {f"metric/{n}": keras.ops.convert_to_numpy(v.value) for n, v in held}
-        self._store.write(state, values)
+        if processes.is_first():
+            self._store.write(state, values)
 
     def _go_on(self, model: Any, kept: Kept) -> bool:
         _keras.begin_at(model, None)

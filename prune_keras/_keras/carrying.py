@@ -37,20 +37,27 @@ def carry_along(model: Any, state: Sequence[keras.Variable]) -> Callable[[], Non
             held.remove(each)
             _drop(model)
         if found and not held:
-            del vars(model)["_get_jax_state"], vars(model)["jax_state_sync"]
+            for name in _METHODS:
+                del vars(model)[name]
             _carried.pop(model, None)
 
     return end
 
 
+_METHODS = ("_get_jax_state", "jax_state_sync", "make_train_function")
+
+
 def _methods(model: Any, held: list[tuple[keras.Variable, ...]]) -> dict[str, Callable]:
-    get, sync = model._get_jax_state, model.jax_state_sync
+    get, sync, make = model._get_jax_state, model.jax_state_sync, model.make_train_function
+
+    def take() -> None:
+        _drop(model)
+        model._seed_generators += [_Kept(v) for state in held for v in state]
 
     @functools.wraps(get)
     def carrying(**asked: Any) -> Any:
         if asked.get("optimizer_variables"):
-            _drop(model)
-            model._seed_generators += [_Kept(v) for state in held for v in state]
+            take()
         return get(**asked)
 
     @functools.wraps(sync)
@@ -58,10 +65,19 @@ def _methods(model: Any, held: list[tuple[keras.Variable, ...]]) -> dict[str, Ca
         sync()
         _drop(model)
 
-    methods: dict[str, Callable] = {"_get_jax_state": carrying, "jax_state_sync": syncing}
-    for method in methods.values():
+    @functools.wraps(make)
+    def making(*args: Any, **kwargs: Any) -> None:
+        before = model._seed_generators[:]
+        take()  # where devices share the work, Keras looks at how each variable lies on them
+        try:
+            make(*args, **kwargs)
+        finally:
+            model._seed_generators[:] = before
+
+    methods: list[Callable] = [carrying, syncing, making]
+    for method in methods:
         method.is_surrounded = True  # type: ignore[attr-defined]
-    return methods
+    return dict(zip(_METHODS, methods, strict=True))
 
 
 def _drop(model: Any) -> None:
