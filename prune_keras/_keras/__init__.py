@@ -13,6 +13,7 @@ from prune_keras._keras.adopting import (
     has_foreign_activation,
     without_activation,
 )
+from prune_keras._keras.carrying import carry_along
 from prune_keras._keras.clones import (
     clone_structure,
     compile_like,
@@ -62,6 +63,7 @@ from prune_keras._keras.graphs import (
 from prune_keras._keras.held import Held, other_optimizers
 from prune_keras._keras.kernels import Missing, check_runs, missing_kernel
 from prune_keras._keras.masks import carried_mask, carry, masks_made, with_masks
+from prune_keras._keras.numbering import number, numbers
 from prune_keras._keras.optimizers import (
     Slot,
     averages_follow,
@@ -175,6 +177,7 @@ __all__ = [
     "call_arguments",
     "carried_mask",
     "carry",
+    "carry_along",
     "calls_of",
     "cast_for",
     "check_model",
@@ -223,6 +226,8 @@ __all__ = [
     "neighbours_of",
     "nodes_of",
     "noting_losses",
+    "number",
+    "numbers",
     "on_failure",
     "operations_in",
     "operations_seen_in",
