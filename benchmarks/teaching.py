@@ -6,8 +6,9 @@
 
 `DIR` holds `cifar10.npz` and `cifar10_resnet20.keras`; FILE is a trained stack. Each row is
 appended to `results/teaching/PART.csv` as it is done; a command that is started again goes on with
-the rows that are missing. All that is chosen is chosen by validation images; the test images are
-looked at once for each row, at its end. `--images` takes a part of the training images.
+the rows that are missing, so that a table can be made in pieces: `--seeds 1 --subjects resnet20`.
+All that is chosen is chosen by validation images; the test images are looked at once for each row,
+at its end. `--images` takes a part of the training images.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from prune_keras.schedules import Geometric
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "teaching"
 SEEDS = (0, 1, 2)
+SUBJECTS = ("resnet20", "stack")
 EPOCHS = 5
 ROUNDS = 3
 LEARNING_RATE = 0.02
@@ -48,10 +50,10 @@ def main():
     given = arguments()
     data = split(*read_npz(given.data / "cifar10.npz"))
     data = data._replace(train=tuple(each[: given.images] for each in data.train))
-    subjects = {"resnet20": given.data / "cifar10_resnet20.keras"}
-    if given.stack is not None:
-        subjects["stack"] = given.stack
-    done = rows_of(given.part)
+    files = {"resnet20": given.data / "cifar10_resnet20.keras", "stack": given.stack}
+    subjects = {name: files[name] for name in given.subjects if files[name] is not None}
+    file = given.output / f"{given.part}.csv"
+    done = rows_of(file)
     for case in CASES[given.part](subjects, given):
         key = {name: str(value) for name, value in case.items() if name != "file"}
         if any(key.items() <= row.items() for row in done):
@@ -59,7 +61,7 @@ def main():
         keras.utils.set_random_seed(case["seed"])
         model = keras.models.load_model(case["file"], compile=False)
         for row in MADE[given.part](model, case, data, given):
-            append(given.part, key | row)
+            append(file, key | row)
 
 
 def arguments():
@@ -69,25 +71,28 @@ def arguments():
     parser.add_argument("--stack", type=Path)
     parser.add_argument("--images", type=int, help="training images; all of them if left out")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=SUBJECTS)
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for rows and models")
     return parser.parse_args()
 
 
 def cases_of_terms(subjects, given):
-    for seed in SEEDS:
+    for seed in given.seeds:
         for subject, flops in (("resnet20", 0.5), ("resnet20", 0.25), ("stack", 0.25)):
             for terms in TERMS if subject in subjects else ():
                 yield case_of(subjects, subject, given, seed) | {"flops": flops, "terms": terms}
 
 
 def cases_of_blocks(subjects, given):
-    for seed in SEEDS:
+    for seed in given.seeds:
         for block in BLOCKS:
-            for way in WAYS:
+            for way in WAYS if "resnet20" in subjects else ():
                 yield case_of(subjects, "resnet20", given, seed) | {"block": block, "way": way}
 
 
 def cases_of_recipe(subjects, given):
-    for seed in SEEDS:
+    for seed in given.seeds:
         for subject in subjects:
             yield case_of(subjects, subject, given, seed)
 
@@ -145,7 +150,7 @@ def fitted(model, callbacks, case, data, given):
 def small(model, case, data, given):
     """Run the whole recipe on one network; a row for each stage."""
     compile_model(model, SETTINGS, LEARNING_RATE, given.epochs * (len(data.train[1]) // 64))
-    folder = RESULTS / f"{case['subject']}_{case['seed']}"
+    folder = given.output / f"{case['subject']}_{case['seed']}"
     floats = [(x.astype("float32"), y) for x, y in (data.train, data.validation, data.test)]
     shrunk = prune_keras.shrink_to(
         model, {"flops": 0.5}, *floats[:2], folder, epochs=given.epochs, int8=True, verbose=2
@@ -162,18 +167,16 @@ def small(model, case, data, given):
         }
 
 
-def rows_of(part):
-    file = RESULTS / f"{part}.csv"
+def rows_of(file):
     if not file.exists():
         return []
     with file.open(newline="", encoding="utf-8") as held:
         return [*csv.DictReader(held)]
 
 
-def append(part, row):
+def append(file, row):
     """Add a row to a table that is made with the first one."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    file = RESULTS / f"{part}.csv"
+    file.parent.mkdir(parents=True, exist_ok=True)
     is_new = not file.exists()
     with file.open("a", newline="", encoding="utf-8") as held:
         writer = csv.DictWriter(held, list(row))

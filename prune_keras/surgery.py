@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 
 from prune_keras import _backend, _keras
-from prune_keras.graph import Graph, Weight
+from prune_keras.graph import Graph, Producer, Weight
 from prune_keras.initial_values import thin_initializers
 from prune_keras.interrupts import deferred
 from prune_keras.plan import Plan
@@ -279,7 +279,7 @@ def kept_neurons(graph: Graph, plan: Plan) -> np.ndarray:
     return kept
 
 
-def _check_whole(producer, indices: np.ndarray, kept: np.ndarray) -> None:
+def _check_whole(producer: Producer, indices: np.ndarray, kept: np.ndarray) -> None:
     fixed = np.setdiff1d(np.flatnonzero(~producer.prunable), indices)
     if len(fixed) or not kept[producer.neurons[indices]].all():
         raise ValueError(

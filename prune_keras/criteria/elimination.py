@@ -69,6 +69,8 @@ def _narrowed(weights: np.ndarray, curvature: np.ndarray) -> np.ndarray:
     """Return weights scaled by the roots of curvatures, or as few columns of the same products."""
     if weights.shape[1] <= weights.shape[0]:
         return weights * np.sqrt(curvature.clip(0))
+    if not np.isfinite(curvature).all():
+        return np.full((len(weights), 1), np.nan)
     values, vectors = np.linalg.eigh(weighted_products(weights, curvature))
     return vectors * np.sqrt(values.clip(0))
 

@@ -79,8 +79,9 @@ class OptimalBrainSurgeon(Criterion):
         """Remove each family to its end, and score its neurons by what is lost on the way."""
         readers = readers_in(subject.model, subject.graph, self.entries)
         constant = unread(subject, readers, self.__name__)
-        known = self._quadratics(subject, readers)
         scores = np.zeros(len(constant))
+        with np.errstate(over="ignore", invalid="ignore"):  # those who check scores tell of these
+            known = self._quadratics(subject, readers)
         for family in subject.graph.families:
             parts = [elimination(q, places) for q, places in _reads_of(family, known)]
             order, added = eliminated(parts, constant[family.neurons])

@@ -93,7 +93,13 @@ class Lessons:
             told = _asked(self._model, x)
         compute = model.compute_loss
 
-        def taught(x=None, y=None, y_pred=None, sample_weight=None, training=True) -> Any:
+        def taught(
+            x: Any = None,
+            y: Any = None,
+            y_pred: Any = None,
+            sample_weight: Any = None,
+            training: bool = True,
+        ) -> Any:
             arguments = {"training": training} if model._compute_loss_has_training_arg else {}
             loss = compute(x, y, y_pred, sample_weight, **arguments)
             loss = self._blend(model, loss, told, y_pred, sample_weight)

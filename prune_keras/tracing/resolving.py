@@ -4,25 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from prune_keras import _keras
 from prune_keras.graph import Family, Fixed, Graph, Producer, Setting, Tensor, Weight
-from prune_keras.tracing.cost_model import cost_model, key, result_of
+from prune_keras.tracing.cost_model import Group, Result, cost_model, key, result_of
 from prune_keras.tracing.labels import Partition, varying_axes
-from prune_keras.tracing.record import MadeUnits, Record, UsedWeight
+from prune_keras.tracing.record import Bound, MadeUnits, Product, Record, UsedWeight
 from prune_keras.tracing.sized import size_bound
-
-
-@dataclass(frozen=True)
-class Group:
-    """Neurons of one family; `signature` is `(axes, 2)`: an axis, and entries a neuron on it."""
-
-    signature: np.ndarray
-    neurons: list[int]
 
 
 def resolve(model: Any, record: Record, partition: Partition) -> Graph:
@@ -96,7 +87,9 @@ def _prunable(record: Record, roots: np.ndarray, reasons: dict[int, str]) -> np.
     return prunable
 
 
-def _producer(made: MadeUnits, roots, prunable, follow: Callable[[Any], Any]) -> Producer:
+def _producer(
+    made: MadeUnits, roots: np.ndarray, prunable: np.ndarray, follow: Callable[[Any], Any]
+) -> Producer:
     neurons = roots[made.ids]
     taps = tuple((follow(node), axis) for node, axis in made.calls)
     return Producer(made.path, made.layer, neurons, prunable[neurons], made.kernel, made.axis, taps)
@@ -148,7 +141,13 @@ def _tied(producers: Iterable[Producer]) -> Iterable[str]:
 
 
 def _distinct_axes(
-    producers, weights, products, results, bounded, record, roots
+    producers: dict[str, Producer],
+    weights: tuple[Weight, ...],
+    products: list[Product],
+    results: list[Result],
+    bounded: list[Bound],
+    record: Record,
+    roots: np.ndarray,
 ) -> tuple[list[np.ndarray], dict[bytes, int]]:
     """Collect every distinct vector of neurons that lies along an axis of a weight or tensor."""
     index: dict[bytes, int] = {}

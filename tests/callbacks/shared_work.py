@@ -103,7 +103,9 @@ def failing(share):
     model = model_for()
     model.compute_loss = lambda *args, **kwargs: 1 / 0
     try:
-        model.fit(*share.flat, batch_size=share.size, callbacks=[TargetedDropout(0.5, 1.0)], verbose=0)
+        model.fit(
+            *share.flat, batch_size=share.size, callbacks=[TargetedDropout(0.5, 1.0)], verbose=0
+        )
     except Exception as error:
         return type(error).__name__
     return None
