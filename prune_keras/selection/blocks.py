@@ -69,7 +69,7 @@ def floors_of(graph: Graph, limits: Limits, original: Mapping[str, int]) -> np.n
 def steps(graph: Graph, limits: Limits) -> list[int]:
     """Return of how many neurons each family keeps a multiple."""
     return [
-        math.lcm(*(step for path in f.paths for step in _of(graph, limits, "round_to", path)))
+        math.lcm(f.multiple, *(n for path in f.paths for n in _of(graph, limits, "round_to", path)))
         for f in graph.families
     ]
 

@@ -37,7 +37,7 @@ def resolve(model: Any, record: Record, partition: Partition) -> Graph:
     return Graph(
         name=model.name,
         producers=producers,
-        families=_named(groups, producers),
+        families=_named(groups, producers, _multiples(weights, len(roots))),
         fixed=tuple(_fixed(producers.values(), reasons)),
         notes=(*_notes(record, roots, prunable), *_tied(producers.values())),
         weights=weights,
@@ -186,7 +186,19 @@ def _group(axes: list[np.ndarray], prunable: np.ndarray) -> list[Group]:
     return list(groups.values())
 
 
-def _named(groups: list[Group], producers: dict[str, Producer]) -> tuple[Family, ...]:
+def _multiples(weights: Iterable[Weight], number: int) -> np.ndarray:
+    """Return, by root, of how many neurons a multiple must stay for devices to hold equal parts."""
+    multiples = np.ones(number, int)
+    for weight in weights:
+        for axis, parts in _keras.parts_along(weight.variable).items():
+            held = np.unique(weight.axes.get(axis, []))
+            multiples[held.astype(int)] = np.lcm(multiples[held.astype(int)], parts)
+    return multiples
+
+
+def _named(
+    groups: list[Group], producers: dict[str, Producer], multiples: np.ndarray
+) -> tuple[Family, ...]:
     """Name each family after the first layer it lives in."""
     family_of = {group.neurons[0]: number for number, group in enumerate(groups)}
     living: list[list[str]] = [[] for _ in groups]
@@ -200,5 +212,6 @@ def _named(groups: list[Group], producers: dict[str, Producer]) -> tuple[Family,
         taken[paths[0]] += 1
         number = taken[paths[0]]
         name = paths[0] if number == 1 else f"{paths[0]}#{number}"
-        families.append(Family(name, tuple(paths), np.array(group.neurons)))
+        multiple = int(np.lcm.reduce(multiples[group.neurons]))
+        families.append(Family(name, tuple(paths), np.array(group.neurons), multiple))
     return tuple(families)

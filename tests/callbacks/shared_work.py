@@ -4,7 +4,6 @@
 is one of two processes. Both print JSON.
 """
 
-import contextlib
 import json
 import os
 import sys
@@ -16,11 +15,11 @@ import numpy as np
 import prune_keras
 from prune_keras.callbacks import Backup, ProgressivePruning, TargetedDropout
 
-BATCH, COUNT = 16, 3
+BATCH, COUNT = 16, 2
 DRAWN = np.random.default_rng(0)
 IMAGES = DRAWN.normal(size=(COUNT, BATCH, 6, 6, 2)).astype("float32")
 LABELS = DRAWN.integers(0, 3, (COUNT, BATCH))
-CRITERIA = ("taylor", "reconstruction", "apoz", "obs", "oracle", "sensitivity", "mean_activation")
+CRITERIA = ("taylor", "reconstruction", "apoz", "oracle")
 
 
 def model_for(seed=0, optimizer="adam"):
@@ -49,10 +48,10 @@ class Share:
         self.size = len(self.images[0])
 
 
-def fitted(share, epochs=4, others=(), **arguments):
+def fitted(share, epochs=3, others=(), **arguments):
     """Return a model that was pruned while it was fitted, and its callback."""
     model = model_for()
-    asked = {"target": {"neurons": 0.4}, "fraction": 0.2, "criterion": "taylor", "verbose": 0}
+    asked = {"target": {"neurons": 0.4}, "fraction": 0.25, "criterion": "taylor", "verbose": 0}
     pruning = ProgressivePruning(data=share.batches, **asked | arguments)
     options = {"validation_data": share.flat, "batch_size": share.size, "shuffle": False}
     callbacks = [*others, pruning]
@@ -61,10 +60,9 @@ def fitted(share, epochs=4, others=(), **arguments):
 
 
 FITS = {
-    "plain": lambda share: fitted(share),
-    "judged": lambda share: fitted(share, max_drop=0.02, baseline=0.6, min_fraction=0.1),
     "dropping": lambda share: fitted(share, others=[TargetedDropout(0.5, 1.0)]),
     "learning": lambda share: fitted(share, teacher="start", fuse="sequential"),
+    "undone": lambda share: fitted(share, max_drop=0.02, baseline=0.9, min_fraction=0.1),
 }
 
 
@@ -105,7 +103,9 @@ def failing(share):
     model = model_for()
     model.compute_loss = lambda *args, **kwargs: 1 / 0
     try:
-        model.fit(*share.flat, batch_size=share.size, callbacks=[TargetedDropout(0.5)], verbose=0)
+        model.fit(
+            *share.flat, batch_size=share.size, callbacks=[TargetedDropout(0.5, 1.0)], verbose=0
+        )
     except Exception as error:
         return type(error).__name__
     return None
@@ -123,18 +123,16 @@ def layouts():
 
 def in_parts(share):
     """Return what comes of a model whose kernels lie in parts on several devices."""
-    found = told(*fitted(share, round_to={"conv": 2, "hidden": 2}))
-    model, refused = model_for(), []
+    found = told(*fitted(share))
+    model = model_for()
     lay = {v.path: v.value.sharding.spec for v in model.variables}
     widths = {"conv": 8, "hidden": 8}
     odd = prune_keras.Plan({"conv": range(7), "hidden": range(8)}, widths)
     before = [np.asarray(weights) for weights in model.get_weights()]
-    for call in (lambda: prune_keras.shrink_in_place(model, odd), lambda: fitted(share)):
-        with contextlib.suppress(TypeError):
-            try:
-                call()
-            except ValueError as error:
-                refused.append(str(error))
+    refused = [
+        _error(lambda: prune_keras.shrink_in_place(model, odd)),
+        _error(lambda: prune_keras.shrink(model, odd)),
+    ]
     same = all(map(np.array_equal, before, model.get_weights()))
     parts = sorted(path for path, spec in lay.items() if any(spec))
     return {**found, "refused": refused, "unchanged": same, "parts": parts}
