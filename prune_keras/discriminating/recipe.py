@@ -58,8 +58,8 @@ def discriminate(
     `j`, zero as yet. `L = 1/2 MSE + weight CE` is the mean over the data; the first term compares
     what these weights give with the same in the model as it was, the second one is the compiled
     loss of the first head behind them, or of the model's outputs. After each pick, the weights that
-    read what was picked are trained by `L`. Statistics of batch normalization are measured anew at last.
-    The model is to be fine-tuned afterwards.
+    read what was picked are trained by `L`. Statistics of batch normalization are measured anew at
+    last. The model is to be fine-tuned afterwards.
 
     Args:
         model: a built model, compiled with a loss for classes, with one output `(batch, classes)`;
@@ -186,12 +186,12 @@ def _check_data(model: Any, samples: Any) -> None:
 def _sizes(
     graph: Graph, limits: Limits, goal: Target, fraction: float | None, how: DiscriminationAware
 ) -> list[Sizes]:
-    """Return how many neurons each family may be left with."""
+    """Return how many neurons each family is left with."""
     even = {path: np.zeros(len(p.neurons)) for path, p in graph.producers.items()}
     ranking, most = Ranking("uniform", "none"), graph.sizes
     if goal.asked or fraction is not None:
         most = sizes_left(graph, plan_for(graph, even, ranking, limits, goal, fraction))
-    least = most
+    least = np.zeros_like(most)
     if how.tolerance is not None:
         least = sizes_left(graph, choose(graph, even, ranking, limits, {}))
     rows = zip(least.tolist(), most.tolist(), steps(graph, limits), strict=True)
@@ -218,7 +218,7 @@ def _chosen(
         stays = np.ones(graph.ids + 1, bool)
         with choosing.compiled():
             for family, each in zip(graph.families, sizes, strict=True):
-                if each.least < family.size:
+                if each.least < family.size and (how.tolerance or each.most < family.size):
                     stays[family.neurons] = choosing.choose(family, each)
     plan = _plan(graph, stays)
     return thin, plan, choosing.passes
