@@ -150,17 +150,24 @@ def untouched(run):
     run.measure("end")
 
 
-def rounds(run, rate_epochs=None, averages=False, **options):
-    """Cut round by round while training."""
-    if averages or rate_epochs:
-        steps = min(rate_epochs or run.epochs, run.epochs) * len(run.batches)
-        ema = {"use_ema": True, "ema_momentum": 0.99} if averages else {}
-        compiled(run.model, RATE, steps, **ema)
-    asked = {"target": TARGET, "data": run.some, "monitor": "loss"} | options
+def rounds(run, length=1, rate_epochs=None, **options):
+    """Cut round by round in the first two thirds of the epochs, and fine-tune in the last one."""
+    if rate_epochs is not None:
+        compiled(run.model, RATE, rate_epochs * len(run.batches))
+    schedule = prune_keras.schedules.Geometric(rounds=max(run.epochs // 3, 1) * 2 // length)
+    asked = {"target": TARGET, "data": run.some, "monitor": "loss", "schedule": schedule} | options
+    asked["epochs_per_round"] = length
     copies = Copies()
     run.fit(0, run.epochs, ProgressivePruning(**asked), copies)
     run.measure("end")
     run.measure("cut", copies.model_cut)
+
+
+def averages(run):
+    """Keep averages of the weights, which stay as the training ends."""
+    steps = run.epochs * len(run.batches)
+    compiled(run.model, RATE, steps, use_ema=True, ema_momentum=0.99)
+    rounds(run)
 
 
 def around(run, callback, **cut):
@@ -196,10 +203,8 @@ WAYS = {
         run, GroupPenalty(1e-4, growth=1e-3, norm="l2", share=0.5), criterion="l2"
     ),
     "discrimination": discrimination,
-    "rewinding": lambda run: rounds(
-        run, rate_epochs=2, fraction=0.17, epochs_per_round=2, fine_tuning=FineTuning("fit")
-    ),
-    "averages": lambda run: rounds(run, averages=True),
+    "rewinding": lambda run: rounds(run, length=2, rate_epochs=4, fine_tuning=FineTuning("fit")),
+    "averages": averages,
     "last half epoch": lambda run: rounds(run, fine_tuning=FineTuning(scales_only=0.5)),
 }
 

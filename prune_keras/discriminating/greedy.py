@@ -25,7 +25,7 @@ NAME = "discriminate"
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many neurons a family may be left with: at least, at most, and a multiple of what."""
+    """How many neurons a family is left with: at least, at most, and a multiple of what."""
 
     least: int
     most: int
@@ -41,7 +41,7 @@ class Sizes:
         """
         shares = (self.most * (pick + 1) / picks for pick in range(picks))
         ends = (-(-int(np.ceil(s - 1e-9)) // self.multiple) * self.multiple for s in shares)
-        return sorted({min(max(end, 1), self.most) for end in ends})
+        return sorted({min(max(end, self.least, 1), self.most) for end in ends})
 
 
 class Choosing:
@@ -92,7 +92,7 @@ class Choosing:
         losses: list[float] = []
         for end in sizes.parts(how.picks):
             loss, slopes = self._score(mine, readers)
-            if self._is_flat([*losses, loss]) and self._stays[mine].sum() >= sizes.least:
+            if self._is_flat([*losses, loss]):
                 break
             losses.append(loss)
             self._pick(mine, slopes, end)

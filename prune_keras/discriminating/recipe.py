@@ -186,12 +186,12 @@ def _check_data(model: Any, samples: Any) -> None:
 def _sizes(
     graph: Graph, limits: Limits, goal: Target, fraction: float | None, how: DiscriminationAware
 ) -> list[Sizes]:
-    """Return how many neurons each family may be left with."""
+    """Return how many neurons each family is left with."""
     even = {path: np.zeros(len(p.neurons)) for path, p in graph.producers.items()}
     ranking, most = Ranking("uniform", "none"), graph.sizes
     if goal.asked or fraction is not None:
         most = sizes_left(graph, plan_for(graph, even, ranking, limits, goal, fraction))
-    least = most
+    least = np.zeros_like(most)
     if how.tolerance is not None:
         least = sizes_left(graph, choose(graph, even, ranking, limits, {}))
     rows = zip(least.tolist(), most.tolist(), steps(graph, limits), strict=True)
@@ -218,7 +218,7 @@ def _chosen(
         stays = np.ones(graph.ids + 1, bool)
         with choosing.compiled():
             for family, each in zip(graph.families, sizes, strict=True):
-                if each.least < family.size:
+                if each.least < family.size and (how.tolerance or each.most < family.size):
                     stays[family.neurons] = choosing.choose(family, each)
     plan = _plan(graph, stays)
     return thin, plan, choosing.passes
