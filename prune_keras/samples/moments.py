@@ -87,14 +87,14 @@ def moments_of(rows: Any, weights: Any = None, products: bool = False) -> tuple[
             return values * weights
 
     most = ops.maximum(count, ops.ones_like(count))
-    mean = ops.sum(weigh(rows), axis=0) / most
+    mean = _backend.sum_of_rows(weigh(rows)) / most
     apart = rows - mean
     weighed = weigh(apart)
-    left = ops.sum(weighed, axis=0) / most
+    left = _backend.sum_of_rows(weighed) / most
     if products:
         scatter = ops.matmul(ops.transpose(weighed), apart) - count * ops.outer(left, left)
     else:
-        scatter = ops.sum(weighed * apart, axis=0) - count * ops.square(left)
+        scatter = _backend.sum_of_rows(weighed * apart) - count * ops.square(left)
     return count, mean, scatter, left
 
 
