@@ -8,13 +8,17 @@ from prune_keras.callbacks.quantization_aware import QuantizationAware
 from prune_keras.callbacks.score_history import ScoreHistory
 from prune_keras.callbacks.sensitivity_regularization import SensitivityRegularization
 from prune_keras.callbacks.targeted_dropout import TargetedDropout
+from prune_keras.rounds.fine_tuning import FineTuning
 from prune_keras.rounds.judge import Judge
 from prune_keras.rounds.round import Round
+from prune_keras.teaching.factors import Factors
 from prune_keras.teaching.teacher import Teacher
 
 __all__ = [
     "Backup",
     "Distillation",
+    "Factors",
+    "FineTuning",
     "GroupPenalty",
     "Judge",
     "ProgressivePruning",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from prune_keras.rounds.fine_tuning import FineTuning
 from prune_keras.rounds.judge import Judge
 from prune_keras.selection.targets import check_request, split_target
 from prune_keras.validation import check_count, check_number, check_share
@@ -63,11 +64,10 @@ def check_arguments(given: Any, judge: Judge) -> None:
     for name in ("recalibration_steps", "data_batch_size"):
         if getattr(given, name) is not None:
             check_count(name, getattr(given, name))
-    if given.backup_dir is not None and given.teacher is not None:
+    if not isinstance(given.fine_tuning, FineTuning | None):
         raise ValueError(
-            "A run that learns from a teacher cannot be written down yet. Received: "
-            f"backup_dir={given.backup_dir!r} beside teacher={given.teacher!r}. Leave one of them "
-            "out; ModelCheckpoint('model.keras') stores models on the way."
+            "`fine_tuning` must be a prune_keras.callbacks.FineTuning. Received: "
+            f"fine_tuning={given.fine_tuning!r}. Write fine_tuning=FineTuning(rewind='fit')."
         )
     _check_schedule(given, shares)
     if given.max_epochs_per_round is not None:

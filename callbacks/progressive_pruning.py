@@ -22,7 +22,7 @@ from prune_keras.callbacks.copying import Copied
 from prune_keras.callbacks.distillation import lessons_of
 from prune_keras.callbacks.failing import cleanly
 from prune_keras.callbacks.following import Followers
-from prune_keras.callbacks.monitoring import Monitoring
+from prune_keras.callbacks.judging import Judging
 from prune_keras.callbacks.other_callbacks import check_files, check_other_callbacks
 from prune_keras.callbacks.other_optimizers import check_other_optimizers
 from prune_keras.callbacks.telling import Telling
@@ -34,6 +34,7 @@ from prune_keras.report import Report
 from prune_keras.reporting.origins import call_of, origin
 from prune_keras.rounds.course import Course
 from prune_keras.rounds.cutter import Cutter
+from prune_keras.rounds.fine_tuning import FineTuning, Tuning
 from prune_keras.rounds.judge import Judge
 from prune_keras.rounds.keeper import Keeper
 from prune_keras.rounds.pace import Pace
@@ -150,6 +151,9 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             dies, the same script goes on from there, and ends as it would have. What a fit came
             to stays there too; delete the folder to begin anew. Takes the place of
             `keras.callbacks.BackupAndRestore`. Defaults to None: no files.
+        fine_tuning: a `prune_keras.callbacks.FineTuning`: whether learning rates go back after each
+            cut, and whether only scales and biases are trained as `fit` ends. Defaults to None:
+            all is trained, as the optimizer says.
 
     Attributes:
         report: a `Report` of what is gone, counted in the original; after `fit` has begun.
@@ -214,6 +218,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     tensorboard: str | Path | None = None
     teacher: Any = None
     backup_dir: str | Path | Backup | None = None
+    fine_tuning: FineTuning | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -223,12 +228,11 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         self._cutter = Cutter.of(self)
         self._cutter.check_needs()
         self._keeper = Keeper(self.log_dir, self.keep_rounds)
-        self._judge: Judge = self._new_judge()
+        self._judging = Judging.of(self._asked, self.epochs_per_round, self.max_epochs_per_round)
         self._begun: Course | None = None
-        self._monitoring = Monitoring(_keras.Fit(), self.monitor)
         self._followers, self._telling = Followers(), Telling(self.verbose)
         self._file_notes: tuple[str, ...] = ()
-        self._metric: float | None = None
+        self._tuning = Tuning(self.fine_tuning)
         self._epoch = self._cut_batch = 0
         self._runs = self._is_watched = False
         self._lessons = lessons_of(self.teacher)
@@ -240,7 +244,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     def report(self) -> Report:
         """What is gone so far, counted in the model that pruning began with."""
         report = self._course.report(self.model.name, self.frontier, self._asked.monitor)
-        training = self._telling.training(self._judge, self.rounds)
+        training = self._telling.training(self._judging.judge, self.rounds)
         notes = report.notes + self._file_notes
         return replace(report, notes=notes, training=training, origin=origin(self._call))
 
@@ -258,7 +262,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     @property
     def frontier(self) -> list[Point]:
         """What the model was at the start and what each round came to, undone ones too."""
-        return self._course.frontier(self._judge.start)
+        return self._course.frontier(self._judging.judge.start)
 
     def pick(
         self, number: int | None = None, metric: float | None = None, by: str = "params"
@@ -273,7 +277,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         Raises:
             ValueError: if no round fits, or its model was not kept.
         """
-        mode = self._judge.mode
+        mode = self._judging.judge.mode
         if mode == "auto" and metric is not None:
             mode = _keras.direction(self.model, self._asked.monitor)
         return pick(self.frontier, number, metric, mode, by).load()
@@ -287,28 +291,34 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             )
         return self._begun
 
+    def before_fit(self, model: Any, arguments: dict[str, Any]) -> None:
+        """Called by `fit` before it makes batches of its data."""
+        if self._lessons is not None:
+            self._lessons.before_fit(model, arguments)
+
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._abandon()  # a loop of another make that never came to its end
         graph = trace(self.model)
         fit = _keras.running_fit(self.model)
         self._check(graph, fit)
         self._cutter = Cutter.of(self, fit).settled(self.model)
-        self._monitoring = Monitoring(fit, self._asked.monitor)
-        if self._asked.judges:
-            self._monitoring.check(self.model, self)
         goes_on = self._begun is not None and self._begun.is_of(self.model, graph)
-        judge = self._judge if goes_on else self._new_judge()
-        judge = self._monitoring.directed(judge, self.model)
+        judging = self._judging.begun(self.model, self, fit, goes_on)
         _keras.start_averages(self.model)
+        _keras.on_failure(self.model, self._tuning.end)
+        self._tuning.begin(self.model)
         backing = BackingUp(self._backup, self._backing.number + 1)
         kept = backing.find(self, fit)
+        if self._lessons is not None:
+            self._lessons.meet(self.model, graph, goes_on, backing.start_of())
+            backing.keep_start({} if goes_on else self._lessons.fixed())
         if goes_on:
             self._course.go_on(self.model, self._cutter)
         else:
             self._begun = self._new_course(graph)
-        self._judge, self._backing = judge, backing
+        self._judging, self._backing = judging, backing
         self._telling.begin(self.tensorboard, fit.callbacks, goes_on)
-        self._metric, self._epoch = self._course.metric, -1
+        self._judging.metric, self._epoch = self._course.metric, -1
         if kept is not None:
             self._resume(kept)
         elif not goes_on:
@@ -319,7 +329,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             print(*(f"Note: {note}\n" for note in self._file_notes), sep="", end="")
         self._followers = Followers(fit.callbacks)
         if self._lessons is not None:
-            self._lessons.begin(self.model, lambda: self._course.plan, goes_on)
+            self._lessons.begin(self.model, lambda: self._course.plan)
         self._runs = True
         self._is_watched = _keras.on_failure(self.model, self._abandon)
 
@@ -332,7 +342,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         if not goes_on:
             self._undo()
             self._epoch, self._cut_batch = epoch, 0
-            if not self._course.open and self._may_cut(epoch):
+            if not self._course.open and self._judging.may_cut(self._course, epoch, self._epochs):
                 self._begin_round(epoch, 0)
         self._backing.epoch_begun()
 
@@ -341,11 +351,14 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         every, course = self.batches_per_round, self._course
         course.averages.hide(self.model)  # if another callback had the model evaluated
         self._backing.begin_batch(self, self._epoch, batch)
+        steps = self.params.get("steps")
+        if self._epoch + 1 == self.params.get("epochs"):
+            self._tuning.step(self.model, batch, steps)
         if every is None or not course.open or batch < self._cut_batch + every:
             return
-        steps = self.params.get("steps")
         fits = steps is None or batch + every <= steps
-        if fits and not course.is_done and self._may_cut(self._epoch):
+        may_cut = self._judging.may_cut(course, self._epoch, self._epochs)
+        if fits and not course.is_done and may_cut:
             _keras.sync(self.model)
             self._begin_round(self._epoch, batch)
             self._cut_batch = batch
@@ -365,24 +378,23 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
 
     def _end_epoch(self, epoch: int, logs: dict[str, Any]) -> None:
         """Judge the rounds that end with an epoch, or take it as a good state."""
-        course = self._course
+        course, judging = self._course, self._judging
         if not math.isfinite(logs.get("loss", 0.0)):
             self._give_up(epoch, logs["loss"])
             return
-        measured = self._monitoring.ends(epoch)
-        self._metric = self._measure(logs) if measured else None
+        measured = judging.measure(self.model, epoch, logs)
         if course.open:
             course.count_epoch()
-            if self._is_over(course.open[-1], measured):
-                self._end_rounds(self._metric, self._judge.accepts(self._metric))
-        elif measured and self._judge.waits and not self._warms_up(epoch + 1):
-            self._judge = self._judge.started(self._metric)
-            course.mark(self.model, self._metric)
+            if judging.is_over(course.open[-1], measured):
+                self._end_rounds(judging.metric, judging.accepts)
+        elif measured and judging.judge.waits and not judging.warms_up(course, epoch + 1):
+            judging.start()
+            course.mark(self.model, judging.metric)
             self._keeper.keep(self.model, 0)  # as it was measured
-        elif self._holds(epoch):
-            course.mark(self.model, self._metric)
-        if not self._warms_up(epoch + 1):
-            self._judge = self._judge.seen(course.metric)
+        elif judging.holds(course, epoch):
+            course.mark(self.model, judging.metric)
+        if not judging.warms_up(course, epoch + 1):
+            judging.see(course.metric)
 
     @cleanly
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
@@ -390,14 +402,15 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         if not self._backing.is_ended:
             self._end()
         self._backing.end(self)
+        self._tuning.end()
         self._end_lessons()
         self._runs = False
         self._telling.close()
 
     def _end(self) -> None:
         if self._course.open:
-            self._end_rounds(None, kept=not self._judge.judges)
-        elif not self._holds(self._epoch):
+            self._end_rounds(None, kept=not self._asked.judges)
+        elif not self._judging.holds(self._course, self._epoch):
             self._course.refused = True
         if self._course.refused:
             self._undo()
@@ -405,23 +418,24 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
 
     def to_dict(self) -> dict[str, Any]:
         """Return how far the fit that runs has come, as lists, texts and numbers."""
-        judge = self._judge
-        known = {"start": judge.start, "best": judge.best, "mode": judge.mode}
-        at = {"metric": self._metric, "epoch": self._epoch, "cut_batch": self._cut_batch}
         told = {"course": self._course.to_dict(), "diary": self._telling.diary.to_dict()}
-        return {**told, "judge": known, "at": at}
+        told |= {"judging": self._judging.to_dict(), "tuning": self._tuning.to_dict()}
+        return {**told, "at": {"epoch": self._epoch, "cut_batch": self._cut_batch}}
 
     def values(self) -> dict[str, Any]:
-        """Return what the variables of the model and of its optimizer hold."""
-        return self._course.values(self.model)
+        """Return what the variables of the model, of its optimizer and beside them hold."""
+        values = self._course.values(self.model)
+        return values if self._lessons is None else values | self._lessons.values()
 
     def _resume(self, kept: Kept) -> None:
         """Come to where an earlier process wrote a backup."""
         self._course.resume(self.model, kept.state["course"], kept.values)
+        if self._lessons is not None:
+            self._lessons.resume(kept.values)
         self._telling.diary.resume(kept.state["diary"])
-        self._judge = replace(self._judge, **kept.state["judge"])
-        at = kept.state["at"]
-        self._metric, self._epoch, self._cut_batch = at["metric"], at["epoch"], at["cut_batch"]
+        self._judging.resume(kept.state["judging"])
+        self._tuning.resume(kept.state["tuning"])
+        self._epoch, self._cut_batch = (kept.state["at"][name] for name in ("epoch", "cut_batch"))
         self._untold = self._course.told
         self._backing.start(self.model)
         if self.verbose:
@@ -442,7 +456,9 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         _keras.build_optimizer(self.model)
         check_optimizer(self.model, graph)
         check_other_optimizers(self.model, graph)
-        check_batches(self.batches_per_round, self.params.get("steps"))
+        steps = self.params.get("steps")
+        check_batches(self.batches_per_round, steps)
+        self._tuning.check(self.model, steps, fit.callbacks)
         self._cutter.check_data(self.model)
         self._file_notes = check_files(self.model, graph, fit.callbacks, self.keep_rounds)
 
@@ -451,65 +467,29 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         start, least = self._asked.start, self.min_fraction
         return Course(self.model, graph, self._cutter, self._keeper, pace, least, start)
 
-    def _new_judge(self) -> Judge:
-        mode = self._asked.mode
-        return self._asked if mode == "auto" else self._asked.directed(mode)
-
-    def _warms_up(self, epoch: int) -> bool:
-        """Tell whether the model is to train yet before anything of it is cut."""
-        has_begun = self._course.ended or self._course.open
-        return not has_begun and epoch < self._asked.start_from_epoch
-
-    def _holds(self, epoch: int) -> bool:
-        """Tell whether an epoch that was measured last leaves a good state."""
-        waits = self._judge.waits or self._warms_up(epoch + 1)
-        return waits or self._judge.accepts(self._metric)
-
-    def _measure(self, logs: dict[str, Any]) -> float | None:
-        metric = self._judge.read(logs)
-        if self._judge.judges and self._judge.mode == "auto":
-            # Keras makes a model's metrics with the first batch, not before.
-            mode = _keras.direction(self.model, self._judge.monitor)
-            self._judge = self._judge.directed(mode)
-        return metric
-
-    def _may_cut(self, epoch: int) -> bool:
-        """Tell whether a round that begins now can come to its end."""
-        epochs = self.params.get("epochs", epoch + 1)
-        ends = range(epoch + self.epochs_per_round - 1, epochs)
-        judged = any(self._monitoring.ends(end) for end in ends)
-        can_end = judged if self._judge.judges else len(ends) > 0
-        waits = self._judge.waits or self._warms_up(epoch)
-        return can_end and not self._course.is_finished and not waits
-
-    def _is_over(self, opened: Round, measured: bool) -> bool:
-        """Tell whether the round has come to its end."""
-        if opened.epochs < self.epochs_per_round or (self._judge.judges and not measured):
-            return False
-        most = self.max_epochs_per_round or self.epochs_per_round
-        return opened.epochs >= most or self._judge.accepts(self._metric)
+    @property
+    def _epochs(self) -> int:
+        """How many epochs the fit has; in a loop of another make, those that have begun."""
+        return self.params.get("epochs", self._epoch + 1)
 
     def _begin_round(self, epoch: int, batch: int) -> None:
         shown = self._course.shown = self._telling.phases(batch)
         opened = self._course.begin(self.model, epoch, batch)
         if opened is not None:
             self._followers.cut(opened, self._sizes)
+            self._tuning.cut(self.model)
             with shown("judge"):
-                metric = None if batch else self._measured_now()
+                metric = None if batch else self._judging.now(self.model, self._course)
             self._course.measured(self.model, metric)
             share = batch / (self.params.get("steps") or batch + 1)
             self._telling.cut(self._course, self._asked.monitor, share)
-
-    def _measured_now(self) -> float | None:
-        with self._course.averages.shown(self.model):
-            return self._monitoring.now(self.model)
 
     def _end_rounds(self, metric: float | None, kept: bool) -> None:
         self._course.keep(self.model)
         with deferred():  # until the file tells what the model is
             ended = self._course.end(self.model, metric, kept)
             self._keeper.write(self.rounds, self.frontier)
-        self._telling.end(ended, self._course, self._judge)
+        self._telling.end(ended, self._course, self._judging.judge)
 
     def _give_up(self, epoch: int, loss: float) -> None:
         """End the fit at the last good state because the loss is no number."""
@@ -536,6 +516,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     def _abandon(self) -> None:
         """Go back to the last good state, unless fit came to its end."""
         self._end_lessons()
+        self._tuning.end()
         if not self._runs:
             return
         with deferred():

@@ -9,7 +9,10 @@ if TYPE_CHECKING:
     from prune_keras.affine_fit import fit_affine
     from prune_keras.cheapening import cheapen
     from prune_keras.dependencies import Dependence, dependence
+    from prune_keras.discriminating.options import DiscriminationAware
+    from prune_keras.discriminating.recipe import discriminate
     from prune_keras.diversity import diversify
+    from prune_keras.ensembling import NativeEnsemble
     from prune_keras.exporting import export
     from prune_keras.graph import Graph
     from prune_keras.normalizing import RangeBatchNormalization
@@ -32,7 +35,9 @@ __version__ = "0.1.0"
 __all__ = [
     "Cost",
     "Dependence",
+    "DiscriminationAware",
     "Graph",
+    "NativeEnsemble",
     "Plan",
     "Quantization",
     "RangeBatchNormalization",
@@ -45,6 +50,7 @@ __all__ = [
     "criteria",
     "debias",
     "dependence",
+    "discriminate",
     "diversify",
     "export",
     "fit_affine",
@@ -69,7 +75,9 @@ __all__ = [
 _MODULES = {
     "Cost": "accounting",
     "Dependence": "dependencies",
+    "DiscriminationAware": "discriminating.options",
     "Graph": "graph",
+    "NativeEnsemble": "ensembling",
     "Plan": "plan",
     "Quantization": "quantizing.quantization",
     "RangeBatchNormalization": "normalizing",
@@ -79,6 +87,7 @@ _MODULES = {
     "cheapen": "cheapening",
     "cost": "tracing",
     "dependence": "dependencies",
+    "discriminate": "discriminating.recipe",
     "diversify": "diversity",
     "export": "exporting",
     "fit_affine": "affine_fit",

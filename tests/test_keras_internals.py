@@ -63,6 +63,11 @@ def test_optimizers_hold_slots_in_lists_beside_their_variables(model):
         assert shapes == [tuple(variable.shape)] * 2
 
 
+def test_optimizers_ask_for_rates_and_update_by_these_names(model):
+    for name in ("_get_current_learning_rate", "_backend_apply_gradients", "_iterations"):
+        assert hasattr(model.optimizer, name)
+
+
 def test_clones_have_no_weights_before_the_scope_ends(model):
     with keras.StatelessScope():
         twin = _keras.clone_structure(model)

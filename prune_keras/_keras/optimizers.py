@@ -47,7 +47,33 @@ def optimizers_of(model: Any) -> list:
 
 
 def optimizer_variables(model: Any) -> list[keras.Variable]:
-    return [variable for optimizer in optimizers_of(model) for variable in optimizer.variables]
+    return [v for held in optimizers_of(model) for v in [*held.variables, *late_steps(held)]]
+
+
+def late_steps(optimizer: Any) -> list[keras.Variable]:
+    """Return what holds by how many steps a schedule was set back, where `let_be_late` let it."""
+    return [held.steps for held in vars(optimizer).values() if isinstance(held, Late)]
+
+
+class Late:
+    """Gives the rate of an optimizer's schedule, as it stood some steps ago.
+
+    Args:
+        optimizer: an optimizer with a schedule.
+
+    Attributes:
+        steps: the variable that holds how many steps.
+    """
+
+    def __init__(self, optimizer: Any) -> None:
+        self._optimizer = optimizer
+        self.steps = keras.Variable(
+            0, dtype="int32", trainable=False, aggregation="only_first_replica", name="late"
+        )
+
+    def __call__(self) -> Any:
+        count = self._optimizer._iterations
+        return self._optimizer._learning_rate(count - keras.ops.cast(self.steps.value, count.dtype))
 
 
 def optimizer_slots(model: Any) -> dict[int, list[Slot]]:
@@ -187,7 +213,8 @@ def averages_follow(model: Any) -> Iterator[None]:
 @contextlib.contextmanager
 def same_steps(model: Any) -> Iterator[None]:
     """Let optimizers count on from where they are, whatever is brought back within."""
-    counts = [optimizer._iterations for optimizer in optimizers_of(model)]
+    held = optimizers_of(model)
+    counts = [count for each in held for count in [each._iterations, *late_steps(each)]]
     before = [_value(count) for count in counts]
     yield
     for count, value in zip(counts, before, strict=True):

@@ -113,6 +113,7 @@ def merged(
     found: dict[str, Moments] = {}
     with _keras.passing(step, model, calls) as compiled:
         for x in inputs:
+            x = _backend.shared_out(x, model)
             for key, given in compiled(x, *arguments).items():
                 for call in given:
                     each = Moments.of(*call)

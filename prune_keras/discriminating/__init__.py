@@ -1,0 +1,1 @@
+"""Discrimination-aware channel pruning: neurons are chosen family after family, and trained."""
