@@ -27,11 +27,12 @@ SHARE = 0.5
 SAMPLES = 1024  # training images that are scored and fitted on
 RATES = (0.02, 0.005)
 BEST = {"criterion": "obs", "scope": "optimal"}
+MEAN = {"criterion": "mean(taylor, reconstruction)", "scope": "global"}
 WAYS = {
     "prune_keras, obs, optimal": BEST,
     "torch_pruning": None,
-    "prune_keras": {},
-    "prune_keras, fused weights": {"fuse": "weights"},
+    "prune_keras": MEAN,
+    "prune_keras, fused weights": MEAN | {"fuse": "weights"},
     "prune_keras, obs, optimal, 4 steps": BEST | {"steps": 4},
 }
 

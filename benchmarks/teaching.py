@@ -3,11 +3,14 @@
     python benchmarks/teaching.py terms --data DIR [--stack FILE]
     python benchmarks/teaching.py blocks --data DIR
     python benchmarks/teaching.py recipe --data DIR [--stack FILE]
+    python benchmarks/teaching.py factors --data DIR
+    python benchmarks/teaching.py ensemble --data DIR
 
 `DIR` holds `cifar10.npz` and `cifar10_resnet20.keras`; FILE is a trained stack. Each row is
 appended to `results/teaching/PART.csv` as it is done; a command that is started again goes on with
-the rows that are missing. All that is chosen is chosen by validation images; the test images are
-looked at once for each row, at its end. `--images` takes a part of the training images.
+the rows that are missing, so that a table can be made in pieces: `--seeds 1 --subjects resnet20`.
+All that is chosen is chosen by validation images; the test images are looked at once for each row,
+at its end. `--images` takes a part of the training images.
 """
 
 import argparse
@@ -19,7 +22,7 @@ import keras
 import numpy as np
 
 import prune_keras
-from prune_keras.callbacks import Distillation, ProgressivePruning, Teacher
+from prune_keras.callbacks import Distillation, Factors, ProgressivePruning, Teacher
 from prune_keras.models.images import Batches, read_npz, split
 from prune_keras.models.settings import Settings, compile_model
 from prune_keras.quantizing.litert import Interpreted
@@ -27,6 +30,7 @@ from prune_keras.schedules import Geometric
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "teaching"
 SEEDS = (0, 1, 2)
+SUBJECTS = ("resnet20", "stack")
 EPOCHS = 5
 ROUNDS = 3
 LEARNING_RATE = 0.02
@@ -40,6 +44,10 @@ TERMS = {
     "logits, attention": {"logits": 0.9, "attention": 3000.0},
     "all": {"logits": 0.9, "features": 1.0, "attention": 3000.0},
 }
+FACTORS = {"factors": 0.0, "logits, factors": 0.9}  # share that logits take over
+BRANCHED = {"one cut": False, "one cut, ensemble": True}
+RAMP = 0.5  # of all steps, until branches fully learn from their ensemble
+FLOPS = (0.5, 0.25)
 BLOCKS = ("G(2)", "G(8)", "G(N)", "B(2)", "BG(2,8)")
 WAYS = {"labels": None, "logits": {"logits": 0.9}, "attention": TERMS["attention"]}
 
@@ -48,10 +56,10 @@ def main():
     given = arguments()
     data = split(*read_npz(given.data / "cifar10.npz"))
     data = data._replace(train=tuple(each[: given.images] for each in data.train))
-    subjects = {"resnet20": given.data / "cifar10_resnet20.keras"}
-    if given.stack is not None:
-        subjects["stack"] = given.stack
-    done = rows_of(given.part)
+    files = {"resnet20": given.data / "cifar10_resnet20.keras", "stack": given.stack}
+    subjects = {name: files[name] for name in given.subjects if files[name] is not None}
+    file = given.output / f"{given.part}.csv"
+    done = rows_of(file)
     for case in CASES[given.part](subjects, given):
         key = {name: str(value) for name, value in case.items() if name != "file"}
         if any(key.items() <= row.items() for row in done):
@@ -59,35 +67,49 @@ def main():
         keras.utils.set_random_seed(case["seed"])
         model = keras.models.load_model(case["file"], compile=False)
         for row in MADE[given.part](model, case, data, given):
-            append(given.part, key | row)
+            append(file, key | row)
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=("terms", "blocks", "recipe"))
+    parser.add_argument("part", choices=tuple(CASES))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--stack", type=Path)
     parser.add_argument("--images", type=int, help="training images; all of them if left out")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=SUBJECTS)
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for rows and models")
     return parser.parse_args()
 
 
 def cases_of_terms(subjects, given):
-    for seed in SEEDS:
+    for seed in given.seeds:
         for subject, flops in (("resnet20", 0.5), ("resnet20", 0.25), ("stack", 0.25)):
             for terms in TERMS if subject in subjects else ():
                 yield case_of(subjects, subject, given, seed) | {"flops": flops, "terms": terms}
 
 
+def cases_of_factors(subjects, given, terms=FACTORS):
+    for seed in given.seeds:
+        for flops in FLOPS if "resnet20" in subjects else ():
+            for each in terms:
+                yield case_of(subjects, "resnet20", given, seed) | {"flops": flops, "terms": each}
+
+
+def cases_of_ensemble(subjects, given):
+    yield from cases_of_factors(subjects, given, BRANCHED)
+
+
 def cases_of_blocks(subjects, given):
-    for seed in SEEDS:
+    for seed in given.seeds:
         for block in BLOCKS:
-            for way in WAYS:
+            for way in WAYS if "resnet20" in subjects else ():
                 yield case_of(subjects, "resnet20", given, seed) | {"block": block, "way": way}
 
 
 def cases_of_recipe(subjects, given):
-    for seed in SEEDS:
+    for seed in given.seeds:
         for subject in subjects:
             yield case_of(subjects, subject, given, seed)
 
@@ -100,10 +122,39 @@ def case_of(subjects, subject, given, seed):
 def taught(model, case, data, given):
     """Prune one network with one choice of terms."""
     terms = TERMS[case["terms"]]
+    teacher = None if terms is None else Teacher("start", **terms)
+    yield from pruned(model, teacher, case, data, given)
+
+
+def transferred(model, case, data, given):
+    """Prune one network that learns the factors of what it was."""
+    teacher = Teacher("start", logits=FACTORS[case["terms"]], factors=Factors(data.train[0]))
+    yield from pruned(model, teacher, case, data, given)
+
+
+def branched(model, case, data, given):
+    """Cut one network once, and fine-tune it as it is or as a branch of three."""
+    few, target = tuple(each[:2048] for each in data.train), {"flops": case["flops"]}
+    thin, _ = prune_keras.prune(model, target=target, data=few)
+    if not BRANCHED[case["terms"]]:
+        yield fitted(thin, [], case, data, given)
+        return
+    images = Batches(*data.train, batch_size=SETTINGS.batch_size, seed=case["seed"])
+    steps = given.epochs * len(images)
+    compile_model(thin, SETTINGS, LEARNING_RATE, steps)
+    ensemble = prune_keras.NativeEnsemble(thin, ramp_steps=int(RAMP * steps))
+    ensemble.compile(thin.optimizer, thin.loss, metrics=["accuracy"])
+    history, seconds = timed(ensemble, images, [], data, given)
+    kept = ensemble.branch()
+    kept.compile(loss=thin.loss, metrics=["accuracy"])
+    yield row_of(kept, history["val_branch_1_accuracy"], seconds, data)
+
+
+def pruned(model, teacher, case, data, given):
     pruning = ProgressivePruning(
         target={"flops": case["flops"]},
         schedule=Geometric(ROUNDS),
-        teacher=None if terms is None else Teacher("start", **terms),
+        teacher=teacher,
         data=tuple(each[:2048] for each in data.train),
         verbose=0,
     )
@@ -121,6 +172,11 @@ def cheaper(model, case, data, given):
 def fitted(model, callbacks, case, data, given):
     images = Batches(*data.train, batch_size=SETTINGS.batch_size, seed=case["seed"])
     compile_model(model, SETTINGS, LEARNING_RATE, given.epochs * len(images))
+    history, seconds = timed(model, images, callbacks, data, given)
+    return row_of(model, history["val_accuracy"], seconds, data)
+
+
+def timed(model, images, callbacks, data, given):
     begun = time.perf_counter()
     history = model.fit(
         images,
@@ -130,11 +186,14 @@ def fitted(model, callbacks, case, data, given):
         callbacks=callbacks,
         verbose=2,
     ).history
-    seconds = time.perf_counter() - begun
+    return history, time.perf_counter() - begun
+
+
+def row_of(model, validation, seconds, data):
     cost = prune_keras.cost(model)
     test = model.evaluate(*data.test, batch_size=500, verbose=0, return_dict=True)
     return {
-        "validation": round(history["val_accuracy"][-1], 4),
+        "validation": round(validation[-1], 4),
         "test": round(test["accuracy"], 4),
         "params": cost.params,
         "flops_left": cost.flops,
@@ -145,7 +204,7 @@ def fitted(model, callbacks, case, data, given):
 def small(model, case, data, given):
     """Run the whole recipe on one network; a row for each stage."""
     compile_model(model, SETTINGS, LEARNING_RATE, given.epochs * (len(data.train[1]) // 64))
-    folder = RESULTS / f"{case['subject']}_{case['seed']}"
+    folder = given.output / f"{case['subject']}_{case['seed']}"
     floats = [(x.astype("float32"), y) for x, y in (data.train, data.validation, data.test)]
     shrunk = prune_keras.shrink_to(
         model, {"flops": 0.5}, *floats[:2], folder, epochs=given.epochs, int8=True, verbose=2
@@ -162,18 +221,16 @@ def small(model, case, data, given):
         }
 
 
-def rows_of(part):
-    file = RESULTS / f"{part}.csv"
+def rows_of(file):
     if not file.exists():
         return []
     with file.open(newline="", encoding="utf-8") as held:
         return [*csv.DictReader(held)]
 
 
-def append(part, row):
+def append(file, row):
     """Add a row to a table that is made with the first one."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    file = RESULTS / f"{part}.csv"
+    file.parent.mkdir(parents=True, exist_ok=True)
     is_new = not file.exists()
     with file.open("a", newline="", encoding="utf-8") as held:
         writer = csv.DictWriter(held, list(row))
@@ -183,8 +240,20 @@ def append(part, row):
     print(row, flush=True)
 
 
-CASES = {"terms": cases_of_terms, "blocks": cases_of_blocks, "recipe": cases_of_recipe}
-MADE = {"terms": taught, "blocks": cheaper, "recipe": small}
+CASES = {
+    "terms": cases_of_terms,
+    "blocks": cases_of_blocks,
+    "recipe": cases_of_recipe,
+    "factors": cases_of_factors,
+    "ensemble": cases_of_ensemble,
+}
+MADE = {
+    "terms": taught,
+    "blocks": cheaper,
+    "recipe": small,
+    "factors": transferred,
+    "ensemble": branched,
+}
 
 if __name__ == "__main__":
     main()

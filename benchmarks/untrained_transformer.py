@@ -30,7 +30,7 @@ KEYS = ("seed", "cut", "criterion", "repair")
 STREAM = ["embedding", "attention?", "out?", "*:value", "*:key"]
 CUTS = {
     "heads and units": {"fraction": 0.5, "scope": "uniform", "exclude": STREAM},
-    "all, global": {"target": {"flops": 0.5}},
+    "all, global": {"target": {"flops": 0.5}, "scope": "global"},
     "all, optimal": {"target": {"flops": 0.5}, "scope": "optimal"},
 }
 WAYS = (

@@ -11,11 +11,13 @@ from prune_keras.callbacks.targeted_dropout import TargetedDropout
 from prune_keras.rounds.fine_tuning import FineTuning
 from prune_keras.rounds.judge import Judge
 from prune_keras.rounds.round import Round
+from prune_keras.teaching.factors import Factors
 from prune_keras.teaching.teacher import Teacher
 
 __all__ = [
     "Backup",
     "Distillation",
+    "Factors",
     "FineTuning",
     "GroupPenalty",
     "Judge",

@@ -64,12 +64,6 @@ def check_arguments(given: Any, judge: Judge) -> None:
     for name in ("recalibration_steps", "data_batch_size"):
         if getattr(given, name) is not None:
             check_count(name, getattr(given, name))
-    if given.backup_dir is not None and given.teacher is not None:
-        raise ValueError(
-            "A run that learns from a teacher cannot be written down yet. Received: "
-            f"backup_dir={given.backup_dir!r} beside teacher={given.teacher!r}. Leave one of them "
-            "out; ModelCheckpoint('model.keras') stores models on the way."
-        )
     if not isinstance(given.fine_tuning, FineTuning | None):
         raise ValueError(
             "`fine_tuning` must be a prune_keras.callbacks.FineTuning. Received: "

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
-from prune_keras import _keras
+from prune_keras import _keras, processes
 from prune_keras.backups import Backup, Kept, Store, check
 from prune_keras.callbacks.counting import count_on, counts
-from prune_keras.differing import described
+from prune_keras.differing import described, shapes_of
 from prune_keras.surgery import trained_variables
+from prune_keras.teaching.described import taught_by
 
-_IDLE = ("verbose", "log_dir", "keep_rounds", "backup_dir", "tensorboard", "data")
+_IDLE = ("verbose", "log_dir", "keep_rounds", "backup_dir", "tensorboard")
+_APART = ("data", "teacher")
 
 
 class BackingUp:
@@ -38,6 +39,7 @@ class BackingUp:
         self._now: dict[str, Any] = {}
         self._fit = _keras.Fit()
         self._random: Any = None  # as the epoch began
+        self._start: str | None = None  # what is written down of it once
         self._begun, self._written = False, 0
 
     def find(self, pruning: Any, fit: Any) -> Kept | None:
@@ -50,10 +52,32 @@ class BackingUp:
         if self._store is not None:
             self._now = _description(pruning, fit)
             found = self._store.newest()
+            processes.check_same(
+                None if found is None else found.file.name,
+                "All processes must find the same backup.",
+                "Let `backup_dir` be one folder that all of them see.",
+            )
             if found is not None:
                 check(found, self._now)
             self.kept = found
         return self.kept
+
+    def start_of(self) -> dict[str, Any] | None:
+        """Return what the fit began with in an earlier process; None if it begins.
+
+        Raises:
+            ValueError: if it is not what was written.
+        """
+        if self.kept is None or self._store is None:
+            return None
+        self._start = self.kept.state.get("start")
+        return None if self._start is None else self._store.start(self._start)
+
+    def keep_start(self, values: Mapping[str, Any]) -> None:
+        """Write down what the fit begins with, unless an earlier process did."""
+        first = processes.is_first()
+        if self._store is not None and self.kept is None and values and first:
+            self._start = self._store.write_start(values)
 
     def start(self, model: Any) -> None:
         """Let the fit begin where the backup was written."""
@@ -107,13 +131,18 @@ class BackingUp:
         if self._store is None:
             return
         state = {**self._now, "epoch": epoch, "batch": batch, "is_ended": is_ended}
-        state |= {"random": _keras.random_state(), "random_of_epoch": self._random}
+        state |= {
+            "start": self._start,
+            "random": _keras.random_state(),
+            "random_of_epoch": self._random,
+        }
         state |= {"callbacks": counts(self._fit.callbacks), **pruning.to_dict()}
         values = pruning.values()
         if batch:
             held = enumerate(pruning.model.metrics_variables)
             values |= {f"metric/{n}": keras.ops.convert_to_numpy(v.value) for n, v in held}
-        self._store.write(state, values)
+        if processes.is_first():
+            self._store.write(state, values)
 
     def _go_on(self, model: Any, kept: Kept) -> bool:
         _keras.begin_at(model, None)
@@ -139,13 +168,15 @@ def _go_on_within(model: Any, kept: Kept, last: Any) -> None:
 def _description(pruning: Any, fit: Any) -> dict[str, Any]:
     """Return what a backup must have in common with what goes on from it, as JSON gives it back."""
     model = pruning.model
-    names = [name for name in type(pruning).__dataclass_fields__ if name not in _IDLE]
+    fields = type(pruning).__dataclass_fields__
+    names = [name for name in fields if name not in (*_IDLE, *_APART)]
     told = {
         "weights": {each.path: _weight(each) for each in model.weights},
         "variables": len(trained_variables(model)),
         "layers": {each.name: _layer(each) for each in _keras.all_layers(model)},
         "call": {name: getattr(pruning, name) for name in names},
-        "data": _shapes(pruning.data),
+        "teacher": taught_by(pruning.teacher),
+        "data": shapes_of(pruning.data),
         "fit": {"batches": pruning.params.get("steps"), "batch_size": fit.batch_size},
         "optimizer": _layer(getattr(model, "optimizer", None)),
         "backend": keras.backend.backend(),
@@ -167,14 +198,3 @@ def _layer(layer: Any) -> Any:
     except Exception:  # of an own class, whose code may not be able to tell
         return type(layer).__name__
     return {"class": type(layer).__name__, **{k: v for k, v in told.items() if k != "name"}}
-
-
-def _shapes(data: Any) -> Any:
-    """Return types and shapes of arrays, and the type of what else holds data."""
-    if isinstance(data, list | tuple):
-        return [_shapes(each) for each in data]
-    if isinstance(data, dict):
-        return {str(name): _shapes(each) for name, each in data.items()}
-    if isinstance(data, np.ndarray):
-        return f"{data.dtype} of shape {data.shape}"
-    return type(data).__name__

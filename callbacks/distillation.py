@@ -59,9 +59,15 @@ class Distillation(Copied, keras.callbacks.Callback):
         super().__init__()
         self._lessons = Lessons(_teacher(self.teacher))
 
+    def before_fit(self, model: Any, arguments: dict[str, Any]) -> None:
+        """Called by `fit` before it makes batches of its data."""
+        self._lessons.before_fit(model, arguments)
+
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         check_no_pruning(self)
-        plan = Plan.everything(trace(self.model).widths)
+        graph = trace(self.model)
+        plan = Plan.everything(graph.widths)
+        self._lessons.meet(self.model, graph)
         self._lessons.begin(self.model, lambda: plan)
         _keras.on_failure(self.model, self._lessons.end)
 

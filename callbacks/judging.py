@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from prune_keras import _keras
+from prune_keras import _keras, processes
 from prune_keras.callbacks.monitoring import Monitoring
 from prune_keras.rounds.course import Course
 from prune_keras.rounds.judge import Judge
@@ -51,7 +51,7 @@ class Judging:
     def measure(self, model: Any, epoch: int, logs: dict[str, Any]) -> bool:
         """Read the metric from the logs of an epoch, and tell whether that ends with one."""
         measured = self.monitoring.ends(epoch)
-        self.metric = self.judge.read(logs) if measured else None
+        self.metric = processes.mean(self.judge.read(logs)) if measured else None
         if measured and self.judge.judges and self.judge.mode == "auto":
             # Keras makes a model's metrics with the first batch, not before.
             self.judge = self.judge.directed(_keras.direction(model, self.judge.monitor))

@@ -291,6 +291,11 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             )
         return self._begun
 
+    def before_fit(self, model: Any, arguments: dict[str, Any]) -> None:
+        """Called by `fit` before it makes batches of its data."""
+        if self._lessons is not None:
+            self._lessons.before_fit(model, arguments)
+
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._abandon()  # a loop of another make that never came to its end
         graph = trace(self.model)
@@ -304,6 +309,9 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         self._tuning.begin(self.model)
         backing = BackingUp(self._backup, self._backing.number + 1)
         kept = backing.find(self, fit)
+        if self._lessons is not None:
+            self._lessons.meet(self.model, graph, goes_on, backing.start_of())
+            backing.keep_start({} if goes_on else self._lessons.fixed())
         if goes_on:
             self._course.go_on(self.model, self._cutter)
         else:
@@ -321,7 +329,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             print(*(f"Note: {note}\n" for note in self._file_notes), sep="", end="")
         self._followers = Followers(fit.callbacks)
         if self._lessons is not None:
-            self._lessons.begin(self.model, lambda: self._course.plan, goes_on)
+            self._lessons.begin(self.model, lambda: self._course.plan)
         self._runs = True
         self._is_watched = _keras.on_failure(self.model, self._abandon)
 
@@ -415,12 +423,15 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         return {**told, "at": {"epoch": self._epoch, "cut_batch": self._cut_batch}}
 
     def values(self) -> dict[str, Any]:
-        """Return what the variables of the model and of its optimizer hold."""
-        return self._course.values(self.model)
+        """Return what the variables of the model, of its optimizer and beside them hold."""
+        values = self._course.values(self.model)
+        return values if self._lessons is None else values | self._lessons.values()
 
     def _resume(self, kept: Kept) -> None:
         """Come to where an earlier process wrote a backup."""
         self._course.resume(self.model, kept.state["course"], kept.values)
+        if self._lessons is not None:
+            self._lessons.resume(kept.values)
         self._telling.diary.resume(kept.state["diary"])
         self._judging.resume(kept.state["judging"])
         self._tuning.resume(kept.state["tuning"])

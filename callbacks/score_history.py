@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from prune_keras import _keras, criteria
+from prune_keras import _keras, criteria, processes
 from prune_keras.callbacks.copying import Copied
 from prune_keras.callbacks.progressive_pruning import ProgressivePruning
 from prune_keras.graph import Graph
@@ -130,7 +130,7 @@ class ScoreHistory(Copied, keras.callbacks.Callback):
             self._record(trace(self.model))
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        if self.file is not None:
+        if self.file is not None and processes.is_first():
             self.save(self.file)
 
     def save(self, file: str | Path) -> None:

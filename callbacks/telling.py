@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from prune_keras import processes
 from prune_keras.callbacks.board import Board, folder_of
 from prune_keras.callbacks.diary import Diary
 from prune_keras.callbacks.display import Display
@@ -33,7 +34,7 @@ class Telling:
 
     def begin(self, folder: str | Path | None, callbacks: Iterable[Any], goes_on: bool) -> None:
         """Tell that a fit begins, the first one of its model or one that goes on."""
-        self._board = Board(folder_of(folder, callbacks))
+        self._board = Board(folder_of(folder, callbacks) if processes.is_first() else None)
         self.diary = self.diary if goes_on else Diary()
 
     def cut(self, course: Course, monitor: str, share: float) -> None:

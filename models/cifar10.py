@@ -1,5 +1,7 @@
 """CIFAR-10: the networks by name, the data, and the run that trains one and makes it thinner."""
 
+from __future__ import annotations
+
 import os
 import re
 from pathlib import Path
@@ -9,7 +11,7 @@ import keras
 
 from prune_keras.models import precision as precision_
 from prune_keras.models import runs
-from prune_keras.models.images import read_npz, split
+from prune_keras.models.images import Data, read_npz, split
 from prune_keras.models.networks import batch_norm_stack, read_model, resnet, stack
 
 __all__ = ["batch_norm_stack", "build", "load_data", "resnet", "run", "settings", "stack"]
@@ -19,7 +21,7 @@ RESNET = r"resnet(\d+)(-[ab])?"
 FILE_SUFFIXES = (".keras", ".h5")
 
 
-def load_data(path=None):
+def load_data(path: str | Path | None = None) -> Data:
     """Return the 45,000 training, 5,000 validation and 10,000 test images of CIFAR-10.
 
     The training images are shuffled, always in the same way, and the last tenth of them is kept for
@@ -46,7 +48,7 @@ def load_data(path=None):
     return split(*read_npz(path))
 
 
-def build(model="stack", precision="float32"):
+def build(model: str | Path = "stack", precision: str = "float32") -> Any:
     """Return a dense network by name, untrained, or the one that a file holds.
 
     Args:
@@ -78,12 +80,12 @@ def build(model="stack", precision="float32"):
     return resnet(int(found[1]), (found[2] or "-a")[1:].upper(), precision=precision)
 
 
-def is_file(model):
+def is_file(model: str | Path) -> bool:
     """Tell whether a model is meant as a file rather than a name."""
     return Path(model).suffix in FILE_SUFFIXES
 
 
-def settings(model="stack", **changes):
+def settings(model: str | Path = "stack", **changes: Any) -> runs.Settings:
     """Return the `Settings` that suit a network, with what the caller changes.
 
     The stacks learn with Adam; residual networks, and networks from a file, which are not trained
@@ -107,7 +109,13 @@ def settings(model="stack", **changes):
     return runs.Settings(model=str(model), **suited)
 
 
-def run(output, model="stack", path=None, overwrite=False, **changes):
+def run(
+    output: str | Path,
+    model: str | Path = "stack",
+    path: str | Path | None = None,
+    overwrite: bool = False,
+    **changes: Any,
+) -> runs.Result:
     """Train or load a dense network, prune it while it trains on, and write everything down.
 
     Args:

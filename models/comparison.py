@@ -4,10 +4,15 @@ Global progressive pruning beside its rivals: layer by layer, uniformly, at rand
 that look at photos beside those that look at weights, over the rounds.
 """
 
+from __future__ import annotations
+
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from prune_keras import atomic
 from prune_keras.models import fingerprints, photos, records, vgg16_transfer
+from prune_keras.models.records import Row
 
 WAYS = {
     "global, taylor": {"scope": "global", "criterion": "taylor"},
@@ -20,7 +25,14 @@ LAYERS = 14  # of VGG-16 that can be cut, one a round where `scope` is "layerwis
 DENSE = ("head.csv", "dense.csv", "dense.json", "dense.keras")  # the network last
 
 
-def run(output, flops=0.4, ways=None, pruning=None, overwrite=False, **arguments):
+def run(
+    output: str | Path,
+    flops: float = 0.4,
+    ways: Collection[str] | None = None,
+    pruning: dict[str, Any] | None = None,
+    overwrite: bool = False,
+    **arguments: Any,
+) -> list[Row]:
     """Prune one dense network in several ways; a way that is done already is not done again.
 
     Args:
@@ -43,8 +55,8 @@ def run(output, flops=0.4, ways=None, pruning=None, overwrite=False, **arguments
     size = arguments.get("image_size", 128)
     arguments["data"] = photos.load_data(arguments.get("data"), size)
     shared = (pruning or {}) | {"target": {"flops": flops}, "max_drop": None}
-    rows: list[dict] = []
-    rounds: list[dict] = []
+    rows: list[Row] = []
+    rounds: list[Row] = []
     first = output / names[0].replace(", ", "-")
     _begin(output, first)
     for name in names:
@@ -62,7 +74,7 @@ def run(output, flops=0.4, ways=None, pruning=None, overwrite=False, **arguments
     return rows
 
 
-def _known(names):
+def _known(names: Collection[str]) -> list[str]:
     unknown = [name for name in names if name not in WAYS]
     if unknown:
         raise ValueError(
@@ -71,7 +83,7 @@ def _known(names):
     return list(names)
 
 
-def _pace(way, flops, arguments):
+def _pace(way: dict[str, str], flops: float, arguments: dict[str, Any]) -> dict[str, Any]:
     """Return what brings a way that cuts a layer a round to the target in the same epochs.
 
     The FLOPs of a convolution fall with its filters and with those before it, so that all layers
@@ -88,14 +100,14 @@ def _pace(way, flops, arguments):
     return {"batches_per_round": every, "max_epochs_per_round": None, "fraction": share}
 
 
-def _begin(output, folder):
+def _begin(output: Path, folder: Path) -> None:
     """Give the first way the dense network that another one has trained, if it has none."""
     made = next(output.glob("*/dense.keras"), None)
     if made is not None and not (folder / "dense.keras").exists():
         _copy(made.parent, folder)
 
 
-def _share_dense(first, folder, overwrite):
+def _share_dense(first: Path, folder: Path, overwrite: bool) -> None:
     """Give a way the dense network of the first one.
 
     Raises:
@@ -112,17 +124,17 @@ def _share_dense(first, folder, overwrite):
         _copy(first, folder)
 
 
-def _copy(made, folder):
+def _copy(made: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in DENSE:
         if (made / name).exists():  # without epochs of the head it has no log
             atomic.write_bytes(folder / name, (made / name).read_bytes())
 
 
-def _kept(folder):
+def _kept(folder: Path) -> dict[str, float]:
     """Return which share of the units of convolutions and of Dense layers is left."""
     widths = records.read_table(folder / "widths.csv")
-    parts: dict[str, list] = {"convolutions": [], "dense": []}
+    parts: dict[str, list[dict[str, str]]] = {"convolutions": [], "dense": []}
     for row in widths:
         parts["convolutions" if "conv" in row["layer"] else "dense"].append(row)
     return {
@@ -131,7 +143,7 @@ def _kept(folder):
     }
 
 
-def _rounds(folder, dense):
+def _rounds(folder: Path, dense: Row) -> list[Row]:
     """Return what each round left, and its accuracy before, right after the cut, and in the end."""
     return [
         {

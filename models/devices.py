@@ -1,10 +1,14 @@
 """Several devices at once: every batch is split among them."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
+from contextlib import AbstractContextManager
+from typing import Any
 
 
-def scope(count=1):
+def scope(count: int = 1) -> AbstractContextManager:
     """Return a context in which models are made and compiled for several devices.
 
     Fit them outside of it.
@@ -20,7 +24,7 @@ def scope(count=1):
 
 
 @functools.cache
-def _strategy(count):
+def _strategy(count: int) -> Any:
     """Return the one strategy for so many devices: variables of two cannot be mixed."""
     import tensorflow as tf
 

@@ -3,16 +3,21 @@
 Everything is on the disk already, so the demo downloads nothing; it trains for about a minute.
 """
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
 from prune_keras.models import runs
-from prune_keras.models.images import Data
+from prune_keras.models.images import Data, Pair
 from prune_keras.models.networks import batch_norm_stack
 
 INPUT_SHAPE = (8, 8, 1)
 
 
-def load_data(seed=0):
+def load_data(seed: int = 0) -> Data:
     """Return the digits as 997 training, 400 validation and 400 test images, pixels 0 to 255.
 
     Raises:
@@ -29,7 +34,7 @@ def load_data(seed=0):
     return Data(*((images[part], labels[part]) for part in parts))
 
 
-def network(precision="float32"):
+def network(precision: str = "float32") -> Any:
     """Four 3x3 convolutions with batch normalization, and two Dense layers.
 
     Example:
@@ -48,7 +53,9 @@ def network(precision="float32"):
     )
 
 
-def settings(seed=0, epochs=22, dense_epochs=15, verbose=1, **pruning):
+def settings(
+    seed: int = 0, epochs: int = 22, dense_epochs: int = 15, verbose: int = 1, **pruning: Any
+) -> runs.Settings:
     """Return the demo's `Settings`: prune as long as at most one point of accuracy is lost.
 
     Args:
@@ -75,7 +82,7 @@ def settings(seed=0, epochs=22, dense_epochs=15, verbose=1, **pruning):
     )
 
 
-def run(output, overwrite=False, **arguments):
+def run(output: str | Path, overwrite: bool = False, **arguments: Any) -> runs.Result:
     """Run the demo; every file goes to `output`.
 
     Args:
@@ -92,7 +99,7 @@ def run(output, overwrite=False, **arguments):
     return runs.run(network, load_data(), settings(**arguments), output, overwrite)
 
 
-def _read():
+def _read() -> Pair:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:

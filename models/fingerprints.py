@@ -3,20 +3,29 @@
 Equal ones give equal texts, in another process and on another backend, too.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np  # noqa: F401, for the examples
 
 from prune_keras.differing import described, digest, of_array
+from prune_keras.models.images import Data
+
+Builder = Callable[[], Any]
+"""Returns a new network, at each call."""
 
 PARTS = ("train", "validation", "test")
 SEEDS = (0, 1)
 
 
-def of_file(path):
+def of_file(path: Path) -> str | None:
     """Return a digest of what a file holds; `None` if it is not there."""
     if not path.is_file():
         return None
@@ -24,7 +33,7 @@ def of_file(path):
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
 
-def of_data(data):
+def of_data(data: Data) -> dict[str, str]:
     """Return a text for the images and one for the labels of each part of a `Data`."""
     return {
         f"{part} {name}": of_array(array)
@@ -33,7 +42,7 @@ def of_data(data):
     }
 
 
-def of_network(build):
+def of_network(build: Builder) -> dict[str, str]:
     """Return a text for the layers that a function builds, and one for the weights it is given.
 
     Names that Keras makes up do not count. Weights are given where they do not depend on the
@@ -45,7 +54,7 @@ def of_network(build):
     return {"network": first[0], "given weights": digest("".join(given).encode())}
 
 
-def of_value(value):
+def of_value(value: Any) -> Any:
     """Return a value as JSON gives it back: tuples as lists, objects by class and content.
 
     Example:
@@ -56,7 +65,7 @@ def of_value(value):
     return json.loads(json.dumps(value, default=described))
 
 
-def _built(build, seed):
+def _built(build: Builder, seed: int) -> tuple[str, list[str]]:
     """Return a text for the layers of a new network, and a digest of each of its weights."""
     keras.utils.set_random_seed(seed)
     model = build()
@@ -65,7 +74,7 @@ def _built(build, seed):
     return f"{size} {digest(config.encode())}", [of_array(w) for w in model.get_weights()]
 
 
-def _with_plain_names(config):
+def _with_plain_names(config: Any) -> str:
     """Return a network's config as text, names that Keras made up numbered from its beginning."""
     renamed: dict[str, str] = {}
     for kind, name in _named(config):
@@ -74,7 +83,7 @@ def _with_plain_names(config):
     return json.dumps(_renamed(config, renamed), sort_keys=True, default=described)
 
 
-def _named(config):
+def _named(config: Any) -> Iterator[tuple[str, str]]:
     """Yield class and name of every layer in a config, in its order."""
     if isinstance(config, dict):
         held = config.get("config")
@@ -86,7 +95,7 @@ def _named(config):
             yield from _named(child)
 
 
-def _renamed(config, names):
+def _renamed(config: Any, names: dict[str, str]) -> Any:
     """Return a config with other names, without how it was compiled."""
     if isinstance(config, dict):
         kept = ((key, value) for key, value in config.items() if key != "compile_config")

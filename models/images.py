@@ -1,11 +1,18 @@
 """Images and labels as arrays: three splits, checked files, and shuffled, augmented batches."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from prune_keras import arrays
+from prune_keras.models.settings import Settings
+
+Pair = tuple[np.ndarray, np.ndarray]
+"""Images and their labels."""
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -16,9 +23,9 @@ class Data(NamedTuple):
     Every decision is made on `validation`; `test` is for the numbers of the final report.
     """
 
-    train: tuple
-    validation: tuple
-    test: tuple
+    train: Pair
+    validation: Pair
+    test: Pair
 
 
 class Batches(keras.utils.PyDataset):
@@ -42,7 +49,15 @@ class Batches(keras.utils.PyDataset):
     [4, 4, 2]
     """
 
-    def __init__(self, images, labels, batch_size=128, flip=True, shift=4, seed=0):
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        batch_size: int = 128,
+        flip: bool = True,
+        shift: int = 4,
+        seed: int = 0,
+    ):
         super().__init__()
         self.images = np.pad(images, [(0, 0), (shift, shift), (shift, shift), (0, 0)])
         self.labels = labels
@@ -50,10 +65,10 @@ class Batches(keras.utils.PyDataset):
         self.epoch = 0
         self._shuffle()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
 
-    def __getitem__(self, place):
+    def __getitem__(self, place: int) -> Pair:
         chosen = self.order[place * self.batch_size : (place + 1) * self.batch_size]
         random = np.random.default_rng((self.seed, self.epoch, place))
         corners = random.integers(0, 2 * self.shift + 1, (len(chosen), 2))
@@ -63,14 +78,14 @@ class Batches(keras.utils.PyDataset):
             images[mirrored] = images[mirrored, :, ::-1]
         return images, self.labels[chosen]
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         self.epoch += 1
         self._shuffle()
 
-    def _shuffle(self):
+    def _shuffle(self) -> None:
         self.order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.labels))
 
-    def _crop(self, chosen, corners):
+    def _crop(self, chosen: np.ndarray, corners: np.ndarray) -> np.ndarray:
         _, height, width, _ = self.images.shape
         height, width = height - 2 * self.shift, width - 2 * self.shift
         pairs = zip(chosen, corners, strict=True)
@@ -86,31 +101,46 @@ class Augmented(Batches):
         **arguments: those of `Batches`.
     """
 
-    def __init__(self, images, labels, *, rotate, zoom, seed=0, **arguments):
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        *,
+        rotate: float,
+        zoom: float,
+        seed: int = 0,
+        **arguments: Any,
+    ):
         super().__init__(images, labels, seed=seed, **arguments)
         self._layers = [
             keras.layers.RandomRotation(rotate, seed=seed),
             keras.layers.RandomZoom(zoom, seed=seed),
         ]
 
-    def __getitem__(self, place):
+    def __getitem__(self, place: int) -> Pair:
         images, labels = super().__getitem__(place)
         for layer in self._layers:
             images = layer(images, training=True)
         return keras.ops.convert_to_numpy(images), labels
 
 
-def batches(data, settings, seed):
+def batches(data: Data, settings: Settings, seed: int) -> Batches:
     """Return the training images of `data`, augmented as `prune_keras.models.settings` says."""
     images, labels = data.train
-    plain = {"batch_size": settings.batch_size, "flip": settings.flip, "shift": settings.shift}
+    plain: dict[str, Any] = {
+        "batch_size": settings.batch_size,
+        "flip": settings.flip,
+        "shift": settings.shift,
+    }
     if not (settings.rotate or settings.zoom):
         return Batches(images, labels, **plain, seed=seed)
     turned = {"rotate": settings.rotate, "zoom": settings.zoom}
     return Augmented(images, labels, **plain, **turned, seed=seed)
 
 
-def split(x_train, y_train, x_test, y_test, seed=0):
+def split(
+    x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, seed: int = 0
+) -> Data:
     """Shuffle the training images and keep the last tenth of them for validation.
 
     Example:
@@ -133,7 +163,7 @@ def split(x_train, y_train, x_test, y_test, seed=0):
 MOST_PIXELS = 10**8
 
 
-def check_pixels(path):
+def check_pixels(path: str | Path) -> None:
     """Raise an error if an image is none, or would unpack to more pixels than a photo has."""
     from PIL import Image
 
@@ -146,7 +176,7 @@ def check_pixels(path):
         raise ValueError(f"an image of {width} x {height} pixels, while {MOST_PIXELS} are allowed")
 
 
-def read_npz(path):
+def read_npz(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return `x_train, y_train, x_test, y_test` of an `.npz` file, checked.
 
     Args:
@@ -166,10 +196,10 @@ def read_npz(path):
         ) from error
     for part in ("train", "test"):
         read[f"y_{part}"] = _check(read[f"x_{part}"], read[f"y_{part}"], part, path)
-    return tuple(read[name] for name in ARRAYS)
+    return read["x_train"], read["y_train"], read["x_test"], read["y_test"]
 
 
-def read_samples(path, most=2048):
+def read_samples(path: str | Path, most: int = 2048) -> np.ndarray | Pair:
     """Return `x_train`, and `y_train` if it is there, of an `.npz` file, as data to score with.
 
     Args:
@@ -194,7 +224,7 @@ def read_samples(path, most=2048):
     return inputs[::step] if targets is None else (inputs[::step], targets[::step])
 
 
-def _check(images, labels, part, path):
+def _check(images: np.ndarray, labels: np.ndarray, part: str, path: str | Path) -> np.ndarray:
     """Return the labels as a vector, or raise what is wrong with a pair of arrays."""
     if images.ndim != 4 or len(images) == 0:
         raise ValueError(

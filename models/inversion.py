@@ -8,7 +8,12 @@ Reference:
     https://arxiv.org/abs/1412.0035
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,6 +22,7 @@ from keras import ops
 from prune_keras import _keras, plots
 from prune_keras.models import images
 from prune_keras.models.preimages import Search, preimage
+from prune_keras.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,14 @@ class Reconstruction:
     mean_feature_error: float
 
 
-def invert(model, image, layer, keep=None, search=None, seed=0):
+def invert(
+    model: Any,
+    image: np.ndarray,
+    layer: str,
+    keep: Plan | None = None,
+    search: Search | None = None,
+    seed: int = 0,
+) -> list[Reconstruction]:
     """Reconstruct an image from a layer's feature maps: from all, the kept and as many random ones.
 
     Args:
@@ -86,7 +99,7 @@ def invert(model, image, layer, keep=None, search=None, seed=0):
     return found
 
 
-def read_image(path, model):
+def read_image(path: str | Path, model: Any) -> np.ndarray:
     """Return the pixels of an image file, scaled to what a model takes.
 
     Raises:
@@ -103,7 +116,7 @@ def read_image(path, model):
     return keras.utils.img_to_array(image)
 
 
-def draw(image, found, path):
+def draw(image: np.ndarray, found: Sequence[Reconstruction], path: str | Path) -> Path:
     """Draw an image beside what was reconstructed of it, a row a layer, with the errors."""
     rows = {layer: {"image": image} for layer in dict.fromkeys(each.layer for each in found)}
     for each in found:
@@ -112,12 +125,14 @@ def draw(image, found, path):
     return plots.images([*rows.values()], path)
 
 
-def errors(reconstruction):
+def errors(reconstruction: Reconstruction) -> dict[str, Any]:
     """Return a reconstruction as a row of a table, without its image."""
     return {name: value for name, value in vars(reconstruction).items() if name != "image"}
 
 
-def _choices(width, path, keep, random):
+def _choices(
+    width: int, path: str, keep: Plan | None, random: np.random.Generator
+) -> dict[str, np.ndarray]:
     """Return name -> channels."""
     choices = {"all channels": np.arange(width)}
     if keep is not None:
@@ -127,11 +142,11 @@ def _choices(width, path, keep, random):
     return choices
 
 
-def _features_of(model, layer):
+def _features_of(model: Any, layer: str) -> tuple[Callable[[Any], Any], str]:
     """Return the function from images to a layer's outputs, and the layer's path."""
     paths = []
 
-    def find(visited):
+    def find(visited: _keras.Call) -> Any:
         paths.append(visited.path)
         return _keras.run(visited)
 
@@ -144,10 +159,10 @@ def _features_of(model, layer):
             f"is there {len(named)} times. Choose one of {', '.join(paths)}."
         )
 
-    def features(images):
+    def features(images: Any) -> Any:
         outputs = []
 
-        def call(visited):
+        def call(visited: _keras.Call) -> Any:
             value = _keras.run(visited)
             if visited.path == named[0]:
                 outputs.append(value)
@@ -159,5 +174,5 @@ def _features_of(model, layer):
     return features, named[0]
 
 
-def _distance(found, wanted, center):
+def _distance(found: np.ndarray, wanted: np.ndarray, center: np.ndarray | float) -> float:
     return float(np.linalg.norm(found - wanted) / (np.linalg.norm(wanted - center) + 1e-12))

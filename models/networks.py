@@ -4,6 +4,12 @@ Every builder takes pixels from 0 to 255 (the first layer rescales them) and giv
 probabilities in float32, whatever the precision.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import keras
 
 from prune_keras import strangers
@@ -13,15 +19,15 @@ INPUT_SHAPE = (32, 32, 3)
 
 
 def stack(
-    filters=(32, 32, 64, 64),
-    units=512,
-    classes=10,
-    dropout=(0.25, 0.5),
-    padding="valid",
-    precision="float32",
-    input_shape=INPUT_SHAPE,
-    name="stack",
-):
+    filters: Sequence[int] = (32, 32, 64, 64),
+    units: int = 512,
+    classes: int = 10,
+    dropout: Sequence[float] = (0.25, 0.5),
+    padding: str = "valid",
+    precision: str = "float32",
+    input_shape: tuple[int, int, int] = INPUT_SHAPE,
+    name: str = "stack",
+) -> Any:
     """Four 3x3 convolutions in pairs, each pair followed by max-pooling and dropout, and two Dense.
 
     Args:
@@ -52,15 +58,15 @@ def stack(
 
 
 def batch_norm_stack(
-    filters=(32, 32, 64, 64),
-    units=512,
-    classes=10,
-    dropout=(0.25, 0.5),
-    padding="valid",
-    precision="float32",
-    input_shape=INPUT_SHAPE,
-    name="batch_norm_stack",
-):
+    filters: Sequence[int] = (32, 32, 64, 64),
+    units: int = 512,
+    classes: int = 10,
+    dropout: Sequence[float] = (0.25, 0.5),
+    padding: str = "valid",
+    precision: str = "float32",
+    input_shape: tuple[int, int, int] = INPUT_SHAPE,
+    name: str = "batch_norm_stack",
+) -> Any:
     """The network of `stack` with batch normalization before every hidden activation.
 
     Args, returns and errors are those of `stack`.
@@ -75,14 +81,14 @@ def batch_norm_stack(
 
 
 def resnet(
-    depth=20,
-    shortcut="A",
-    filters=(16, 32, 64),
-    classes=10,
-    precision="float32",
-    input_shape=INPUT_SHAPE,
-    name=None,
-):
+    depth: int = 20,
+    shortcut: str = "A",
+    filters: Sequence[int] = (16, 32, 64),
+    classes: int = 10,
+    precision: str = "float32",
+    input_shape: tuple[int, int, int] = INPUT_SHAPE,
+    name: str | None = None,
+) -> Any:
     """The residual network for CIFAR-10 of any depth `6n + 2`: three stages of `n` blocks.
 
     Where a stage begins, option `"A"` takes every second pixel and pads the channels with zeros
@@ -128,7 +134,7 @@ def resnet(
         return keras.Model(inputs, _probabilities(x, classes), name=name)
 
 
-def read_model(path, compile=False):
+def read_model(path: str | Path, compile: bool = False) -> Any:
     """Return the model that a `.keras` or `.h5` file holds.
 
     Args:
@@ -141,7 +147,16 @@ def read_model(path, compile=False):
     return strangers.load_model(path, compile)
 
 
-def _stack(filters, units, classes, dropout, padding, input_shape, name, normalize):
+def _stack(
+    filters: Sequence[int],
+    units: int,
+    classes: int,
+    dropout: Sequence[float],
+    padding: str,
+    input_shape: tuple[int, int, int],
+    name: str,
+    normalize: bool,
+) -> Any:
     _check_pairs(filters)
     inputs = keras.Input(input_shape, name="pixels")
     x = keras.layers.Rescaling(1 / 255, name="rescaling")(inputs)
@@ -159,7 +174,9 @@ def _stack(filters, units, classes, dropout, padding, input_shape, name, normali
     return keras.Model(inputs, _probabilities(x, classes), name=name)
 
 
-def _hidden(x, layer_class, width, name, normalize, **arguments):
+def _hidden(
+    x: Any, layer_class: Any, width: int, name: str, normalize: bool, **arguments: Any
+) -> Any:
     """One hidden layer: convolution or Dense, batch normalization if wanted, relu."""
     layer = layer_class(
         width,
@@ -175,7 +192,7 @@ def _hidden(x, layer_class, width, name, normalize, **arguments):
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 
-def _block(x, width, strides, shortcut, name):
+def _block(x: Any, width: int, strides: int, shortcut: str, name: str) -> Any:
     """Two 3x3 convolutions beside a shortcut."""
     kept = x
     if strides != 1 or x.shape[-1] != width:
@@ -186,7 +203,9 @@ def _block(x, width, strides, shortcut, name):
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 
-def _convolution(x, width, name, kernel_size=3, strides=1, activate=True):
+def _convolution(
+    x: Any, width: int, name: str, kernel_size: int = 3, strides: int = 1, activate: bool = True
+) -> Any:
     x = keras.layers.Conv2D(
         width,
         kernel_size,
@@ -200,23 +219,23 @@ def _convolution(x, width, name, kernel_size=3, strides=1, activate=True):
     return keras.layers.ReLU(name=f"{name}_relu")(x) if activate else x
 
 
-def _pad(x, width, strides):
+def _pad(x: Any, width: int, strides: int) -> Any:
     """Option A: every second pixel, and zeros for the channels that are missing."""
     missing = width - x.shape[-1]
     x = x[:, ::strides, ::strides, :]
     return keras.ops.pad(x, [[0, 0], [0, 0], [0, 0], [missing // 2, missing - missing // 2]])
 
 
-def _project(x, width, strides, name):
+def _project(x: Any, width: int, strides: int, name: str) -> Any:
     """Option B: a 1x1 convolution."""
     return _convolution(x, width, f"{name}_shortcut", 1, strides, activate=False)
 
 
-def _probabilities(x, classes):
+def _probabilities(x: Any, classes: int) -> Any:
     return keras.layers.Dense(classes, activation="softmax", dtype="float32", name="classes")(x)
 
 
-def _check_pairs(filters):
+def _check_pairs(filters: Sequence[int]) -> None:
     if len(filters) % 2 or not filters:
         raise ValueError(
             "The convolutions must come in pairs. "
@@ -224,7 +243,7 @@ def _check_pairs(filters):
         )
 
 
-def _check_resnet(depth, shortcut, filters):
+def _check_resnet(depth: int, shortcut: str, filters: Sequence[int]) -> None:
     if depth < 8 or (depth - 2) % 6:
         raise ValueError(
             "The depth of a CIFAR ResNet must be 6n + 2. "

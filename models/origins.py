@@ -5,6 +5,8 @@ when it is there, with digests of the files that belong to it. Versions are writ
 network may be gone on with by other ones.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import shutil
 from pathlib import Path
@@ -34,29 +36,29 @@ class Origin:
     begun: Path | None = None
 
     @property
-    def is_there(self):
+    def is_there(self) -> bool:
         """Whether the network, or a part of the way to it, lies in the folder."""
         return self.file.exists() or (self.begun is not None and self.begun.exists())
 
     @property
-    def record(self):
+    def record(self) -> Path:
         """The file that says what the network was made of."""
         return self.file.with_suffix(".json")
 
-    def begin(self):
+    def begin(self) -> None:
         """Write down what the network will be made of, and by which versions."""
         versions = {"prune_keras": prune_keras.__version__, "keras": keras.__version__}
         made_by = versions | {"backend": keras.backend.backend()}
         atomic.write_json(self.record, {"made_of": self.made_of, "made_by": made_by})
 
-    def finish(self):
+    def finish(self) -> None:
         """Write down, too, which files belong to the network, unless that is there already."""
         stored = records.read_json(self.record)
         if "files" not in stored:
             files = {name: self._digest(name) for name in (self.file.name, *self.beside)}
             atomic.write_json(self.record, stored | {"files": files})
 
-    def objection(self):
+    def objection(self) -> str | None:
         """Return why the network that is there cannot be gone on with; `None` if it can."""
         if not self.record.exists():
             return f"whose {self.file.name} has no {self.record.name} to say what it was made of"
@@ -71,11 +73,11 @@ class Origin:
         changed = [name for name, held in files.items() if held != self._digest(name)]
         return f"where {', '.join(changed)} changed since the run wrote it" if changed else None
 
-    def _digest(self, name):
+    def _digest(self, name: str) -> str | None:
         return fingerprints.of_file(self.file.with_name(name))
 
 
-def clear(origin, overwrite=False):
+def clear(origin: Origin, overwrite: bool = False) -> None:
     """Make sure that a network, if it is there, was made as it would be now.
 
     Args:

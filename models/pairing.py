@@ -1,13 +1,19 @@
 """Two networks on the same images: how far they differ, and how sure that is."""
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import numpy as np
+
+from prune_keras.models.images import Pair
+from prune_keras.models.settings import Settings
 
 RESAMPLES = 10_000
 
 
-def hits(model, images_and_labels, settings):
+def hits(model: Any, images_and_labels: Pair, settings: Settings) -> np.ndarray:
     """Return `(n,)` booleans: which images a model classifies correctly."""
     images, labels = images_and_labels
     outputs = model.predict(images, batch_size=settings.validation_batch_size, verbose=0)
@@ -15,7 +21,7 @@ def hits(model, images_and_labels, settings):
     return (outputs[:, 0] > 0.5 if single else outputs.argmax(axis=-1)) == labels
 
 
-def compare(first, second, seed=0):
+def compare(first: np.ndarray, second: np.ndarray, seed: int = 0) -> dict[str, float]:
     """Return by how much the first network is better, with a 95 % interval of the bootstrap.
 
     Images are drawn with replacement, each with what both networks made of it, so that what is hard
@@ -50,7 +56,7 @@ def compare(first, second, seed=0):
     }
 
 
-def _mcnemar(a, b):
+def _mcnemar(a: int, b: int) -> float:
     """Return the two-sided p of `a` against `b` heads of a fair coin."""
     tail = sum(math.comb(a + b, k) for k in range(min(a, b) + 1)) / 2 ** (a + b)
     return min(1.0, 2 * tail)

@@ -5,6 +5,8 @@ flat one of Kaggle, `cat.0.jpg` and `dog.0.jpg` in one folder or in its `train/`
 each is kept for validation and test. Keras reads them with TensorFlow, on every backend.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import tempfile
@@ -15,15 +17,18 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from prune_keras.models.images import Data, check_pixels
+from prune_keras.models.images import Data, Pair, check_pixels
 
 PARTS = ("train", "validation", "test")
 CLASSES = ("cats", "dogs")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+Files = dict[tuple[str, str], list[Path]]
+"""Files by part and class."""
+
 FLAT = re.compile(r"(cat|dog)\.\d+\.\w+")
 
 
-def load_data(folder=None, image_size=128, seed=0):
+def load_data(folder: str | Path | None = None, image_size: int = 128, seed: int = 0) -> Data:
     """Return photos and labels, 0 for a cat and 1 for a dog, shuffled.
 
     Files that are no images are named in a warning and left out.
@@ -48,7 +53,7 @@ def load_data(folder=None, image_size=128, seed=0):
         return Data(*(_read(Path(links) / part, image_size, seed) for part in PARTS))
 
 
-def _folder(folder):
+def _folder(folder: str | Path | None) -> Path:
     if folder is None and "PRUNE_KERAS_DATA" in os.environ:
         folder = Path(os.environ["PRUNE_KERAS_DATA"]) / "cats_vs_dogs"
     if folder is None or not Path(folder).is_dir():
@@ -61,7 +66,7 @@ def _folder(folder):
     return Path(folder)
 
 
-def _files(folder, seed):
+def _files(folder: Path, seed: int) -> Files:
     """Return `{(part, class): files}`."""
     for flat in (folder, folder / "train"):
         names = sorted(path for path in _images(flat) if FLAT.fullmatch(path.name))
@@ -72,16 +77,16 @@ def _files(folder, seed):
     }
 
 
-def _images(folder):
+def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
 
 
-def _split(paths, seed):
+def _split(paths: list[Path], seed: int) -> Files:
     """Deal the files of the flat layout out to the three parts, class by class."""
     random = np.random.default_rng(seed)
-    files: dict[tuple[str, str], list] = {}
+    files: Files = {}
     for name in CLASSES:
         of_class = [path for path in paths if f"{path.name[:3]}s" == name]
         order = [of_class[i] for i in random.permutation(len(of_class))]
@@ -91,7 +96,7 @@ def _split(paths, seed):
     return files
 
 
-def _sound(files):
+def _sound(files: Files) -> Files:
     """Return the files that hold an image; warn of the others by name."""
     paths = [path for group in files.values() for path in group]
     with ThreadPoolExecutor() as pool:
@@ -106,7 +111,7 @@ def _sound(files):
     return {key: [path for path in group if path not in broken] for key, group in files.items()}
 
 
-def _holds_image(path):
+def _holds_image(path: Path) -> bool:
     import tensorflow as tf  # as keras.utils.image_dataset_from_directory does
 
     try:
@@ -117,7 +122,7 @@ def _holds_image(path):
     return True
 
 
-def _check(files, folder):
+def _check(files: Files, folder: Path) -> None:
     for (part, name), paths in files.items():
         if not paths:
             raise ValueError(
@@ -127,7 +132,7 @@ def _check(files, folder):
             )
 
 
-def _link(files, links):
+def _link(files: Files, links: Path) -> None:
     """Lay out links to the files as Keras reads them, one folder a part and class."""
     for (part, name), paths in files.items():
         (links / part / name).mkdir(parents=True)
@@ -135,7 +140,7 @@ def _link(files, links):
             (links / part / name / f"{number:06}{path.suffix}").symlink_to(path.resolve())
 
 
-def _read(folder, image_size, seed):
+def _read(folder: Path, image_size: int, seed: int) -> Pair:
     batches = keras.utils.image_dataset_from_directory(
         folder,
         class_names=CLASSES,

@@ -1,7 +1,11 @@
 """Which number types a network computes in; its variables and its outputs stay float32."""
 
+from __future__ import annotations
+
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -10,7 +14,7 @@ KEPT = (keras.layers.InputLayer, keras.layers.Normalization)
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
-def check(precision):
+def check(precision: str) -> str:
     """Return `precision`, or raise if it is not one of `PRECISIONS`."""
     if precision not in PRECISIONS:
         raise ValueError(
@@ -20,7 +24,7 @@ def check(precision):
     return precision
 
 
-def fastest():
+def fastest() -> str:
     """Return the precision that this machine computes fast: its matrix units decide.
 
     GPUs with tensor cores multiply in 16 bits, since compute capability 8 in bfloat16, too, whose
@@ -34,7 +38,7 @@ def fastest():
     return "mixed_bfloat16" if has_amx else "float32"
 
 
-def _gpu_capability():
+def _gpu_capability() -> tuple[int, int] | None:
     """Return the least compute capability of TensorFlow's GPUs; `None` if it sees none."""
     if keras.backend.backend() != "tensorflow":
         return None
@@ -45,7 +49,7 @@ def _gpu_capability():
 
 
 @contextlib.contextmanager
-def policy(precision):
+def policy(precision: str) -> Iterator[None]:
     """Make every layer that is built inside compute in `precision`, and restore what held before.
 
     Example:
@@ -64,7 +68,7 @@ def policy(precision):
         keras.config.set_dtype_policy(before)
 
 
-def convert(model, precision):
+def convert(model: Any, precision: str) -> Any:
     """Make a built model compute in `precision`; the last layer stays in float32.
 
     The model is changed where it stands. Its weights keep their values. `Normalization` stays in
@@ -91,7 +95,7 @@ def convert(model, precision):
     return model
 
 
-def _innermost(model):
+def _innermost(model: Any) -> Iterator[Any]:
     """Yield the layers of a model, and of the models in it."""
     for layer in model.layers:
         yield from _innermost(layer) if isinstance(layer, keras.Model) else [layer]

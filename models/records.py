@@ -1,15 +1,27 @@
 """What a run leaves in its folder: tables, settings and pictures, written with plain names."""
 
+from __future__ import annotations
+
 import csv
 import dataclasses
 import io
 import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 import prune_keras
-from prune_keras import atomic, plots
+from prune_keras import Report, atomic, plots
 from prune_keras.models.fingerprints import described
+
+if TYPE_CHECKING:
+    from prune_keras.callbacks import ProgressivePruning
+    from prune_keras.rounds.round import Round
+
+Row = dict[str, Any]
+"""One row of a table: a value by column."""
 
 DRAWN = ("val_accuracy", "neurons", "params", "flops")
 
@@ -30,29 +42,29 @@ class Recorder(keras.callbacks.Callback):
     []
     """
 
-    def __init__(self, phase, path=None):
+    def __init__(self, phase: str, path: Path | None = None):
         super().__init__()
         self.phase = phase
         self.path = path
-        self.rows = []
+        self.rows: list[Row] = []
 
-    def add_start(self, model, accuracy):
+    def add_start(self, model: Any, accuracy: float) -> None:
         """Add a row for the network as it is before the first epoch."""
         row = {"phase": "start", "epoch": 0, "seconds": 0.0, "val_accuracy": accuracy}
         self.rows.append(row | dataclasses.asdict(prune_keras.cost(model)))
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         self._mark = time.perf_counter()
 
-    def on_backup(self):
+    def on_backup(self) -> list[Row]:
         """Return the rows so far, for a run that goes on after its process died."""
         return self.rows
 
-    def on_resume(self, rows):
+    def on_resume(self, rows: list[Row]) -> None:
         """Go on after these rows."""
         self.rows = rows
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         now = time.perf_counter()
         row = {"phase": self.phase, "epoch": epoch + 1, "seconds": round(now - self._mark, 2)}
         # A round that is judged in this epoch may be undone by now; its cost stands in the logs.
@@ -63,7 +75,7 @@ class Recorder(keras.callbacks.Callback):
         self._mark = time.perf_counter()
 
 
-def write_table(path, rows):
+def write_table(path: str | Path, rows: Sequence[Row]) -> None:
     """Write dictionaries as CSV; a value that a row lacks stays empty."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO(newline="")
@@ -73,12 +85,12 @@ def write_table(path, rows):
     atomic.write_text(path, text.getvalue())
 
 
-def write_json(path, value):
+def write_json(path: str | Path, value: Any) -> None:
     """Write a value as JSON, objects as `fingerprints.described` tells them."""
     atomic.write_json(path, value, described)
 
 
-def read_table(path):
+def read_table(path: Path) -> list[dict[str, str]]:
     """Return the rows of a CSV file as dictionaries of strings; none if it is not there."""
     if not path.exists():
         return []
@@ -86,11 +98,11 @@ def read_table(path):
         return list(csv.DictReader(file))
 
 
-def read_json(path):
+def read_json(path: str | Path) -> Any:
     return atomic.read_json(path)
 
 
-def write_run(folder, rows, pairs, history):
+def write_run(folder: Path, rows: list[Row], pairs: list[Row], history: list[Row]) -> None:
     """Write `results.csv`, `pairs.csv`, `history.csv` and `history.png`."""
     write_table(folder / "results.csv", rows)
     write_table(folder / "pairs.csv", pairs)
@@ -100,7 +112,7 @@ def write_run(folder, rows, pairs, history):
     plots.history(series, folder / "history.png", first=int(pruned[0]["epoch"]))
 
 
-def write_pruning(folder, pruning):
+def write_pruning(folder: Path, pruning: ProgressivePruning) -> None:
     """Write `plan.json`, `rounds.json`, the report in all its forms, and the widths."""
     report = pruning.report
     report.plan.save(folder / "plan.json")
@@ -112,12 +124,30 @@ def write_pruning(folder, pruning):
     plots.widths(report, folder / "widths.png")
 
 
-def describe(round_):
+def write_outcomes(
+    folder: Path,
+    outcomes: Mapping[str, Mapping[str, float | None]],
+    latency_ms: tuple[float | None, float | None] = (None, None),
+) -> None:
+    """Add to the report of a run what its networks came to at the end, and their latency.
+
+    Args:
+        folder: the run's folder.
+        outcomes: name of a network -> what was measured of it, by name.
+        latency_ms: of one image, before and after. Defaults to none.
+    """
+    report = Report.load(folder / "report.json").with_outcomes(outcomes)
+    report = report.measured(latency_ms=latency_ms)
+    report.save(folder / "report.json")
+    report.to_html(folder / "report.html")
+
+
+def describe(round_: Round) -> Row:
     """Return a round of pruning as plain numbers, without its plan."""
     return {name: value for name, value in round_.to_dict().items() if name != "plan"}
 
 
-def width_rows(report):
+def width_rows(report: Report) -> list[Row]:
     """Return one row a layer: its name, its width before and after, and the share that is left."""
     return [
         {"layer": path, "before": before, "after": after, "kept": f"{after / before:.0%}"}
@@ -125,5 +155,5 @@ def width_rows(report):
     ]
 
 
-def _rounded(value):
+def _rounded(value: Any) -> Any:
     return round(value, 6) if isinstance(value, float) else value

@@ -5,19 +5,26 @@ for the networks as they stand then. A run that was interrupted goes on after th
 it finished, and while it prunes, from its last backup.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import shutil
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import keras
+import numpy as np
 
 import prune_keras
 from prune_keras import schedules, strangers
 from prune_keras.callbacks import Backup, ProgressivePruning
 from prune_keras.models import devices, fingerprints, origins, pairing, precision, records
-from prune_keras.models.images import batches
+from prune_keras.models.fingerprints import Builder
+from prune_keras.models.images import Batches, Data, Pair, batches
+from prune_keras.models.records import Row
 from prune_keras.models.settings import Settings, compile_model
 
 __all__ = ["Result", "Settings", "accuracy", "compile_model", "fit", "run"]
@@ -43,8 +50,8 @@ class Result:
         files: the exported files, and for a format that cannot hold the network, why.
     """
 
-    rows: list[dict]
-    pairs: list[dict]
+    rows: list[Row]
+    pairs: list[Row]
     report: str
     files: dict[str, str]
 
@@ -55,10 +62,17 @@ class _Network:
 
     name: str
     model: keras.Model
-    epochs: list[dict]
+    epochs: list[dict[str, str]]
 
 
-def run(build, data, settings, output, overwrite=False, train_head=None):
+def run(
+    build: Builder | None,
+    data: Data,
+    settings: Settings,
+    output: str | Path,
+    overwrite: bool = False,
+    train_head: Callable[[Any], Any] | None = None,
+) -> Result:
     """Train, prune, fine-tune, evaluate and export a network; all files go to `output`.
 
     A network that lies in the folder already is not made again, if it was made of the same data,
@@ -86,9 +100,15 @@ def run(build, data, settings, output, overwrite=False, train_head=None):
     output = Path(output)
     texts = fingerprints.of_data(data), _described(build, output)
     origin_of = functools.partial(_origin, *texts, settings, output)
+    if build is None:
+        _check_fits(origin_of("dense"))
     _prepare(origin_of, settings, output, overwrite)
     dense, pruned = output / "dense.keras", output / "pruned.keras"
-    _make(origin_of("dense"), lambda: _dense(build, data, settings, dense, train_head))
+    _make(
+        origin_of("dense"),
+        # Without a builder the network is there, and is not made.
+        lambda: _dense(build, data, settings, dense, train_head),  # type: ignore[arg-type]
+    )
     _make(origin_of("pruned"), lambda: _prune(dense, data, settings, pruned))
     names = {"dense": dense, "pruned": pruned}
     if settings.baseline:
@@ -100,11 +120,12 @@ def run(build, data, settings, output, overwrite=False, train_head=None):
     files = _export(networks[-1].model, output)
     history = [epoch for network in networks for epoch in network.epochs]
     records.write_run(output, rows, pairs, history)
+    records.write_outcomes(output, {row["network"]: _told(row) for row in rows})
     report = (output / "report.txt").read_text(encoding="utf-8")
     return Result(rows, pairs, report, files)
 
 
-def accuracy(model, images_and_labels, settings):
+def accuracy(model: Any, images_and_labels: Pair, settings: Settings) -> float:
     """Return the share of images that a compiled model classifies correctly."""
     images, labels = images_and_labels
     size = settings.validation_batch_size
@@ -112,7 +133,15 @@ def accuracy(model, images_and_labels, settings):
     return float(logs["accuracy"])
 
 
-def fit(model, batches, data, settings, epochs, callbacks=(), first=0):
+def fit(
+    model: Any,
+    batches: Batches,
+    data: Data,
+    settings: Settings,
+    epochs: int,
+    callbacks: Iterable[keras.callbacks.Callback] = (),
+    first: int = 0,
+) -> None:
     """Fit a model on batches, up to an epoch, with a progress bar if somebody looks."""
     shown = 1 if sys.stdout.isatty() else 2
     model.fit(
@@ -126,13 +155,19 @@ def fit(model, batches, data, settings, epochs, callbacks=(), first=0):
     )
 
 
-def _announce(phase, settings, epochs, first=0):
+def _announce(phase: str, settings: Settings, epochs: int, first: int = 0) -> None:
     """Say what begins, unless silence was asked for."""
     if settings.verbose:
         print(f"\n{phase}: epochs {first + 1} to {epochs}", flush=True)
 
 
-def _dense(build, data, settings, path, train_head):
+def _dense(
+    build: Builder,
+    data: Data,
+    settings: Settings,
+    path: Path,
+    train_head: Callable[[Any], Any] | None,
+) -> None:
     """Train the dense network."""
     keras.utils.set_random_seed(settings.seed)
     model = build()
@@ -150,7 +185,7 @@ def _dense(build, data, settings, path, train_head):
     prune_keras.export(model, path)
 
 
-def _train_on(dense, data, settings, path):
+def _train_on(dense: Path, data: Data, settings: Settings, path: Path) -> None:
     """Train the dense network for as long as the pruned one, in the same way."""
     model, images = _begin(dense, data, settings)
     recorder = records.Recorder("dense, trained on", _log_of(path))
@@ -159,7 +194,7 @@ def _train_on(dense, data, settings, path):
     prune_keras.export(model, path)
 
 
-def _prune(dense, data, settings, path):
+def _prune(dense: Path, data: Data, settings: Settings, path: Path) -> None:
     """Prune the dense network while it trains on; fine-tune what is left."""
     model, images = _begin(dense, data, settings)
     start = accuracy(model, data.validation, settings)
@@ -183,14 +218,16 @@ def _prune(dense, data, settings, path):
     shutil.rmtree(backup)
 
 
-def _begin(dense, data, settings):
+def _begin(dense: Path, data: Data, settings: Settings) -> tuple[Any, Batches]:
     """Return the dense network, compiled for the epochs to come, and its batches."""
     model, images = _load(dense, settings), batches(data, settings, settings.seed + 1)
     compile_model(model, settings, settings.learning_rate, settings.epochs * len(images))
     return model, images
 
 
-def _callback(start, data, settings, folder, backup):
+def _callback(
+    start: float, data: Data, settings: Settings, folder: Path, backup: Path
+) -> ProgressivePruning:
     """Return the pruning callback; the dense network's accuracy is what a drop is counted from."""
     arguments = dict(settings.pruning)
     if arguments.get("schedule") is not None:
@@ -209,7 +246,7 @@ def _callback(start, data, settings, folder, backup):
     )
 
 
-def _load(path, settings):
+def _load(path: Path, settings: Settings) -> Any:
     """Return the network of a file, compiled to be evaluated."""
     with devices.scope(settings.devices):
         model = strangers.load_model(path)
@@ -217,15 +254,15 @@ def _load(path, settings):
     return compile_model(model, settings, 0.0, 1)
 
 
-def _log_of(path):
+def _log_of(path: Path) -> Path:
     return path.with_suffix(".csv")
 
 
-def _read_log(path):
+def _read_log(path: Path) -> list[dict[str, str]]:
     return records.read_table(_log_of(path))
 
 
-def _judge(networks, data, settings):
+def _judge(networks: list[_Network], data: Data, settings: Settings) -> tuple[list[Row], list[Row]]:
     """Return a row a network, and a row a pair; the one place that looks at the test images."""
     hits = {n.name: pairing.hits(n.model, data.test, settings) for n in networks}
     rows = [_row(n, hits[n.name], data, settings) for n in networks]
@@ -237,7 +274,7 @@ def _judge(networks, data, settings):
     return rows, pairs
 
 
-def _row(network, hits, data, settings):
+def _row(network: _Network, hits: np.ndarray, data: Data, settings: Settings) -> Row:
     """Return a line of the results."""
     return {
         "network": network.name,
@@ -248,7 +285,14 @@ def _row(network, hits, data, settings):
     } | dataclasses.asdict(prune_keras.cost(network.model))
 
 
-def _export(model, output):
+def _told(row: Row) -> dict[str, Any]:
+    """Return of a line of the results what a report shows."""
+    shown = {"epochs": "epochs", "val_accuracy": "validation accuracy"}
+    shown |= {"test_accuracy": "test accuracy", "params": "parameters", "flops": "FLOPs"}
+    return {name: row[key] for key, name in shown.items()}
+
+
+def _export(model: Any, output: Path) -> dict[str, str]:
     """Return format -> file, or why the format cannot hold the network."""
     files = {".keras": str(output / "pruned.keras")}
     try:
@@ -258,7 +302,7 @@ def _export(model, output):
     return files
 
 
-def _described(build, output):
+def _described(build: Builder | None, output: Path) -> dict[str, str]:
     """Return texts for the network that a run begins with."""
     if build is not None:
         return fingerprints.of_network(build)
@@ -270,7 +314,9 @@ def _described(build, output):
     return {}
 
 
-def _origin(data, network, settings, output, name):
+def _origin(
+    data: dict[str, str], network: dict[str, str], settings: Settings, output: Path, name: str
+) -> origins.Origin:
     """Return what the network of a name is made of, as the folder is now."""
     undecided = (*IDLE, *UNDECIDED[name])
     chosen = {n: v for n, v in vars(settings).items() if n not in undecided}
@@ -282,7 +328,20 @@ def _origin(data, network, settings, output, name):
     return origins.Origin(output / f"{name}.keras", made_of, beside, begun)
 
 
-def _prepare(origin_of, settings, output, overwrite):
+def _check_fits(dense: origins.Origin) -> None:
+    """Raise a ValueError, before anything is deleted, for a network that cannot be made again."""
+    objection = dense.objection()
+    if objection:
+        raise ValueError(
+            "A dense network that nothing can build again must be of this run. Received: "
+            f"build=None with output='{dense.file.parent}', {objection}. Pass a function that "
+            "builds one, or the data and settings that it was made with."
+        )
+
+
+def _prepare(
+    origin_of: Callable[[str], origins.Origin], settings: Settings, output: Path, overwrite: bool
+) -> None:
     """Make the folder; leave in it only what can be gone on with, and write down the settings."""
     output.mkdir(parents=True, exist_ok=True)
     names = ("dense", "pruned", "trained_on") if settings.baseline else ("dense", "pruned")
@@ -291,7 +350,7 @@ def _prepare(origin_of, settings, output, overwrite):
     records.write_json(output / "settings.json", vars(settings))
 
 
-def _make(origin, make):
+def _make(origin: origins.Origin, make: Callable[[], None]) -> None:
     """Make a network if it is not there, and write down what it is made of."""
     if not origin.file.exists():
         origin.begin()

@@ -1,5 +1,7 @@
 """What decides a run, and how a model is compiled by it."""
 
+from __future__ import annotations
+
 import dataclasses
 from typing import Any
 
@@ -68,7 +70,7 @@ class Settings:
     backup_every: int | None = None
     verbose: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         precision.check(self.precision)
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(
@@ -82,7 +84,7 @@ class Settings:
             )
 
 
-def compile_model(model, settings, learning_rate, steps):
+def compile_model(model: Any, settings: Settings, learning_rate: float, steps: int) -> Any:
     """Compile for classification, with a learning rate that reaches zero after `steps` batches."""
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, max(steps, 1))
     with devices.scope(settings.devices):
@@ -96,13 +98,13 @@ def compile_model(model, settings, learning_rate, steps):
     return model
 
 
-def _loss(model):
+def _loss(model: Any) -> Any:
     if model.output_shape[-1] == 1:
         return keras.losses.BinaryCrossentropy()
     return keras.losses.SparseCategoricalCrossentropy(from_logits=_gives_logits(model))
 
 
-def _gives_logits(model):
+def _gives_logits(model: Any) -> bool:
     """Tell whether the last layer leaves the softmax to the loss."""
     last = model.layers[-1]
     softmax = isinstance(last, keras.layers.Softmax)

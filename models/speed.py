@@ -4,6 +4,8 @@ Each measurement runs in a process of its own, so that the memory of one cannot 
 The networks take turns, so that whatever else the machine does meets all of them alike.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import os
@@ -11,7 +13,9 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +26,11 @@ BATCHES = (1, 32)
 SECONDS = 2.0  # for each batch size, at least
 REPEATS = 5  # calls, at least
 
+Measured = dict[str, Any]
+"""Name -> milliseconds or bytes; None where the system does not tell."""
 
-def compare(files, turns=3):
+
+def compare(files: Mapping[str, str | Path], turns: int = 3) -> list[dict[str, Any]]:
     """Return one row a network: its cost, the size of its file, and medians of what was measured.
 
     Args:
@@ -43,7 +50,7 @@ def compare(files, turns=3):
     return [_row(name, Path(file), measured[name]) for name, file in files.items()]
 
 
-def gains(before, after):
+def gains(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[int, tuple[float, float]]:
     """Return by which factor each batch size got faster, and which share of the FLOPs' promise.
 
     Example:
@@ -59,20 +66,21 @@ def gains(before, after):
     return {size: (factor, factor / promised) for size, factor in factors.items()}
 
 
-def _row(name, file, measurements):
+def _row(name: str, file: Path, measurements: list[Measured]) -> dict[str, Any]:
     cost = dataclasses.asdict(prune_keras.cost(strangers.load_model(file)))
-    medians = {key: _median([m[key] for m in measurements]) for key in measurements[0]}
+    medians: Measured = {key: _median([m[key] for m in measurements]) for key in measurements[0]}
     rates = {
         f"images_per_second_{size}": 1e3 * size / medians[f"latency_ms_{size}"] for size in BATCHES
     }
     return {"network": name} | cost | {"file_bytes": file.stat().st_size} | medians | rates
 
 
-def _median(numbers):
-    return None if None in numbers else statistics.median(numbers)
+def _median(numbers: list[float | None]) -> float | None:
+    known = [each for each in numbers if each is not None]
+    return None if len(known) < len(numbers) else statistics.median(known)
 
 
-def _in_fresh_process(file):
+def _in_fresh_process(file: str | Path) -> Measured:
     command = [sys.executable, "-m", "prune_keras.models.speed", str(file)]
     root = str(Path(prune_keras.__file__).parents[1])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
@@ -84,17 +92,17 @@ def _in_fresh_process(file):
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def _measure(file):
+def _measure(file: str) -> Measured:
     """Return the latencies and the peak memory of inference in this process."""
     model = strangers.load_model(file)
     images = np.zeros((max(BATCHES), *model.input_shape[1:]), "float32")
     resting = _memory("VmRSS")
     latencies = {f"latency_ms_{size}": _latency(model, images[:size]) for size in BATCHES}
     peak = _memory("VmHWM")
-    return latencies | {"peak_bytes": None if peak is None else peak - resting}
+    return latencies | {"peak_bytes": None if peak is None or resting is None else peak - resting}
 
 
-def _latency(model, images):
+def _latency(model: Any, images: np.ndarray) -> float:
     """Return the median of the milliseconds that one batch takes, after one that compiles."""
     model.predict_on_batch(images)
     begun = time.perf_counter()
@@ -106,7 +114,7 @@ def _latency(model, images):
     return statistics.median(took)
 
 
-def _memory(key):
+def _memory(key: str) -> int | None:
     """Return what Linux says of this process in bytes; `None` elsewhere."""
     status = Path("/proc/self/status")
     if not status.exists():

@@ -5,9 +5,13 @@ Reference:
     https://arxiv.org/abs/1409.1556
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import Any
 
 import keras
+import numpy as np
 
 from prune_keras.models.precision import policy
 
@@ -17,17 +21,17 @@ HEADS = ("flatten", "average", "max")
 
 
 def build(
-    image_size=128,
-    nested=True,
-    head="flatten",
-    units=256,
-    dropout=0.5,
-    outputs=1,
-    batch_norm=False,
-    width=1.0,
-    weights=None,
-    precision="float32",
-):
+    image_size: int = 128,
+    nested: bool = True,
+    head: str = "flatten",
+    units: int = 256,
+    dropout: float = 0.5,
+    outputs: int = 1,
+    batch_norm: bool = False,
+    width: float = 1.0,
+    weights: str | Path | None = None,
+    precision: str = "float32",
+) -> Any:
     """Return VGG-16 for pixels from 0 to 255, red first, with a head for cats and dogs.
 
     Args:
@@ -70,7 +74,7 @@ def build(
     return model
 
 
-def load_weights(model, weights):
+def load_weights(model: Any, weights: str | Path) -> None:
     """Give the convolutions of a network the weights of the original VGG-16.
 
     Args:
@@ -92,13 +96,13 @@ def load_weights(model, weights):
         layer.set_weights(kernels[name])
 
 
-def convolutions(model):
+def convolutions(model: Any) -> dict[str, Any]:
     """Return name -> layer of the convolutions, be they nested or not."""
     base = model.get_layer("vgg16") if any(x.name == "vgg16" for x in model.layers) else model
     return {x.name: x for x in base.layers if isinstance(x, keras.layers.Conv2D)}
 
 
-def _read_weights(weights):
+def _read_weights(weights: str | Path) -> dict[str, list[np.ndarray]]:
     """Return name -> kernel and bias. Keras' weights read blue first; here red comes first."""
     shape = (32, 32, 3)
     if str(weights) != "imagenet" and not Path(weights).is_file():
@@ -120,7 +124,7 @@ def _read_weights(weights):
     return kernels
 
 
-def _unreadable(weights, error):
+def _unreadable(weights: str | Path, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
         "The weights of VGG-16 must be within reach. Received: "
@@ -129,12 +133,12 @@ def _unreadable(weights, error):
     )
 
 
-def _nested(x, width):
+def _nested(x: Any, width: float) -> Any:
     inputs = keras.Input(x.shape[1:], name="vgg16_input")
     return keras.Model(inputs, _convolutions(inputs, width), name="vgg16")(x)
 
 
-def _convolutions(x, width):
+def _convolutions(x: Any, width: float) -> Any:
     for block, (filters, count) in enumerate(BLOCKS, start=1):
         for number in range(1, count + 1):
             x = keras.layers.Conv2D(
@@ -149,7 +153,7 @@ def _convolutions(x, width):
     return x
 
 
-def _head(x, head, units, dropout, batch_norm):
+def _head(x: Any, head: str, units: int, dropout: float, batch_norm: bool) -> Any:
     layer = {
         "flatten": keras.layers.Flatten,
         "average": keras.layers.GlobalAveragePooling2D,
@@ -163,7 +167,7 @@ def _head(x, head, units, dropout, batch_norm):
     return keras.layers.Dropout(dropout, name="dropout")(x)
 
 
-def _check(head, outputs):
+def _check(head: str, outputs: int) -> None:
     if head not in HEADS:
         raise ValueError(
             f"The head must be one of {', '.join(HEADS)}. Received: head={head!r}. Choose one."

@@ -3,8 +3,11 @@
 `python -m prune_keras.models.vgg16_transfer` does what `prune-keras cats-vs-dogs` does.
 """
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -13,6 +16,7 @@ from prune_keras.models import devices, records, runs, speed
 from prune_keras.models import precision as precision_
 from prune_keras.models.images import Data
 from prune_keras.models.photos import load_data
+from prune_keras.models.records import Row
 from prune_keras.models.settings import Settings, compile_model
 from prune_keras.models.vgg16 import HEADS, build, load_weights
 
@@ -32,7 +36,14 @@ PRUNING = {
 }
 
 
-def settings(image_size=128, seed=0, precision=None, epochs=12, pruning=None, **changes):
+def settings(
+    image_size: int = 128,
+    seed: int = 0,
+    precision: str | None = None,
+    epochs: int = 12,
+    pruning: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Settings:
     """Return the `Settings` of a transfer: Adam, small steps, flipped, turned and zoomed photos.
 
     Args:
@@ -49,7 +60,7 @@ def settings(image_size=128, seed=0, precision=None, epochs=12, pruning=None, **
     >>> settings(epochs=8).fine_tune_epochs
     2
     """
-    chosen = {
+    chosen: dict[str, Any] = {
         "model": f"vgg16 {image_size}x{image_size}",
         "seed": seed,
         "precision": precision or precision_.fastest(),
@@ -71,7 +82,9 @@ def settings(image_size=128, seed=0, precision=None, epochs=12, pruning=None, **
     return Settings(**chosen | {k: v for k, v in changes.items() if v is not None})
 
 
-def train_head(model, data, settings, epochs, log=None):
+def train_head(
+    model: Any, data: Data, settings: Settings, epochs: int, log: Path | None = None
+) -> Any:
     """Train the layers behind the convolutions on what these make of each photo, computed once.
 
     Args:
@@ -112,15 +125,15 @@ def train_head(model, data, settings, epochs, log=None):
 
 
 def run(
-    output,
-    data=None,
-    weights="imagenet",
-    head_epochs=15,
-    network=None,
-    measure=True,
-    overwrite=False,
-    **changes,
-):
+    output: str | Path,
+    data: str | Path | Data | None = None,
+    weights: str | Path | None = "imagenet",
+    head_epochs: int = 15,
+    network: dict[str, Any] | None = None,
+    measure: bool = True,
+    overwrite: bool = False,
+    **changes: Any,
+) -> runs.Result:
     """Transfer VGG-16 to cats and dogs, prune it while it is fine-tuned, and write it all down.
 
     Args:
@@ -145,11 +158,11 @@ def run(
     chosen = settings(model=name, head_epochs=head_epochs, **changes)
     photos = data if isinstance(data, Data) else load_data(data, size)
 
-    def pretrained():
+    def pretrained() -> Any:
         with devices.scope(chosen.devices):
             return build(size, weights=weights, precision=chosen.precision, **network)
 
-    def with_head(model):
+    def with_head(model: Any) -> Any:
         return train_head(model, photos, chosen, head_epochs, output / "head.csv")
 
     result = runs.run(pretrained, photos, chosen, output, overwrite, with_head)
@@ -158,7 +171,7 @@ def run(
     return result
 
 
-def write_speed(folder):
+def write_speed(folder: Path) -> list[Row]:
     """Measure the networks in a run's folder; write `speed.csv`, `speed.json` and `speed.png`."""
     files = {name: folder / f"{name}.keras" for name in ("dense", "pruned")}
     rows = speed.compare(files)
@@ -169,11 +182,20 @@ def write_speed(folder):
         for key, v in gains.items()
     }
     records.write_json(folder / "speed.json", named)
+    outcomes = {row["network"]: _told(row) for row in rows}
+    records.write_outcomes(folder, outcomes, tuple(row["latency_ms_1"] for row in rows))
     before, after = rows
     plots.shares(
         before, after, [name for name in rows[0] if name != "network"], folder / "speed.png"
     )
     return rows
+
+
+def _told(row: Row) -> dict[str, Any]:
+    """Return of a line of the measurements what a report shows."""
+    shown = {"file bytes": "file_bytes", "peak bytes": "peak_bytes"}
+    shown |= {f"ms, batch of {size}": f"latency_ms_{size}" for size in speed.BATCHES}
+    return {name: row[key] for name, key in shown.items()}
 
 
 if __name__ == "__main__":

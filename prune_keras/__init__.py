@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from prune_keras.discriminating.options import DiscriminationAware
     from prune_keras.discriminating.recipe import discriminate
     from prune_keras.diversity import diversify
+    from prune_keras.ensembling import NativeEnsemble
     from prune_keras.exporting import export
     from prune_keras.graph import Graph
     from prune_keras.normalizing import RangeBatchNormalization
@@ -36,6 +37,7 @@ __all__ = [
     "Dependence",
     "DiscriminationAware",
     "Graph",
+    "NativeEnsemble",
     "Plan",
     "Quantization",
     "RangeBatchNormalization",
@@ -75,6 +77,7 @@ _MODULES = {
     "Dependence": "dependencies",
     "DiscriminationAware": "discriminating.options",
     "Graph": "graph",
+    "NativeEnsemble": "ensembling",
     "Plan": "plan",
     "Quantization": "quantizing.quantization",
     "RangeBatchNormalization": "normalizing",

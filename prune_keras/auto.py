@@ -114,9 +114,13 @@ class Scoring:
             )
         return ranking
 
+    @property
+    def name(self) -> str:
+        """What the criterion is called."""
+        return getattr(self.criterion, "__name__", repr(self.criterion))
+
     def __str__(self) -> str:
-        name = getattr(self.criterion, "__name__", repr(self.criterion))
-        return name if self.fuse is None else f"{name}, fused {self.fuse}"
+        return self.name if self.fuse is None else f"{self.name}, fused {self.fuse}"
 
 
 def _repair(data: Any, trains: bool) -> str | None:
@@ -124,8 +128,13 @@ def _repair(data: Any, trains: bool) -> str | None:
         return None
     if trains:
         return "weights"
+    return "sequential" if are_enough(data) else "weights"
+
+
+def are_enough(data: Any) -> bool:
+    """Tell whether there are enough samples to fit all weights by."""
     counts = accumulate(size_of(x) for x, *_ in batches(data, whole=False))
-    return "sequential" if any(count >= ENOUGH for count in counts) else "weights"
+    return any(count >= ENOUGH for count in counts)
 
 
 def _suitable(model: Any, data: Any) -> str:

@@ -114,14 +114,44 @@ class Store:
             old.unlink(missing_ok=True)
         return new
 
+    def write_start(self, values: Mapping[str, np.ndarray]) -> str:
+        """Write what a run began with and never changes, once; return the file's name.
+
+        Raises:
+            OSError: if the disk is full, say.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        start = f"start-{self.fit}"
+        for left in self.folder.glob(f"{start}-*.npz"):
+            left.unlink(missing_ok=True)  # of a run of which no backup is left
+        with atomic.written(self.folder / start, lambda f: f"{start}-{_digest(f)}.npz") as file:
+            arrays.write(file, values)
+        return max(self.folder.glob(f"{start}-*.npz")).name
+
+    def start(self, name: str) -> dict[str, np.ndarray]:
+        """Return what `write_start` wrote under a name.
+
+        Raises:
+            ValueError: if it is not what was written.
+        """
+        file = self.folder / Path(name).name
+        try:
+            return _values(file, file.stem.rpartition("-")[2])
+        except _Damaged as error:
+            raise ValueError(
+                "What a run began with must be whole to go on. Received: "
+                f"{printable(file)} ({printable(error)}). Delete the folder to begin anew."
+            ) from error
+
     def newest(self) -> Kept | None:
         """Return the newest backup that is whole; damaged ones are named in a warning.
 
         Raises:
             ValueError: if there are backups, of which none is whole.
         """
-        for left in self.folder.glob(f".fit-{self.fit}-*{atomic.PARTIAL}"):
-            left.unlink(missing_ok=True)  # of a process that was killed as it wrote
+        for start in (f".fit-{self.fit}-", f".start-{self.fit}."):
+            for left in self.folder.glob(f"{start}*{atomic.PARTIAL}"):
+                left.unlink(missing_ok=True)  # of a process that was killed as it wrote
         damaged = []
         for file in reversed(self._files()):
             try:
@@ -203,16 +233,24 @@ class _Damaged(Exception):
     """A file is not what was written."""
 
 
-def _read(file: Path) -> Kept:
+def _values(file: Path, digest: str) -> dict[str, np.ndarray]:
+    """Return the arrays of a file that holds what its digest tells."""
     try:
         with open(file, "rb") as opened:
             found = _digest(opened)
     except OSError as error:
         raise _Damaged(error) from error
-    if found != _match(file)[3]:
+    if found != digest:
         raise _Damaged("it does not hold what was written")
     try:
-        values = arrays.read(file)
+        return arrays.read(file)
+    except ValueError as error:
+        raise _Damaged(error) from error
+
+
+def _read(file: Path) -> Kept:
+    values = _values(file, _match(file)[3])
+    try:
         state = json.loads(values.pop(_STATE).tobytes())
     except (ValueError, KeyError, RecursionError) as error:
         raise _Damaged(error) from error

@@ -15,6 +15,7 @@ from prune_keras import _keras
 from prune_keras.factoring import Factors, factored
 from prune_keras.readers.patches import Patches
 from prune_keras.samples.batches import Samples, batches
+from prune_keras.tracing import trace
 
 ROWS = 4096  # that a convolution is fitted to, at least
 _FORM = re.compile(r"(G)\((\d+|N)\)|(B)\((\d+)\)|(BG)\((\d+), ?(\d+|N)\)")
@@ -83,7 +84,8 @@ def cheapen(
         model: a built functional or Sequential model; it is not changed.
         block: one of the forms above.
         layers: paths or patterns of `Conv2D` layers that read more than one position. Defaults to
-            None: all of them but those that read the model's inputs or have groups already.
+            None: all of them but those that have groups already, or read the model's inputs,
+            scaled or not.
         data: inputs, `(inputs, targets)` or a dataset of batches to fit to.
 
     Returns:
@@ -136,19 +138,33 @@ def _chosen(model: Any, wanted: Sequence[str] | str | None) -> dict[str, Any]:
     """Return path -> layer of the convolutions that are replaced."""
     patterns = [wanted] if isinstance(wanted, str) else wanted
     found: dict[str, Any] = {}
-    for place in _keras.places(model):
+    calls = _keras.places(model)
+    firsts = _that_read_inputs(model, calls)
+    for number, place in enumerate(calls):
         layer = place.operation
         if type(layer) is not layers.Conv2D or np.prod(layer.kernel_size) == 1 or layer.groups > 1:
             continue
-        first = any(number < 0 for number in place.reads)
         by_name = patterns is not None and any(fnmatchcase(place.path, p) for p in patterns)
-        if by_name or (patterns is None and not first):
+        if by_name or (patterns is None and number not in firsts):
             found[place.path] = layer
     if not found:
         raise ValueError(
             "There must be a Conv2D that reads several positions. Received: "
             f"layers={wanted!r}, of {model.name!r}. Name paths that prune_keras.trace shows."
         )
+    return found
+
+
+def _that_read_inputs(model: Any, calls: Sequence[_keras.Place]) -> set[int]:
+    """Return numbers of the calls that read the model's inputs, through no layer with units."""
+    makers = {id(producer.layer) for producer in trace(model).producers.values()}
+    found: set[int] = set()
+    plain = {-1}  # what still is an input, scaled, padded or the like
+    for number, place in enumerate(calls):
+        if place.reads and plain.issuperset(place.reads):
+            found.add(number)
+            if id(place.operation) not in makers:
+                plain.add(number)
     return found
 
 

@@ -69,6 +69,23 @@ def _constant(value: Any) -> str:
     return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
 
 
+def shapes_of(data: Any) -> Any:
+    """Return types and shapes of arrays, and the type of what else holds data.
+
+    Example:
+
+    >>> shapes_of((np.zeros((2, 3)), {"y": np.zeros(2, int)}, iter([])))
+    ['float64 of shape (2, 3)', {'y': 'int64 of shape (2,)'}, 'list_iterator']
+    """
+    if isinstance(data, list | tuple):
+        return [shapes_of(each) for each in data]
+    if isinstance(data, dict):
+        return {str(name): shapes_of(each) for name, each in data.items()}
+    if isinstance(data, np.ndarray):
+        return f"{data.dtype} of shape {data.shape}"
+    return type(data).__name__
+
+
 def differing(before: dict, now: dict) -> tuple[dict, dict]:
     """Return the entries in which two dictionaries differ, as each of them has them.
 

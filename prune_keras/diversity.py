@@ -74,7 +74,11 @@ def diversify(
 
 
 def _gone(
-    graph: Graph, family: Family, plan: Plan, features: dict[str, np.ndarray], rng
+    graph: Graph,
+    family: Family,
+    plan: Plan,
+    features: dict[str, np.ndarray],
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Return the neurons of a family that go."""
     first = graph.producers[family.paths[0]]

@@ -95,11 +95,14 @@ class Family:
         name: path of the first layer they live in; numbered where several families start there.
         paths: paths of all producing layers they live in.
         neurons: `(size,)`, in the order of their position.
+        multiple: of how many neurons a multiple stays, as several devices hold parts of a weight
+            along them. Defaults to 1.
     """
 
     name: str
     paths: tuple[str, ...]
     neurons: np.ndarray
+    multiple: int = 1
 
     @property
     def size(self) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from prune_keras import criteria
+import numpy as np
+
+from prune_keras import criteria, processes
 from prune_keras.accounting import Cost
 from prune_keras.auto import Scoring
 from prune_keras.copies import lasting, rehearsed
@@ -22,10 +24,12 @@ from prune_keras.samples.batches import Samples, is_read_once
 from prune_keras.scoring import indistinct, score_graph
 from prune_keras.selection.choice import plan_for
 from prune_keras.selection.limits import Limits
+from prune_keras.selection.scores import Ranking
 from prune_keras.selection.stepping import Request
 from prune_keras.selection.targets import check_reached, check_request, missed, target_of
 from prune_keras.surgery import kept_neurons, restore, shrink, thinned
 from prune_keras.tracing import trace
+from prune_keras.untrained import Untrained
 from prune_keras.validation import check_count
 
 
@@ -36,7 +40,7 @@ def prune(
     criterion: Any = "auto",
     debias: Any = "auto",
     combine: str = "mean",
-    scope: str = "global",
+    scope: str = "auto",
     data: Any = None,
     min_units: int | Mapping[str, int] = 1,
     max_layer_fraction: float | Mapping[str, float] = 1.0,
@@ -60,14 +64,19 @@ def prune(
             an amount; see `Cost`.
         fraction: share of the neurons to remove, in (0, 1). Give `target`, `fraction` or both.
         criterion: name of a criterion, or what else `prune_keras.criteria.get` takes. Defaults
-            to `"auto"`: `"l2"` without `data`, the mean of `"taylor"` and `"reconstruction"` where
-            it has targets and the model is compiled with a loss, else `"reconstruction"`.
+            to `"auto"`: `"l2"` without `data`, and with it `"reconstruction"` unless it has
+            targets and the model is compiled with a loss. Then `"obs"` where the scope is
+            `"optimal"`, or is `"auto"` and may be; else the mean of `"taylor"` and
+            `"reconstruction"`. The report's notes tell why.
         debias: name or function; see `prune_keras.debias`. Defaults to `"auto"`: `"none"` for
             `"obs"`, whose scores compare as they are, and with `scope="optimal"`, else `"mean"`.
         combine: one of `{"mean", "sum", "max", "min"}`: the score of coupled units. Defaults to
             `"mean"`.
-        scope: one of `{"global", "per_cost", "optimal", "layerwise", "uniform"}`; see `select`.
-            Defaults to `"global"`.
+        scope: one of `{"auto", "global", "per_cost", "optimal", "layerwise", "uniform"}`; see
+            `select`. Defaults to `"auto"`: `"optimal"` for `"obs"`, named or by itself, else
+            `"global"`. By itself, both are where `data` hold at least 256 samples with targets,
+            the model is compiled with a loss, weights are fused or fitted anew, no debias is named,
+            and the target is on parameters, FLOPs or bytes.
         data: samples to score and to fuse with, and to measure batch normalization's statistics
             anew, for which 1,280 samples are used: inputs, `(inputs, targets)`, with sample
             weights too if the loss is to be weighted, or a dataset of batches. Of arrays, 4,096
@@ -126,14 +135,13 @@ def prune(
     original, (model, made_plain) = model, lasting(model, graph)
     if model is not original:
         graph = trace(model, input_shape)
-    scoring = Scoring(criterion, fuse).settled(model, data)
-    ranking = scoring.ranking(scope, debias, combine)
+    way = Untrained.of(Scoring(criterion, fuse), (scope, debias, combine), model, data, target)
     check_readable_again(model, data)
-    copied = rehearsed(model, graph, steps > 1 and criteria.needs_loss(scoring.criterion))
+    copied = rehearsed(model, graph, steps > 1 and criteria.needs_loss(way.scoring.criterion))
     limits = Limits(min_units, max_layer_fraction, exclude, round_to)
     goal = target_of(target, of, graph.cost)
-    cut = _Cut(model, graph, scoring, data, seed, input_shape)
-    scores = cut.score()
+    cut = _Cut(model, graph, way, data, seed, input_shape)
+    scores, ranking = cut.begin()
     plan = plan_for(graph, scores, ranking, limits, goal, fraction)
     turn = 0 if target is None else None
     request = Request(graph, ranking, limits, goal.budget, fraction, turn)
@@ -168,18 +176,26 @@ class _Cut:
     """
 
     def __init__(
-        self, model: Any, graph: Graph, scoring: Scoring, data: Any, seed: Any, input_shape: Any
+        self, model: Any, graph: Graph, way: Untrained, data: Any, seed: Any, input_shape: Any
     ) -> None:
-        self.thin, self._graph, self._scoring = model, graph, scoring
+        self.thin, self._graph, self._way = model, graph, way
         self._dense = model, graph
         self._data, self._seed, self._input_shape = data, seed, input_shape
         self.costs: tuple[Cost, ...] = ()
-        self.notes: tuple[str, ...] = ()
+        self.notes = way.notes
         self._start, self._watch = Start.of(model, graph), Stopwatch()
+
+    def begin(self) -> tuple[Mapping[str, Any], Ranking]:
+        """Return scores of the model as it is, and how they are ranked."""
+        scores, otherwise = self.score(), self._way.otherwise
+        if otherwise is not None and not any(np.ptp(each) for each in scores.values()):
+            self._way, self.notes = otherwise, otherwise.notes
+            scores = self.score()
+        return scores, self._way.ranking
 
     def score(self) -> Mapping[str, Any]:
         """Score what is left, and keep in mind what is to be said of the scores."""
-        criterion, graph = self._scoring.criterion, self._graph
+        criterion, graph = self._way.scoring.criterion, self._graph
         with self._watch.phase("score"):
             scores = score_graph(self.thin, graph, criterion, self._data, self._seed)
         new = indistinct(scores, criterion)
@@ -193,13 +209,14 @@ class _Cut:
             Point(1, True, None, self.costs[-1], plan.new_widths),
         )
         steps = self.costs if len(self.costs) > 1 else ()
-        told = {"scores": str(self._scoring), "seconds": self._watch.seconds, "steps": steps}
+        told = {"scores": str(self._way.scoring), "seconds": self._watch.seconds, "steps": steps}
         return {**told, "frontier": ends, **self._start.after(plan)}
 
     def cut(self, done: Plan, whole: Plan) -> None:
         """Remove what is to go beside what is gone, and repair."""
-        model, graph, fuse = self.thin, self._graph, self._scoring.fuse
+        model, graph, fuse = self.thin, self._graph, self._way.scoring.fuse
         plan = whole.since(done, graph.widths)
+        processes.check_plan(plan.to_dict())
         # A fit aims at the model as it was; what is fused stands for what goes with this step.
         fits = fuse == "sequential" or isinstance(fuse, Refit)
         before, its_plan = (self._dense, whole) if fits else ((model, graph), plan)

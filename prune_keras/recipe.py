@@ -11,8 +11,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from prune_keras import _keras, atomic
 from prune_keras.callbacks import Distillation, ProgressivePruning, QuantizationAware
@@ -50,6 +48,12 @@ class Stage:
     milliseconds: float | None
     file: str
 
+    @property
+    def measured(self) -> dict[str, float | None]:
+        """What a report shows of it."""
+        took = {"ms": self.milliseconds}
+        return {"validation accuracy": self.accuracy, "bytes": self.bytes} | took
+
 
 @dataclass(frozen=True)
 class Shrunk:
@@ -58,7 +62,7 @@ class Shrunk:
     Args:
         model: the thin model, compiled as the original is.
         stages: the dense model, the thin one, and those in eight bits.
-        report: what pruning removed.
+        report: what pruning removed, and what the stages came to.
     """
 
     model: Any
@@ -66,17 +70,8 @@ class Shrunk:
     report: Report
 
     def render(self) -> str:
-        """Return the stages and the report on pruning as text."""
-        table = Table(title="stages, on validation samples")
-        for heading in ("stage", "accuracy", "bytes", "ms", "file"):
-            table.add_column(heading, justify="left" if heading in ("stage", "file") else "right")
-        for each in self.stages:
-            took = "" if each.milliseconds is None else f"{each.milliseconds:.3f}"
-            table.add_row(each.name, f"{each.accuracy:.2%}", f"{each.bytes:,}", took, each.file)
-        console = Console(width=100, no_color=True, highlight=False, markup=False, emoji=False)
-        with console.capture() as captured:
-            console.print(table)
-        return captured.get() + self.report.render()
+        """Return the report on pruning, with the stages, as text."""
+        return self.report.render()
 
     def __str__(self) -> str:
         return self.render()
@@ -161,7 +156,8 @@ def shrink_to(
     ]
     if int8:
         stages = _in_eight_bits(model, thin, data, validation, folder, teacher, int8_epochs, fit)
-    shrunk = Shrunk(thin, tuple(stages), pruning.report)
+    outcomes = {each.name: each.measured for each in stages}
+    shrunk = Shrunk(thin, tuple(stages), pruning.report.with_outcomes(outcomes))
     atomic.write_json(folder / "stages.json", [asdict(each) for each in stages])
     shrunk.report.save(folder / "report.json")
     shrunk.report.to_html(folder / "report.html")

@@ -14,7 +14,7 @@ from prune_keras.frontier import Point
 from prune_keras.graph import Fixed
 from prune_keras.plan import Plan
 from prune_keras.reporting import words
-from prune_keras.reporting.parts import Coupled, Distribution, Layer, Origin, Training
+from prune_keras.reporting.parts import Coupled, Distribution, Layer, Origin, Outcome, Training
 from prune_keras.reporting.storing import decoded, encoded
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Report:
         training: the fit that it was pruned in. Defaults to None: none.
         origin: the call that it came from, and the environment. Defaults to nothing.
         monitor: name of the metric of the frontier. Defaults to `""`: that of `training`.
+        outcomes: models as they were measured at the end; see `with_outcomes`. Defaults to nothing.
 
     Example:
 
@@ -76,6 +77,7 @@ class Report:
     training: Training | None = None
     origin: Origin = Origin()
     monitor: str = ""
+    outcomes: tuple[Outcome, ...] = ()
 
     @property
     def widths(self) -> dict[str, tuple[int, int]]:
@@ -148,6 +150,26 @@ class Report:
             ms = known.latency_ms if ms is None else ms
             told[place] = replace(known, metric=value, latency_ms=ms)
         return replace(self, frontier=tuple(told), monitor=monitor or self.monitor)
+
+    def with_outcomes(self, outcomes: Mapping[str, Mapping[str, float | None]]) -> Report:
+        """Return the report with what models, such as stages on a way, came to at the end.
+
+        Args:
+            outcomes: name of a model -> what was measured of it, by name. What is known of a model
+                of the same name already stays beside it.
+
+        Example:
+
+        >>> report = Report("net", Plan({}, {}), Cost(20, 8, 2), Cost(10, 4, 1), ())
+        >>> report = report.with_outcomes({"thin": {"test accuracy": 0.9}})
+        >>> report = report.with_outcomes({"thin": {"bytes": 512}})
+        >>> report.outcomes[0].values
+        {'test accuracy': 0.9, 'bytes': 512}
+        """
+        known = {each.name: dict(each.values) for each in self.outcomes}
+        for name, values in outcomes.items():
+            known[name] = known.get(name, {}) | dict(values)
+        return replace(self, outcomes=tuple(Outcome(*each) for each in known.items()))
 
     def render(self) -> str:
         """Return the report as text: costs, widths of layers, and what is fixed."""

@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 
 from prune_keras import _backend, _keras
-from prune_keras.graph import Graph, Weight
+from prune_keras.graph import Graph, Producer, Weight
 from prune_keras.initial_values import thin_initializers
 from prune_keras.interrupts import deferred
 from prune_keras.plan import Plan
@@ -112,7 +112,8 @@ def shrink_in_place(model: Any, plan: Plan, graph: Graph | None = None) -> None:
 
     Raises:
         ValueError: if the plan or the graph does not fit the model, another living model calls one
-            of its layers, or the optimizer's state cannot be sliced. The model is unchanged then.
+            of its layers, or the optimizer's state or what several devices hold of a weight cannot
+            be sliced. The model is unchanged then.
 
     Example:
 
@@ -141,6 +142,18 @@ def thinned(model: Any, graph: Graph, plan: Plan) -> State:
             variables.append((weight.variable, slices))
             variables += _slot_slices(slots.get(id(weight.variable), ()), weight, slices)
     return State(tuple(variables), tuple(_thin_attributes(model, graph, kept)))
+
+
+def _check_parts(weight: Weight, kept: np.ndarray) -> None:
+    """Raise a ValueError if the devices that hold parts of a weight would have unequal ones."""
+    for axis, parts in _keras.parts_along(weight.variable).items():
+        left = kept[weight.axes[axis]].sum() if axis in weight.axes else 0
+        if left % parts:
+            raise ValueError(
+                "A plan must leave equal parts of a weight to the devices that share it. Received: "
+                f"{left} entries along axis {axis} of {weight.path}, for {parts} devices. "
+                f"Select with round_to={parts}."
+            )
 
 
 def capture(model: Any, graph: Graph) -> State:
@@ -245,7 +258,8 @@ def kept_neurons(graph: Graph, plan: Plan) -> np.ndarray:
     """Return which neurons a plan keeps, as booleans by neuron.
 
     Raises:
-        ValueError: if the plan was made for other widths, splits a neuron, or empties a layer.
+        ValueError: if the plan was made for other widths, splits a neuron, empties a layer, or
+            leaves devices unequal parts of a weight.
     """
     plan.check_fits(graph.widths)
     kept = _all(graph)
@@ -260,10 +274,12 @@ def kept_neurons(graph: Graph, plan: Plan) -> np.ndarray:
             "A plan must leave at least one channel along every axis of the model, and two where "
             f"groups or reshapes tie channels to each other. Received: {plan.new_widths}."
         )
+    for weight in graph.weights:
+        _check_parts(weight, kept)
     return kept
 
 
-def _check_whole(producer, indices: np.ndarray, kept: np.ndarray) -> None:
+def _check_whole(producer: Producer, indices: np.ndarray, kept: np.ndarray) -> None:
     fixed = np.setdiff1d(np.flatnonzero(~producer.prunable), indices)
     if len(fixed) or not kept[producer.neurons[indices]].all():
         raise ValueError(

@@ -19,8 +19,8 @@ from prune_keras.flattening import by_keys, copied, flattened, shares_layers
 from prune_keras.proof import case_of
 from prune_keras.tracing import rule_for
 from prune_keras.tracing.opening import own_weights
-from prune_keras.tracing.opening.lifting import plainly
 from prune_keras.tracing.opening.masks import Masks
+from prune_keras.tracing.opening.meeting import plainly
 from prune_keras.tracing.opening.opened import (
     Closed,
     check_own,

@@ -5,6 +5,15 @@ pruning: it walks a functional graph, gives variables new values of another shap
 objects around them (optimizer, compiled functions, clones) follow.
 """
 
+from prune_keras._keras.adopting import (
+    adopt,
+    as_if_shaped,
+    changed,
+    checking_inputs,
+    has_foreign_activation,
+    without_activation,
+)
+from prune_keras._keras.carrying import carry_along
 from prune_keras._keras.clones import (
     clone_structure,
     compile_like,
@@ -54,6 +63,7 @@ from prune_keras._keras.graphs import (
 from prune_keras._keras.held import Held, other_optimizers
 from prune_keras._keras.kernels import Missing, check_runs, missing_kernel
 from prune_keras._keras.masks import carried_mask, carry, masks_made, with_masks
+from prune_keras._keras.numbering import number, numbers
 from prune_keras._keras.optimizers import (
     Slot,
     averages_follow,
@@ -82,32 +92,29 @@ from prune_keras._keras.positions import (
 )
 from prune_keras._keras.reading import making_at_most, unreadable_layer
 from prune_keras._keras.recording import (
-    ReadBeside,
     Recorded,
-    StandIn,
-    adopt,
     all_keys,
-    as_if_shaped,
     calls_of,
     cast_for,
-    changed,
-    checking_inputs,
-    has_foreign_activation,
     made_by,
     noting_losses,
     recorded_calls,
-    refusing_reads,
     settings_of,
-    standing_in,
-    without_activation,
     without_warnings,
 )
 from prune_keras._keras.running_fit import Fit, running_fit
 from prune_keras._keras.sharing import neighbours_of
+from prune_keras._keras.stand_ins import (
+    ReadBeside,
+    StandIn,
+    refusing_reads,
+    standing_in,
+)
 from prune_keras._keras.state import (
     held_in,
     is_lost,
     other_values,
+    parts_along,
     set_attribute,
     set_value,
     set_value_on_exit,
@@ -171,6 +178,7 @@ __all__ = [
     "call_arguments",
     "carried_mask",
     "carry",
+    "carry_along",
     "calls_of",
     "cast_for",
     "check_model",
@@ -197,6 +205,7 @@ __all__ = [
     "heard",
     "hide",
     "held_in",
+    "parts_along",
     "input_like",
     "input_structure",
     "is_layer",
@@ -219,6 +228,8 @@ __all__ = [
     "neighbours_of",
     "nodes_of",
     "noting_losses",
+    "number",
+    "numbers",
     "on_failure",
     "operations_in",
     "operations_seen_in",

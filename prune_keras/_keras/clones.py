@@ -73,7 +73,9 @@ def _values_in_scopes() -> Iterator[None]:
     original = Variable.__init__
 
     @functools.wraps(original)
-    def made(self: Any, initializer: Any, shape: Any = None, dtype: Any = None, *args, **kw):
+    def made(
+        self: Any, initializer: Any, shape: Any = None, dtype: Any = None, *args: Any, **kw: Any
+    ) -> None:
         if not (callable(initializer) or isinstance(initializer, str)):
             value = self._convert_to_tensor(initializer, dtype=dtype)
             shape, dtype = value.shape, dtype or keras.backend.standardize_dtype(value.dtype)

@@ -28,7 +28,9 @@ def drawing_evenly(own: Callable[[], bool], backwards: bool = False) -> Iterator
     """
     drawn: list[str] = []
 
-    def uniform(run: Callable, shape: Any, minval: Any = 0.0, maxval: Any = 1.0, *args, **kwargs):
+    def uniform(
+        run: Callable, shape: Any, minval: Any = 0.0, maxval: Any = 1.0, *args: Any, **kwargs: Any
+    ) -> Any:
         if not own():
             return run(shape, minval, maxval, *args, **kwargs)
         drawn.append("uniform")
@@ -38,7 +40,9 @@ def drawing_evenly(own: Callable[[], bool], backwards: bool = False) -> Iterator
         numbers = minval + (maxval - minval) * spread.reshape(shape)
         return ops.convert_to_tensor(numbers, dtype=dtype)
 
-    def dropout(run: Callable, inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None):
+    def dropout(
+        run: Callable, inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None
+    ) -> Any:
         if not own() or not isinstance(inputs, keras.KerasTensor):
             return run(inputs, rate, noise_shape=noise_shape, seed=seed)
         sizes = [None] * len(inputs.shape) if noise_shape is None else noise_shape

@@ -1,22 +1,28 @@
-"""Keras, a `fit` that fails: something to do before its error goes on.
+"""Keras, around a `fit`: what is done before it begins, and before an error of it goes on.
 
 Keras tells a callback nothing when `fit` ends in an error, be it of another callback, of the data,
-of a step, or a `KeyboardInterrupt`; only who calls `fit` can see them all. So `keras.Model.fit` is
-replaced by one that calls it, and does for any other `fit` nothing more.
+of a step, or a `KeyboardInterrupt`; nor of the data before it has made batches of them. Only who
+calls `fit` can see these. So `keras.Model.fit` is replaced by one that calls it, and does for any
+other `fit` nothing more.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 
 
 def watch_fits() -> None:
-    """Let every `fit` of Keras that begins from now on heed `on_failure`."""
+    """Let every `fit` of Keras that begins from now on heed `on_failure`.
+
+    A callback that has `before_fit(model, arguments)` is also called before it begins, and may
+    change the arguments by name.
+    """
     if getattr(keras.Model.fit, "__code__", None) is not _CODE:
         keras.Model.fit = _watched(keras.Model.fit)
 
@@ -37,17 +43,31 @@ def on_failure(model: Any, act: Callable[[], None]) -> bool:
 
 
 def _watched(fit: Callable) -> Callable:
+    signature = inspect.signature(fit)
+
     @functools.wraps(fit)
     def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
         acts: list[Callable[[], None]] = []
+        given = signature.bind(self, *args, **kwargs)
+        for callback in _flat(given.arguments.get("callbacks")):
+            if hasattr(callback, "before_fit"):
+                callback.before_fit(self, given.arguments)
         try:
-            return fit(self, *args, **kwargs)
+            return fit(*given.args, **given.kwargs)
         except BaseException:
             for act in acts:
                 act()
             raise
 
     return watched
+
+
+def _flat(callbacks: Any) -> Iterator[Any]:
+    for callback in getattr(callbacks, "callbacks", callbacks) or ():
+        if isinstance(callback, keras.callbacks.CallbackList):
+            yield from _flat(callback)
+        else:
+            yield callback
 
 
 _CODE = _watched(keras.Model.fit).__code__

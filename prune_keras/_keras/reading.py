@@ -56,7 +56,9 @@ def making_at_most(most: int) -> Iterator[None]:
     original, made = Variable.__init__, 0
 
     @functools.wraps(original)
-    def counted(self: Any, initializer: Any, shape: Any = None, dtype: Any = None, *args, **kw):
+    def counted(
+        self: Any, initializer: Any, shape: Any = None, dtype: Any = None, *args: Any, **kw: Any
+    ) -> None:
         nonlocal made
         if shape is not None:
             kind = keras.backend.standardize_dtype(dtype or keras.config.floatx())

@@ -48,6 +48,19 @@ def is_lost(variable: keras.Variable) -> bool:
     return held is None or bool(getattr(held, "is_deleted", bool)())
 
 
+def parts_along(variable: keras.Variable) -> dict[int, int]:
+    """Return the axes of a variable along which devices hold parts of it, and how many parts.
+
+    That is so where a `keras.distribution.ModelParallel` lays it out on JAX.
+    """
+    layout = getattr(variable, "_layout", None)
+    mesh = getattr(layout, "device_mesh", None)
+    if layout is None or mesh is None:
+        return {}
+    sizes = dict(zip(mesh.axis_names, mesh.shape, strict=True))
+    return {axis: sizes[name] for axis, name in enumerate(layout.axes) if name is not None}
+
+
 def _scope_of(variable: keras.Variable) -> contextlib.ExitStack:
     """Return the scope in which the backend's variable gets the name that it has now.
 

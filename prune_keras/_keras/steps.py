@@ -11,7 +11,10 @@ from weakref import WeakKeyDictionary
 from prune_keras import _backend
 
 Around = Callable[[str, Any], contextlib.AbstractContextManager]
-"""From the name of a step and its batch to a context in which the step is run, or traced."""
+"""From the name of a step and its batch to a context in which the step is run, or traced.
+
+What the context gives, if anything, takes the place of the batch.
+"""
 
 _COMPILED = {"train_step": "train_function", "test_step": "test_function"}
 _around: WeakKeyDictionary = WeakKeyDictionary()
@@ -68,10 +71,12 @@ def _surrounded(model: Any, name: str, arounds: list[Around]) -> Callable:
 
     @functools.wraps(step)
     def surrounded(*args: Any) -> Any:
+        *state, batch = args
         with contextlib.ExitStack() as held:
             for around in arounds:
-                held.enter_context(around(name, args[-1]))
-            return step(*args)
+                given = held.enter_context(around(name, batch))
+                batch = batch if given is None else given
+            return step(*state, batch)
 
     surrounded.is_surrounded = True  # type: ignore[attr-defined]
     return surrounded

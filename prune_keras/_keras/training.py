@@ -11,6 +11,7 @@ from keras.src.trainers.compile_utils import CompileLoss, CompileMetrics
 from prune_keras import _backend
 from prune_keras._keras.graphs import all_layers, models_in, module_of, output_structure
 from prune_keras._keras.sharing import neighbours_of
+from prune_keras._keras.state import is_lost
 from prune_keras._keras.steps import is_surrounded
 
 # The last one is that of KerasHub's language models, which make it anew as Keras does the others.
@@ -35,7 +36,8 @@ def refresh(model: Any, views: Sequence[Any] | None = None) -> None:
             if getattr(nested, name, None) is not None:
                 _backend.dispose(getattr(nested, name))
                 setattr(nested, name, None)
-    if trained:
+    # A step that failed may have left nothing to make it of; the next `fit` makes it anew.
+    if trained and not any(map(is_lost, model.variables)):
         model.make_train_function()
 
 

@@ -21,6 +21,7 @@ import keras
 from keras.src.backend.common.variables import AutocastScope
 from keras.src.losses.loss import scale_loss_for_distribution
 
+from prune_keras._keras.carrying import carry_along
 from prune_keras._keras.graphs import all_layers
 from prune_keras._keras.training import refresh
 
@@ -47,6 +48,7 @@ class View:
 
 
 _views: WeakKeyDictionary = WeakKeyDictionary()
+"""Model -> view -> what lets go of its state, in the order in which they are shown."""
 
 
 def show(model: Any, view: View) -> None:
@@ -62,8 +64,8 @@ def show(model: Any, view: View) -> None:
             "The model's `call` must take `training`, by which calls of training are known. "
             f"Received: {type(model).__name__} {model.name!r}. Add the argument to its `call`."
         )
-    views = _views.setdefault(model, [])
-    views.append(view)
+    views = _views.setdefault(model, {})
+    views[view] = carry_along(model, view.state)
     if len(views) == 1:
         vars(model).update(_methods(model, views))
     refresh(model)
@@ -71,66 +73,30 @@ def show(model: Any, view: View) -> None:
 
 def hide(model: Any, view: View) -> None:
     """Let a view be seen no longer; nothing of it stays with the model."""
-    views = _views.get(model, [])
+    views = _views.get(model, {})
     if view not in views:
         return
-    views.remove(view)
+    views.pop(view)()
     if not views:
         for name in _methods(model, views):
             del vars(model)[name]
         del _views[model]
-    _drop(model)
     refresh(model)
 
 
-def _methods(model: Any, views: list[View]) -> dict[str, Callable]:
+def _methods(model: Any, views: Iterable[View]) -> dict[str, Callable]:
     """Return what a model with views does in other ways than its class."""
     trains = threading.local()  # replicas run in threads
     methods = {
         "call": _viewing(model, views, trains),
         "compute_loss": _paying(model, views, trains),
     }
-    if hasattr(model, "jax_state_sync"):
-        methods |= _carrying(model, views)
     for method in methods.values():
         method.is_surrounded = True  # type: ignore[attr-defined]
     return methods
 
 
-def _carrying(model: Any, views: list[View]) -> dict[str, Callable]:
-    """Let Keras carry the state from batch to batch on JAX, where a step has no other.
-
-    Between its epochs, and wherever else the model can be looked at or copied, it has none of it.
-    """
-    get, sync = model._get_jax_state, model.jax_state_sync
-
-    @functools.wraps(get)
-    def carrying(**asked: Any) -> Any:
-        if asked.get("optimizer_variables"):
-            _drop(model)
-            model._seed_generators += [_Kept(v) for view in views for v in view.state]
-        return get(**asked)
-
-    @functools.wraps(sync)
-    def syncing() -> None:
-        sync()
-        _drop(model)
-
-    return {"_get_jax_state": carrying, "jax_state_sync": syncing}
-
-
-def _drop(model: Any) -> None:
-    model._seed_generators[:] = [g for g in model._seed_generators if not isinstance(g, _Kept)]
-
-
-@dataclass(frozen=True, eq=False)
-class _Kept:
-    """State of a model that is neither among its weights nor in its files, as that of seeds is."""
-
-    state: keras.Variable
-
-
-def _viewing(model: Any, views: list[View], trains: Any) -> Callable:
+def _viewing(model: Any, views: Iterable[View], trains: Any) -> Callable:
     call = model.call
     signature = inspect.signature(call)
 
@@ -149,7 +115,7 @@ def _viewing(model: Any, views: list[View], trains: Any) -> Callable:
     return viewing
 
 
-def _paying(model: Any, views: list[View], trains: Any) -> Callable:
+def _paying(model: Any, views: Iterable[View], trains: Any) -> Callable:
     """Return `compute_loss` with penalties behind a training call; others ask for the loss too."""
     compute_loss = model.compute_loss
     signature = inspect.signature(compute_loss)

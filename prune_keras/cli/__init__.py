@@ -12,7 +12,7 @@ from prune_keras.cli.options import parse_shape, parse_targets
 __all__ = ["app", "main", "parse_shape", "parse_targets"]
 
 
-def main():
+def main() -> None:
     """Run the command line; the entry point `prune-keras`."""
     with forks():
         app()

@@ -4,7 +4,8 @@ import contextlib
 import functools
 import inspect
 import os
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
@@ -22,13 +23,16 @@ _Debug = Annotated[bool, typer.Option("--debug", help="Show where in the code an
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 _COMMON = {"debug": _Debug, "quiet": _Quiet}
 
+Command = Callable[..., None]
+AnyCommand = TypeVar("AnyCommand", bound=Command)
+
 _NO_BACKEND = (
     "Install a backend for Keras: pip install 'prune-keras[cpu]', or set KERAS_BACKEND to the one "
     "that is there."
 )
 
 
-def command(example, resumes=False):
+def command(example: str, resumes: bool = False) -> Callable[[AnyCommand], AnyCommand]:
     """Add a command, which ends in one line if something is wrong.
 
     Args:
@@ -36,7 +40,7 @@ def command(example, resumes=False):
         resumes: whether a second call goes on after what the first one finished.
     """
 
-    def added(function):
+    def added(function: AnyCommand) -> AnyCommand:
         ending = functools.partial(_ending, function, resumes)
         app.command(epilog=f"Example: {example}")(_with_common_options(function, ending))
         return function
@@ -44,11 +48,11 @@ def command(example, resumes=False):
     return added
 
 
-def _with_common_options(function, ending):
+def _with_common_options(function: Command, ending: Callable[[bool, tuple, dict], None]) -> Command:
     """Return what takes the options of a command and those that all of them have."""
 
     @functools.wraps(function)
-    def wrapped(*args, debug, quiet, **kwargs):
+    def wrapped(*args: Any, debug: bool, quiet: bool, **kwargs: Any) -> None:
         # TensorFlow reads it when it is first imported.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         with _silence() if quiet else contextlib.nullcontext():
@@ -65,7 +69,7 @@ def _with_common_options(function, ending):
     return wrapped
 
 
-def _ending(function, resumes, debug, args, kwargs):
+def _ending(function: Command, resumes: bool, debug: bool, args: tuple, kwargs: dict) -> None:
     """Run a command; end in one line, and with the code that its error asks for."""
     try:
         function(*args, **kwargs)
@@ -77,7 +81,7 @@ def _ending(function, resumes, debug, args, kwargs):
         _fail(f"Error: {_told(error)}", 2 if isinstance(error, _ASKED_WRONGLY) else 1)
 
 
-def _told(error):
+def _told(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name in _BACKENDS:
         return f"{error}. {_NO_BACKEND}"
     if isinstance(error, (ValueError, OSError, ModuleNotFoundError)):
@@ -91,11 +95,11 @@ _ASKED_WRONGLY = (ValueError, PermissionError, *_PATHS)
 
 
 @contextlib.contextmanager
-def _silence():
+def _silence() -> Iterator[None]:
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         yield
 
 
-def _fail(message, code):
+def _fail(message: str, code: int) -> NoReturn:
     console.complain(" ".join(message.split()))
     raise typer.Exit(code)

@@ -1,6 +1,10 @@
 """What the command line shows: tables of plain values, and lines that are never wrapped."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -10,10 +14,17 @@ from rich.text import Text
 
 from prune_keras.text import printable, printable_lines
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from prune_keras.graph import Graph
+    from prune_keras.models.records import Row
+    from prune_keras.models.runs import Result
+
 _WIDE = 100_000  # columns of what is no screen: a pipe or a file
 
 
-def say(line, stderr=False, style=None):
+def say(line: object, stderr: bool = False, style: str | None = None) -> None:
     """Print a line as it is: no markup, no colours for numbers, no wrapping.
 
     What might move the cursor or hide text, in a name say, is shown escaped.
@@ -21,23 +32,23 @@ def say(line, stderr=False, style=None):
     _print(printable(line), stderr, style)
 
 
-def _print(text, stderr=False, style=None):
+def _print(text: str, stderr: bool = False, style: str | None = None) -> None:
     Console(stderr=stderr).print(
         text, style=style, highlight=False, markup=False, emoji=False, soft_wrap=True
     )
 
 
-def show_report(report):
+def show_report(report: object) -> None:
     """Print a report, or its text."""
     _print(printable_lines(report))
 
 
-def complain(line):
+def complain(line: str) -> None:
     """Print a line to standard error, in red; messages of Keras have several."""
     _print(printable_lines(line), stderr=True, style="red")
 
 
-def show_graph(model, graph, everything=False):
+def show_graph(model: Any, graph: Graph, everything: bool = False) -> None:
     """Print a traced model: what can be reached, its layers, families, what is fixed, its cost.
 
     Args:
@@ -61,7 +72,7 @@ def show_graph(model, graph, everything=False):
     say(f"{cost.params:,} parameters, {as_text(cost.flops)} FLOPs, {cost.neurons:,} neurons")
 
 
-def _verdict(graph, found):
+def _verdict(graph: Graph, found: dict[str, Any]) -> str:
     kept = sum(fixed.units for fixed in graph.fixed)
     return (
         f"{graph.name}: {found['reached']:.1%} of the parameters can be reached, by "
@@ -69,18 +80,18 @@ def _verdict(graph, found):
     )
 
 
-def _shown(row):
+def _shown(row: Row) -> Row:
     """Return a row for the screen; a family is named where it is not the layer's own."""
     others = [name for name in row["families"] if name != row["layer"]]
     blank = {name: "" for name in ("units", "prunable") if row[name] is None}
     return row | blank | {"families": ", ".join(others)}
 
 
-def _joined(family):
+def _joined(family: Row) -> Row:
     return family | {"layers": ", ".join(family["layers"])}
 
 
-def show_run(result, output):
+def show_run(result: Result, output: Path) -> None:
     """Print what a run came to: the report, a line a network, and the files."""
     show_report(result.report)
     show_table("Test images looked at once, at the end", _turned(result.rows))
@@ -94,7 +105,7 @@ def show_run(result, output):
     say(f"Tables and pictures: {output}")
 
 
-def _turned(rows):
+def _turned(rows: list[Row]) -> list[Row]:
     """Return a row for every value and a column for every network, which fits a terminal."""
     names = [name for name in rows[0] if name != "network"]
     return [
@@ -103,7 +114,7 @@ def _turned(rows):
     ]
 
 
-def show_table(title, rows, optional=()):
+def show_table(title: str, rows: list[Row], optional: Sequence[str] = ()) -> None:
     """Print dictionaries as a table; texts stand left, numbers right, and nothing is broken.
 
     Args:
@@ -122,12 +133,12 @@ def show_table(title, rows, optional=()):
     Console(width=max(width, _width_of(table))).print(table)
 
 
-def show_json(value):
+def show_json(value: Any) -> None:
     """Print a value as JSON, where a program reads on."""
     _print(json.dumps(value, indent=1))
 
 
-def _table(title, rows):
+def _table(title: str, rows: list[Row]) -> Table:
     table = Table(title=Text(printable(title)), title_justify="left", box=box.SIMPLE_HEAD)
     for name in rows[0]:
         is_text = any(_is_word(row[name]) for row in rows)
@@ -139,21 +150,21 @@ def _table(title, rows):
     return table
 
 
-def _screen_width():
+def _screen_width() -> int:
     screen = Console()
     return screen.width if screen.is_terminal else _WIDE
 
 
-def _width_of(table):
+def _width_of(table: Table) -> int:
     wide = Console(width=_WIDE)
     return Measurement.get(wide, wide.options, table).maximum
 
 
-def _is_word(value):
+def _is_word(value: Any) -> bool:
     return isinstance(value, str) and value[:1].isalpha()
 
 
-def as_text(value):
+def as_text(value: Any) -> str:
     """Return a value as a table shows it.
 
     Example:

@@ -1,9 +1,12 @@
 """Two models in the runtime that they are exported to: bytes and milliseconds, in turns."""
 
+from __future__ import annotations
+
 import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from keras import tree
@@ -11,12 +14,16 @@ from keras import tree
 import prune_keras
 from prune_keras.cli.guarded import read_model
 from prune_keras.deploying import FORMATS, format_of
+from prune_keras.deploying.formats import Format
 from prune_keras.samples.drawing import OPEN_SIZES, draw, sample_shapes
+
+if TYPE_CHECKING:
+    from prune_keras.models.records import Row
 
 REPEATS = 30
 
 
-def compared(before, after, written, format=None):
+def compared(before: Path, after: Path, written: Path, format: str | None = None) -> list[Row]:
     """Return a row for each of two models: bytes, and the median time of one sample.
 
     Args:
@@ -38,7 +45,7 @@ def compared(before, after, written, format=None):
     ]
 
 
-def _times(model, form, files):
+def _times(model: Any, form: Format, files: dict[str, Path]) -> dict[str, float]:
     """Return the median time of one sample by file, measured in turns."""
     inputs = tree.map_structure(np.asarray, draw(model, sample_shapes(model, OPEN_SIZES[1]), 1))
     calls = {name: form.load(file) for name, file in files.items()}
@@ -52,7 +59,7 @@ def _times(model, form, files):
     return {name: statistics.median(each) for name, each in took.items()}
 
 
-def _bytes(path):
+def _bytes(path: Path) -> int:
     """Return the size of a file with what belongs to it, or of all files of a folder."""
     beside = {each.suffix: each.beside for each in FORMATS.values()}.get(path.suffix, ())
     found = [*path.rglob("*")] if path.is_dir() else [path, *map(path.with_suffix, beside)]

@@ -1,7 +1,7 @@
 """Commands that make something of a model in a file: `prune`, `export` and `invert`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,7 +14,6 @@ from prune_keras.cli.options import (
     InputShape,
     ModelFile,
     Samples,
-    Scope,
     Seed,
     Targets,
     parse_fuse,
@@ -35,7 +34,9 @@ def prune(
     criterion: Criterion = "auto",
     debias: Debias = "auto",
     fuse: Fuse = "auto",
-    scope: Scope = "global",
+    scope: Annotated[
+        str, typer.Option(help="auto, global, per_cost, optimal, layerwise or uniform.")
+    ] = "auto",
     min_units: Annotated[int, typer.Option(help="Units that every layer keeps.")] = 1,
     max_layer_fraction: Annotated[
         float, typer.Option(help="Share of its units that a layer loses at most.")
@@ -59,15 +60,16 @@ def prune(
         Path | None,
         typer.Option(help="Where to write the report: a .html to look at, or a .json."),
     ] = None,
-):
+) -> None:
     """Prune a model at once, without training."""
     import prune_keras
     from prune_keras.cli.guarded import read_model
     from prune_keras.models.images import read_samples
 
     shape = parse_shape(input_shape)
+    network = read_model(model, data is not None, () if of is None else (of,))
     thin, told = prune_keras.prune(
-        read_model(model, data is not None, () if of is None else (of,)),
+        network,
         target=parse_targets(target),
         fraction=fraction,
         criterion=criterion,
@@ -84,10 +86,24 @@ def prune(
         of=None if of is None else prune_keras.cost(read_model(of), shape),
     )
     prune_keras.export(thin, output)
+    told = told.measured(latency_ms=_latencies(network, thin, shape))
     if report is not None:
         (told.save if report.suffix == ".json" else told.to_html)(report)
     console.show_report(told)
     console.say(f"Wrote {output}")
+
+
+def _latencies(
+    before: Any, after: Any, shape: tuple[int, ...] | None
+) -> tuple[float | None, float | None]:
+    """Return the milliseconds of one sample before and after; None where sizes are left open."""
+    import prune_keras
+
+    try:
+        first, last = (prune_keras.latency(each, input_shape=shape) for each in (before, after))
+    except ValueError:
+        return None, None
+    return first, last
 
 
 @command("prune-keras export thin.keras -o thin.tflite --before model.keras")
@@ -113,7 +129,7 @@ def export(
             metavar="ORIGINAL",
         ),
     ] = None,
-):
+) -> None:
     """Write a model for where it runs, run it there, and compare its outputs with Keras'."""
     import prune_keras
     from prune_keras.cli.deployments import compared
@@ -150,7 +166,7 @@ def invert(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Picture to write; the errors go beside it.")
     ] = Path("inversion.png"),
-):
+) -> None:
     """Reconstruct an image from a layer's feature maps: all, the kept ones, as many random ones."""
     from prune_keras.cli.guarded import read_model
     from prune_keras.models import inversion, precision, records

@@ -1,14 +1,21 @@
 """What `prune-keras inspect` tells of a traced model, as plain values."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from prune_keras import _keras
+from prune_keras.graph import Graph
+
+if TYPE_CHECKING:
+    from prune_keras.models.records import Row
 
 
-def overview(model, graph):
+def overview(model: Any, graph: Graph) -> dict[str, Any]:
     """Return what a model consists of for pruning, as JSON holds it.
 
     `reached` is the share of the parameters in weights along which a prunable neuron lies.
@@ -28,7 +35,7 @@ def overview(model, graph):
     }
 
 
-def reached(model, graph):
+def reached(model: Any, graph: Graph) -> float:
     """Return the share of parameters in weights along which a prunable neuron lies."""
     free = np.concatenate([np.array([], int), *(each.neurons for each in graph.families)])
     thinned = {
@@ -41,12 +48,12 @@ def reached(model, graph):
     return sum(sizes.get(each, 0) for each in thinned) / total if total else 0.0
 
 
-def layer_rows(model, graph):
+def layer_rows(model: Any, graph: Graph) -> list[Row]:
     """Return a row for every layer that has weights of its own, in the order of the model."""
     return [_row(layer, owned, graph) for layer, owned in _owners(model) if owned]
 
 
-def _owners(model):
+def _owners(model: Any) -> list[tuple[Any, list[Any]]]:
     """Return each layer with the variables that no layer inside of it has."""
     owners = {id(each): model for each in model.weights}
     layers = _keras.all_layers(model)
@@ -57,7 +64,7 @@ def _owners(model):
     ]
 
 
-def _row(layer, owned, graph):
+def _row(layer: Any, owned: list[Any], graph: Graph) -> Row:
     path = _path(layer, owned, graph)
     producer = graph.producers.get(path)
     families = [each.name for each in graph.families if path in each.paths]
@@ -72,7 +79,7 @@ def _row(layer, owned, graph):
     }
 
 
-def _path(layer, owned, graph):
+def _path(layer: Any, owned: list[Any], graph: Graph) -> str:
     for path, producer in graph.producers.items():
         if producer.layer is layer:
             return path
@@ -81,7 +88,7 @@ def _path(layer, owned, graph):
     return known[0].rpartition("/")[0] if known else layer.path
 
 
-def _flops(owned, graph):
+def _flops(owned: list[Any], graph: Graph) -> int | None:
     """Return two for each multiply-add with variables, `None` where sizes are unknown."""
     held, flops = {id(each) for each in owned}, 0
     for weight in graph.weights:

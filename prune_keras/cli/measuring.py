@@ -27,7 +27,7 @@ def inspect(
     ] = False,
     input_shape: InputShape = None,
     as_json: Json = False,
-):
+) -> None:
     """Show layers, families, neurons, parameters, FLOPs, and what cannot be pruned and why."""
     import prune_keras
     from prune_keras.cli.guarded import read_model
@@ -53,7 +53,7 @@ def score(
     ] = None,
     seed: Seed = 0,
     as_json: Json = False,
-):
+) -> None:
     """Score all neurons, and show how scores of layers compare before and after the debias."""
     from prune_keras.cli.guarded import read_model
     from prune_keras.cli.scored import scored
@@ -80,7 +80,7 @@ def diff(
         int, typer.Option(help="Calls that the latency is the median of; 0 measures none.")
     ] = 20,
     as_json: Json = False,
-):
+) -> None:
     """Compare two models: sizes, FLOPs, latency, widths of layers, agreement of outputs."""
     from prune_keras.cli.difference import difference
     from prune_keras.models.images import read_samples
@@ -104,7 +104,7 @@ def report(
         Path | None, typer.Option(help="A page to write, which opens without a network.")
     ] = None,
     as_json: Json = False,
-):
+) -> None:
     """Show what a run came to: costs, widths, rounds, and what could not be pruned and why."""
     from prune_keras.report import Report
 

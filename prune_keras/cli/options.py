@@ -1,7 +1,8 @@
 """Options that several commands share, and how their texts are read."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -78,7 +79,7 @@ InputShape = Annotated[
 ]
 
 
-def parse_targets(texts):
+def parse_targets(texts: Sequence[str] | None) -> dict[str, float] | None:
     """Return `{metric: share or amount}` of texts such as `"params=0.5"`; `None` for none.
 
     Raises:
@@ -101,17 +102,17 @@ def parse_targets(texts):
         ) from error
 
 
-def _number(text):
+def _number(text: str) -> float:
     number = float(text)
     return int(number) if number.is_integer() else number
 
 
-def parse_fuse(text):
+def parse_fuse(text: str) -> str | None:
     """Return None for `"none"`, and other texts as they are."""
     return None if text == "none" else text
 
 
-def parse_schedule(text):
+def parse_schedule(text: str | None) -> dict[str, Any] | None:
     """Return the config of a schedule in a text such as `"geometric:5"`; `None` for `None`.
 
     Raises:
@@ -140,7 +141,7 @@ def parse_schedule(text):
     )
 
 
-def parse_shape(text):
+def parse_shape(text: str | None) -> tuple[int, ...] | None:
     """Return the tuple of sizes in a text such as `"224,224,3"`; `None` for `None`.
 
     Raises:

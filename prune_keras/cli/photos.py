@@ -1,7 +1,7 @@
 """Commands that transfer VGG-16 to photos: `cats-vs-dogs` and `compare`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -104,7 +104,7 @@ def cats_vs_dogs(
     ] = True,
     output: Output = Path("prune-keras-cats-vs-dogs"),
     overwrite: Overwrite = False,
-):
+) -> None:
     """Transfer VGG-16 to cats and dogs, prune it while it is fine-tuned, export it.
 
     What lies in the output folder already, made with the same options, is not made again.
@@ -176,7 +176,7 @@ def compare(
     seed: Seed = 0,
     output: Output = Path("prune-keras-comparison"),
     overwrite: Overwrite = False,
-):
+) -> None:
     """Compare ways to prune VGG-16 for cats and dogs, at equal epochs and equal FLOPs."""
     from prune_keras.models import comparison
 
@@ -202,6 +202,6 @@ def compare(
     console.say(f"Tables and pictures: {output}")
 
 
-def _given(**options):
+def _given(**options: Any) -> dict[str, Any]:
     """Return the options that were given; the others keep the defaults of the run."""
     return {name: value for name, value in options.items() if value is not None}

@@ -1,13 +1,22 @@
 """What `prune-keras score` tells: scores of neurons, before and after the debias."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import prune_keras
 from prune_keras.auto import Scoring
+from prune_keras.graph import Graph
 from prune_keras.scoring import score_graph
 from prune_keras.selection.scores import combine_members, ranked
+
+if TYPE_CHECKING:
+    from prune_keras.models.records import Row
 
 LOWEST = 0.1
 
@@ -27,14 +36,14 @@ class Scored:
     criterion: str
     debias: str
     scores: dict[str, np.ndarray]
-    rows: list[dict]
+    rows: list[Row]
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         """Write the scores to an `.npz` file, an array a layer."""
         arrays: dict = dict(self.scores)  # which no option of savez is named like
         np.savez(path, **arrays)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON holds it."""
         return {
             "criterion": self.criterion,
@@ -44,7 +53,9 @@ class Scored:
         }
 
 
-def scored(model, data, criterion="auto", debias="auto", seed=0):
+def scored(
+    model: Any, data: Any, criterion: str = "auto", debias: str = "auto", seed: int = 0
+) -> Scored:
     """Return the scores of a model's units; arguments are those of `prune_keras.prune`."""
     graph = prune_keras.trace(model)
     scoring = Scoring(criterion, None).settled(model, data)
@@ -55,7 +66,7 @@ def scored(model, data, criterion="auto", debias="auto", seed=0):
     return Scored(str(scoring), ranking.by.__name__, scores, _rows(graph, before, after))
 
 
-def _rows(graph, before, after):
+def _rows(graph: Graph, before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> list[Row]:
     lowest = np.quantile(np.concatenate(after), LOWEST) if after else 0.0
     return [
         {

@@ -30,7 +30,7 @@ def shrink(
     batch_size: Annotated[int, typer.Option(help="Images a batch.")] = 64,
     seed: Seed = 0,
     output: Output = Path("prune-keras-shrink"),
-):
+) -> None:
     """Prune a classifier in rounds, distil, fine-tune for eight bits, and export each stage."""
     import keras
 

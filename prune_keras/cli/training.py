@@ -35,7 +35,7 @@ def demo(
     dense_epochs: Annotated[int, typer.Option(help="Epochs before any cut.")] = 15,
     epochs: Annotated[int, typer.Option(help="Epochs with pruning, then fine-tuning.")] = 22,
     overwrite: Overwrite = False,
-):
+) -> None:
     """Train a small network on scikit-learn's digits, prune it, export it. Needs no download."""
     from prune_keras.models import digits
 
@@ -105,7 +105,7 @@ def cifar10(
     ] = False,
     output: Output = Path("prune-keras-cifar10"),
     overwrite: Overwrite = False,
-):
+) -> None:
     """Train or load a CIFAR-10 network, prune it while it trains on, export it.
 
     What lies in the output folder already, made with the same options, is not made again.

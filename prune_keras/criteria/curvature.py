@@ -12,7 +12,7 @@ from keras import ops
 
 from prune_keras import _backend, _keras
 from prune_keras.criteria.reads import Reader
-from prune_keras.samples.moments import exact
+from prune_keras.samples.scale import unscaled
 from prune_keras.samples.subject import Subject
 
 
@@ -52,7 +52,7 @@ def curvatures(subject: Subject, readers: Sequence[Reader], name: str) -> dict[s
         for gate, slope in _backend.gradients(loss, _gates(subject, known, x)).items():
             key, kind, _ = gate.split("/")
             square = known[key].by_output if kind == "response" else known[key].by_neuron
-            squares, place = square(exact(slope) / scale), f"{key}/{kind}"
+            squares, place = square(unscaled(slope, scale)), f"{key}/{kind}"
             found[place] = found[place] + squares if place in found else squares
         return found
 

@@ -3,7 +3,9 @@
 What a layer responds to the rows that it reads, `x W`, can be brought back in part where entries of
 `x` are left out, by least squares on those that stay. With `H` the second moment of the rows and
 `A = H^-1`, leaving out the entries of a unit `j` costs `1/2 tr(W_j' [A_jj]^-1 W_j)`, after which
-`W -= A_:j [A_jj]^-1 W_j` and `A -= A_:j [A_jj]^-1 A_j:`. Nothing here knows of models.
+`W -= A_:j [A_jj]^-1 W_j` and `A -= A_:j [A_jj]^-1 A_j:`. Of a wide family some units at a time are
+looked at alone, and all others learn at once of those that went, since units that go one by one
+would each time take a pass over matrices that no cache holds. Nothing here knows of models.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 COLUMNS = 4096  # that are looked at together
+AT_ONCE = 256  # units that are looked at alone, of which half go before all are looked at again
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,10 @@ def _narrowed(weights: np.ndarray, curvature: np.ndarray) -> np.ndarray:
     """Return weights scaled by the roots of curvatures, or as few columns of the same products."""
     if weights.shape[1] <= weights.shape[0]:
         return weights * np.sqrt(curvature.clip(0))
-    values, vectors = np.linalg.eigh(weighted_products(weights, curvature))
+    products = weighted_products(weights, curvature)
+    if not np.isfinite(products).all():
+        return np.full_like(products, np.nan)
+    values, vectors = np.linalg.eigh(products)
     return vectors * np.sqrt(values.clip(0))
 
 
@@ -111,20 +117,29 @@ class Elimination:
         products = weights @ weights.transpose(0, 2, 1)
         return np.trace(np.linalg.solve(self.blocks, products), axis1=1, axis2=2) / 2
 
-    def remove(self, unit: int) -> None:
-        """Leave out a unit, and let those that stay make up for it."""
-        own = slice(unit * self.size, (unit + 1) * self.size)
+    def part(self, units: np.ndarray) -> Elimination:
+        """Return the state of some units alone; the others stay."""
+        own = _places(units, self.size)
+        taken = self._steps[own, : self._done]
+        inverse = self.inverse[np.ix_(own, own)] - taken @ taken.T
+        weights = _narrowed(self.weights[own], np.ones(self.weights.shape[1]))
+        entries = np.arange(len(own)).reshape(-1, self.size)
+        return Elimination(Quadratic(inverse, weights, True), entries)
+
+    def remove(self, units: np.ndarray) -> None:
+        """Leave out units, and let those that stay make up for them."""
+        own = _places(units, self.size)
         taken = self._steps[:, : self._done]
         column = self.inverse[:, own] - taken @ taken[own].T
         root = np.linalg.cholesky((column[own] + column[own].T) / 2)
         step = np.linalg.solve(root, column.T).T
         self.weights -= step @ np.linalg.solve(root, self.weights[own])
-        by_unit = step.reshape(self.units, self.size, self.size)
+        by_unit = step.reshape(self.units, self.size, len(own))
         self.blocks -= by_unit @ by_unit.transpose(0, 2, 1)
         # What is gone has no inverse; it is looked at no more.
-        self.weights[own], self.blocks[unit] = 0, np.eye(self.size)
-        self._steps[:, self._done : self._done + self.size] = step
-        self._done += self.size
+        self.weights[own], self.blocks[units] = 0, np.eye(self.size)
+        self._steps[:, self._done : self._done + len(own)] = step
+        self._done += len(own)
 
 
 class Loss:
@@ -142,6 +157,14 @@ class Loss:
         self.weights = quadratic.weights[places]
         self.missing = np.zeros_like(self.weights)
 
+    def part(self, units: np.ndarray) -> Loss:
+        """Return the state of some units alone; the others stay."""
+        own = _places(units, self.size)
+        quadratic = Quadratic(self.second[np.ix_(own, own)], self.weights[own], False)
+        found = Loss(quadratic, np.arange(len(own)).reshape(-1, self.size))
+        found.missing += self.missing[own]
+        return found
+
     def costs(self) -> np.ndarray:
         """Return what leaving out each unit next would add to the loss, `(units,)`."""
         shape = (self.units, self.size, -1)
@@ -150,10 +173,15 @@ class Loss:
         own = np.einsum("iaib->iab", tiles) @ weights
         return ((own / 2 + missing) * weights).sum(axis=(1, 2))
 
-    def remove(self, unit: int) -> None:
-        """Leave out a unit."""
-        own = slice(unit * self.size, (unit + 1) * self.size)
+    def remove(self, units: np.ndarray) -> None:
+        """Leave out units."""
+        own = _places(units, self.size)
         self.missing += self.second[:, own] @ self.weights[own]
+
+
+def _places(units: np.ndarray, size: int) -> np.ndarray:
+    """Return where the entries of units lie, those of one after another."""
+    return (units[:, None] * size + np.arange(size)).reshape(-1)
 
 
 def elimination(quadratic: Quadratic, entries: np.ndarray) -> Elimination | Loss:
@@ -165,6 +193,8 @@ def eliminated(
     eliminations: Sequence[Elimination | Loss], constant: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Remove all units of a family, each time the one that adds least to the loss.
+
+    Of more than 256 units, half of the 256 that would add least go so, then all are looked at anew.
 
     Args:
         eliminations: one for each quadratic that the family takes part in.
@@ -181,15 +211,37 @@ def eliminated(
     >>> order, added.round(3)
     (array([0, 2, 1]), array([0.   , 1.125, 2.   ]))
     """
+    left, order, added = np.arange(len(constant)), [], []
+    while len(left) > AT_ONCE:
+        costs = (constant + sum(each.costs() for each in eliminations))[left]
+        few = np.sort(left[np.argsort(costs, kind="stable")[:AT_ONCE]])  # ties go by position
+        alone = [each.part(few) for each in eliminations]
+        gone, lost = _one_by_one(alone, constant[few], AT_ONCE // 2)
+        if not np.isfinite(lost).all():
+            break
+        for each in eliminations:
+            each.remove(few[gone])
+        order.append(few[gone])
+        added.append(lost)
+        left = np.setdiff1d(left, few[gone])
+    rest = [each.part(left) for each in eliminations] if order else eliminations
+    gone, lost = _one_by_one(rest, constant[left], len(left))
+    return np.concatenate([*order, left[gone]]), np.concatenate([*added, lost])
+
+
+def _one_by_one(
+    eliminations: Sequence[Elimination | Loss], constant: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Remove some units, each time the one that adds least: return which, and what each adds."""
     stays = np.ones(len(constant), bool)
-    order, added = np.zeros(len(constant), int), np.zeros(len(constant))
-    for step in range(len(constant)):
+    order, added = np.zeros(count, int), np.zeros(count)
+    for step in range(count):
         costs = constant + sum(each.costs() for each in eliminations)
         if not np.isfinite(costs).all():  # for those who check scores to tell
-            added[step:], order[step:] = np.nan, np.flatnonzero(stays)
+            added[step:], order[step:] = np.nan, np.flatnonzero(stays)[: count - step]
             break
         unit = int(np.where(stays, costs, np.inf).argmin())
         order[step], added[step], stays[unit] = unit, max(costs[unit], 0.0), False
         for each in eliminations:
-            each.remove(unit)
+            each.remove(np.array([unit]))
     return order, added

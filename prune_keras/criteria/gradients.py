@@ -13,7 +13,7 @@ from keras import ops
 
 from prune_keras import _backend, _keras
 from prune_keras.criteria.criterion import Criterion
-from prune_keras.samples.moments import exact
+from prune_keras.samples.scale import unscaled
 from prune_keras.samples.subject import Subject, by_units, taps
 
 
@@ -64,7 +64,8 @@ class Gradients(Criterion):
 
             gates = {path: ops.ones((ops.shape(x[0])[0], count)) for path, count in units.items()}
             found = _backend.gradients(loss, gates)
-            means = {p: g / scale / ops.cast(positions[p], g.dtype) for p, g in found.items()}
+            slopes = {path: unscaled(slope, scale) for path, slope in found.items()}
+            means = {p: each / ops.cast(positions[p], each.dtype) for p, each in slopes.items()}
             return {path: ops.sum(self(mean), axis=0) for path, mean in means.items()}
 
         sums, samples, _ = subject.summed(step, self.__name__, targets=True, scaled=True)
@@ -181,7 +182,7 @@ def _statistics(
     found = _backend.variable_gradients(
         lambda: _scaled(function(), scale), kernels, subject.model.variables
     )
-    found = [exact(gradient) / ops.cast(scale, exact(gradient).dtype) for gradient in found]
+    found = [unscaled(gradient, scale) for gradient in found]
     return {
         p.path: criterion(
             by_units(p.kernel.value, p.axis, len(p.neurons)), by_units(g, p.axis, len(p.neurons))

@@ -97,7 +97,7 @@ class _Reader:
         self.layer = layer
         self.groups = getattr(layer, "groups", 1)
         along = weight.axes.get(axis, np.full(kernel.shape[axis], -1))
-        self.neurons = np.intersect1d(along, prunable)
+        self.neurons = np.unique(along[np.isin(along, prunable)])
         self.entries = list(_entries(along, self.neurons))
         parts = np.split(kernel, self.groups, axis=-1)
         found = [_directions(part, along, self.neurons) for part in parts]

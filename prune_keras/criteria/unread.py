@@ -16,7 +16,7 @@ from keras import ops
 
 from prune_keras import _backend, _keras
 from prune_keras.criteria.reads import Reader
-from prune_keras.samples.moments import exact
+from prune_keras.samples.scale import unscaled
 from prune_keras.samples.subject import Subject
 
 
@@ -46,7 +46,7 @@ def unread(subject: Subject, readers: Iterable[Reader], name: str) -> np.ndarray
             return total * ops.cast(scale, total.dtype)
 
         found = _backend.variable_gradients(loss, variables, subject.model.variables)
-        slopes = {id(v): exact(g) / scale for v, g in zip(variables, found, strict=True)}
+        slopes = {id(v): unscaled(g, scale) for v, g in zip(variables, found, strict=True)}
         parts = [_along(v.value, slopes[id(v)], axis) for v, axis, _ in slots]
         each = ops.segment_sum(ops.concatenate(parts), segments, num_segments=size + 1)
         return {"squares": ops.square(each)}  # of sums over samples

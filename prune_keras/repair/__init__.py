@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from prune_keras.graph import Graph
-from prune_keras.repair.fusing import assign, check_fuse, fused
+from prune_keras.repair.fusing import assign, check_fuse, fused, too_wide
 from prune_keras.repair.recalibration import check_readable_again, recalibrate
 from prune_keras.repair.refit import Refit
 from prune_keras.repair.walking import refitted
@@ -60,7 +60,8 @@ class Repair:
             values, notes = refitted(model, graph, kept, data, fuse)
             return cls(tuple(values), None, None, notes)
         values = [] if fuse is None else fused(model, graph, kept, data, fuse)
-        return cls(tuple(values), data, steps)
+        notes = too_wide(model, graph, kept) if fuse == "weights" else ()
+        return cls(tuple(values), data, steps, notes)
 
     def apply(self, thin: Any) -> None:
         """Change the model that is left of it, in place: fuse, then measure statistics anew."""

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from prune_keras.repair.gathering import Gathered
-from prune_keras.repair.least_squares import Allowed, Fit, solved, within
+from prune_keras.repair.least_squares import Allowed, Fit, within
+from prune_keras.repair.ridged import Ridged
 from prune_keras.repair.sums import Sums
 
 TIMES, MORE = 3, 1  # on rows to fit on, and then on all
@@ -137,10 +138,11 @@ class Bending:
             times: how often.
         """
         mean = sums.read - self.gathered.joint.read
+        ridged = Ridged.of(sums, self.gathered, max(self.start.ridge, RIDGE), centred=True)
         for _ in range(times):
             toward = self.bend.toward(rows, sums, change)
-            step = solved(toward, self.gathered, max(self.start.ridge, RIDGE), centred=True)
-            whole = within(self.start.weights + change.weights + step, self.gathered, self.allowed)
+            wanted = self.start.weights + change.weights + ridged.solve(toward)
+            whole = within(wanted, self.gathered, self.allowed)
             weights = whole - self.start.weights
             moved = np.matmul(mean[:, None], weights - change.weights)[:, 0]
             change = replace(change, weights=weights, shift=change.shift + toward.missed - moved)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,9 @@ PASSING = (
     *(layers.Dropout, layers.SpatialDropout1D, layers.SpatialDropout2D, layers.SpatialDropout3D),
     *(layers.GaussianNoise, layers.GaussianDropout, layers.Identity),
 )
+
+Streamed = list[tuple[np.ndarray, np.ndarray]]
+"""What each stream holds at some positions in the dense and in the thin model."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +45,19 @@ class Behind:
     streams: tuple[Both, ...] = ()
     ends: tuple[float, float] | None = None
 
-    def missed(
+    def streamed(
         self, number: int, dense: Response, thin: Response, places: np.ndarray, stays: Any
-    ) -> np.ndarray:
+    ) -> Streamed:
+        """Return what responses are added to in both models."""
+        return [
+            (dense.taken(both.dense[number], places, stays), thin.taken(both.thin[number], places))
+            for both in self.streams
+        ]
+
+    def missed(self, streamed: Streamed, like: np.ndarray) -> np.ndarray:
         """Return what responses have to make up for, as the stream lost it before."""
-        total = np.zeros((1, 1, 1))
-        for both in self.streams:
-            whole = dense.taken(both.dense[number], places, stays).astype("float64")
-            total = total + whole - thin.taken(both.thin[number], places)
-        if not self.streams:
-            return total + np.zeros_like(thin.at(places), dtype="float64")
-        return total * _by_unit(self._inverse, total)
+        total = sum(dense - thin for dense, thin in streamed)
+        return total * _by_unit(self._inverse, like).astype(like.dtype)
 
     @property
     def _inverse(self) -> np.ndarray:
@@ -67,19 +72,19 @@ class Behind:
         sides = (_by_unit(each, responses) for each in (self.slope, self._inverse))
         return Bend(*self.ends, *sides)
 
-    def shown(
-        self, number: int, dense: Response, thin: Response, places: np.ndarray, stays: Any
-    ) -> list[np.ndarray]:
+    def shown(self, responses: Sequence[np.ndarray], streamed: Streamed) -> list[np.ndarray]:
         """Return what the activation is given in both models; nothing if it has no flat ends."""
         if self.ends is None:
             return []
-        pairs = [(dense.at(places, stays), thin.at(places))]
-        slope, offset = (_by_unit(each, pairs[0][1]) for each in (self.slope, self.offset))
-        sums = [each * slope + offset for each in pairs[0]]
-        for both in self.streams:
-            sums[0] = sums[0] + dense.taken(both.dense[number], places, stays)
-            sums[1] = sums[1] + thin.taken(both.thin[number], places)
-        return sums
+        like = responses[0]
+        slope, offset = (
+            _by_unit(each, like).astype(like.dtype) for each in (self.slope, self.offset)
+        )
+        sides = zip(*streamed, strict=True) if streamed else ((), ())
+        return [
+            sum(added, start=each * slope + offset)
+            for each, added in zip(responses, sides, strict=True)
+        ]
 
 
 class Following:

@@ -21,6 +21,8 @@ from prune_keras.repair.refit import Refit
 from prune_keras.samples.moments import Moments, merged
 from prune_keras.samples.subject import Subject
 
+WIDEST = 16_384
+"""Neurons of which all pairs are looked at; those of more would take over two gigabytes."""
 WAYS = ("auto", "weights", "bias", "sequential")
 
 
@@ -49,7 +51,7 @@ def fused(
     kernel. What the layer's responses then miss on average, borders included, goes to its bias; a
     layer without one gets `b = 0`. With `fuse="bias"`, `A = 0`. An output that would miss more on
     the samples than with the weights as they were keeps these. Frozen weights stay, and constraints
-    hold for what the others become.
+    hold for what the others become. For a layer that reads more than `WIDEST` neurons, `A = 0`.
 
     Args:
         model: the model; it is not changed.
@@ -67,7 +69,8 @@ def fused(
     """
     subject = Subject(model, graph, data)
     readers = [r for r in readers_in(model, graph) if not kept[r.neurons].all()]
-    by_weights = {r.key: r for r in readers if fuse == "weights" and r.learns_kernel}
+    learn = [r for r in readers if fuse == "weights" and r.learns_kernel]
+    by_weights = {r.key: r for r in learn if _width(r) <= WIDEST}
     moments = _moments(subject, by_weights, kept)
     changes = {
         r.key: Change.of(r, kept, moments if r.key in by_weights else {})
@@ -81,6 +84,25 @@ def fused(
         for key, change in changes.items()
         for variable, value in change.settled(missed[key])
     ]
+
+
+def too_wide(model: Any, graph: Graph, kept: np.ndarray) -> tuple[str, ...]:
+    """Return a note on each layer that loses some of so many inputs that its kernel stays."""
+    readers = [r for r in readers_in(model, graph) if not kept[r.neurons].all()]
+    return tuple(_note(r) for r in readers if r.learns_kernel and _width(r) > WIDEST)
+
+
+def _width(reader: Reader) -> int:
+    """Return how many neurons a reader reads that are to be told by each other."""
+    return max((block.shape[1] for block in reader.blocks), default=0)
+
+
+def _note(reader: Reader) -> str:
+    return (
+        f"{reader.layer.path}: reads {_width(reader):,} neurons, more than the {WIDEST:,} whose "
+        "pairs are looked at, so that only its bias makes up for those that go; to fit its "
+        "kernel, pass fuse='sequential'"
+    )
 
 
 def assign(model: Any, values: Sequence[tuple[int, np.ndarray]]) -> None:

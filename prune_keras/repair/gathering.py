@@ -6,6 +6,7 @@ basis of what they read, in which sums are small, and least squares the same.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -111,7 +112,11 @@ class Gathering:
 
     def _sum_up(self, basis: np.ndarray | None = None) -> None:
         for out, parts in self.parts.items():
-            read, missed = (np.concatenate(each, axis=1) for each in zip(*parts, strict=True))
+            read, missed = (_joined(each) for each in zip(*parts, strict=True))
             each = Sums.of(read if basis is None else np.matmul(read, basis), missed)
             self.sums[out] = self.sums[out] + each if out in self.sums else each
         self.parts = {}
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)

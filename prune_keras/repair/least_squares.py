@@ -6,12 +6,15 @@ which a ridge is chosen and a change is judged. Sums are of float64 and centred.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from prune_keras.repair.gathering import Gathered
+from prune_keras.repair.ridged import Ridged
 from prune_keras.repair.sums import Sums
 
 Allowed = Callable[[np.ndarray], np.ndarray] | None
@@ -19,8 +22,6 @@ Allowed = Callable[[np.ndarray], np.ndarray] | None
 RIDGES = (1e1, 1e-14)  # the largest and the least, of the mean second moment
 
 UNITS = 256  # of each group, by which a ridge is chosen
-
-EXACT = 1e-6  # a ridge below is there for rounding only, whose errors squared no sum shows
 
 
 @dataclass(frozen=True)
@@ -61,19 +62,21 @@ def fitted(
     before = _error(held, none, np.zeros_like(fit.missed))
     shifted = _error(held, none, shift_of(fit, none, shifts))
 
-    def tried(ridge: float, own: Sums = fit, out: Sums = held) -> float:
-        weights = within(solved(own, rows, ridge, shifts), rows, allowed)
+    def error(ridged: Ridged, own: Sums = fit, out: Sums = held) -> float:
+        weights = within(ridged.solve(own), rows, allowed)
         return _error(out, weights, shift_of(own, weights, shifts))
 
     ridge, after = 0.0, np.inf
-    if learns:
+    if learns and np.isfinite(before) and np.isfinite(joint.inner).all():
         some = [sums.of_units(UNITS) if allowed is None else sums for sums in (fit, held)]
-        ridge, after = _descended(lambda ridge: tried(ridge, *some))
-        after = after if some[0].missed.shape == fit.missed.shape else tried(ridge)
+        tried = functools.partial(Ridged.of, fit, rows, centred=shifts)
+        best, after = _descended(tried, lambda ridged: error(ridged, *some))
+        after = after if some[0].missed.shape == fit.missed.shape else error(best)
+        ridge = best.ridge
     weights = none
     if after < min(before, shifted):
-        weights = solved(joint, rows, ridge, shifts)
-    elif before <= shifted:
+        weights = Ridged.of(joint, rows, ridge, shifts).solve(joint)
+    elif not shifted < before:
         return Fit(rows.widened(none), np.zeros_like(fit.missed), before, before)
     shift = shift_of(joint, within(weights, rows, allowed), shifts)
     whole = rows.widened(weights)
@@ -86,33 +89,20 @@ def within(weights: np.ndarray, rows: Gathered, allowed: Allowed) -> np.ndarray:
     return weights if allowed is None else rows.narrowed(allowed(rows.widened(weights)))
 
 
-def _descended(error: Callable[[float], float]) -> tuple[float, float]:
-    """Return the ridge of the least error, and that: a way down from the middle, by tens."""
-    ridge = 1e-2
-    best = error(ridge)
+def _descended(
+    tried: Callable[[float], Ridged], error: Callable[[Ridged], float]
+) -> tuple[Ridged, float]:
+    """Return what has the least error, and that: a way down from the middle, by tens."""
+    best = tried(1e-2)
+    least = error(best)
     for step in (0.1, 10.0):
-        while RIDGES[-1] <= ridge * step <= RIDGES[0]:
-            found = error(ridge * step)
-            if found >= best:
+        while RIDGES[-1] <= best.ridge * step <= RIDGES[0]:
+            other = tried(best.ridge * step)
+            found = error(other)
+            if found >= least:
                 break
-            ridge, best = ridge * step, found
-    return ridge, best
-
-
-def solved(sums: Sums, rows: Gathered, ridge: float, centred: bool) -> np.ndarray:
-    """Return the weights of what stands for the entries."""
-    inner, toward = sums.second(centred)
-    level = np.trace(inner, axis1=1, axis2=2) / rows.entries
-    # What hardly varies must not be believed for its rounding.
-    about = np.square(sums.read).sum(axis=1) / rows.entries
-    level = level + 1e-12 * about + 1e-6 * level.max()
-    level = level + np.finfo(float).tiny ** 0.5
-    held = inner if ridge >= EXACT else inner.copy()
-    np.einsum("gii->gi", held)[:] += (ridge * level)[:, None]
-    weights = np.linalg.solve(held, toward)
-    if ridge < EXACT:
-        weights = weights + np.linalg.solve(held, toward - np.matmul(inner, weights))
-    return weights
+            best, least = other, found
+    return best, least
 
 
 def shift_of(sums: Sums, weights: np.ndarray, shifts: bool) -> np.ndarray:
@@ -123,6 +113,8 @@ def shift_of(sums: Sums, weights: np.ndarray, shifts: bool) -> np.ndarray:
 
 def _error(sums: Sums, weights: np.ndarray, shift: np.ndarray) -> float:
     """Return the mean square, over rows and units, of what is missed with some weights more."""
-    explained = ((2 * sums.toward - np.matmul(sums.inner, weights)) * weights).sum(axis=1)
+    explained: Any = 0.0
+    if weights.any():
+        explained = ((2 * sums.toward - np.matmul(sums.inner, weights)) * weights).sum(axis=1)
     mean = shift_of(sums, weights, True) - shift
     return float(np.mean((sums.power - explained) / sums.count + np.square(mean)))

@@ -104,17 +104,18 @@ class Observer:
         for number, dense, thin in self.heard(visited, layer):
             size, most = self.portion.sizes[number], max(self.rows, 8 * thin.width)
             places = thin.places(self.portion.share(most, number), draw)
-            wanted, now, response = dense.at(places, stays) * factor, thin.at(places), thin
+            wanted, now, response = dense.at(places, stays), thin.at(places), thin
             if wanted.shape != now.shape:
                 return None
-            power = float(np.mean(np.square(wanted, dtype="float64")))
-            added = behind.missed(number, dense, thin, places, stays)
-            beyond.append(added.sum(axis=1))
-            missed = wanted.astype("float64") - now + added
+            power = factor**2 * float(np.mean(np.square(wanted), dtype="float64"))
+            streamed = behind.streamed(number, dense, thin, places, stays)
+            added = behind.missed(streamed, now)
+            beyond.append(added.sum(axis=1, dtype="float64"))
+            missed = factor * wanted - now + added
             held = self.portion.is_held_out(number, thin.samples_of(places, size))
             rows, read = rows or Gathering(thin.width), thin.read(places)
             rows.add(read, missed, held)
-            ahead = behind.shown(number, dense, thin, places, stays)
+            ahead = behind.shown((wanted, now), streamed)
             shown += [(Rows.of(read, *ahead), held)] if ahead else []
         gathered = None if rows is None else rows.gathered()
         if gathered is None or response is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -43,11 +44,12 @@ class Portion:
             ValueError: if there are too few samples to hold some out.
         """
         held: list[list] = []
-        most = 1
+        most: float = math.inf
         for batch in found:
-            if not held:
-                most = max(1, memory // max(needed(batch), 1))
-            held.append(batch)
+            if len(held) == 1:  # the first one is looked at, however large it is
+                most = memory // max(needed(held[0]), 1)
+            if len(held) < most:
+                held.append(batch)
             if len(held) >= most:
                 break
         portion = cls(held, [len(batch[0]) for batch in held])

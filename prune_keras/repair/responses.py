@@ -73,8 +73,9 @@ class Response:
         found = self.design.made_at(y, places)
         if stays is None:
             return found
-        groups, units = self.design.staying(stays)
-        return found[groups][:, :, units]
+        for axis, stay in zip((0, 2), self.design.staying(stays), strict=True):
+            found = found if stay.all() else found.take(np.flatnonzero(stay), axis)
+        return found
 
     def read(self, places: np.ndarray) -> np.ndarray:
         """Return what is read at positions, `(groups, positions, read)`."""

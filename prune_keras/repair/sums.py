@@ -75,16 +75,19 @@ class Sums:
         parts = self.read, self.missed[:, some], self.inner, self.toward[..., some]
         return Sums(self.count, *parts, self.power[:, some])
 
-    def second(self, centred: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Return second moments of what is read, and of that with what is missed.
+    def inner_moment(self, centred: bool) -> np.ndarray:
+        """Return the second moments of what is read, about the means or about zero."""
+        return self._moment(self.inner, self.read, centred)
 
-        They are about the means, or about zero, and arrays of their own.
-        """
-        inner, toward = self.inner / self.count, self.toward / self.count
+    def toward_moment(self, centred: bool) -> np.ndarray:
+        """Return those of what is read with what is missed."""
+        return self._moment(self.toward, self.missed, centred)
+
+    def _moment(self, products: np.ndarray, means: np.ndarray, centred: bool) -> np.ndarray:
+        found = products / self.count
         if not centred:
-            inner += self.read[:, :, None] * self.read[:, None]
-            toward += self.read[:, :, None] * self.missed[:, None]
-        return inner, toward
+            found += self.read[:, :, None] * means[:, None]
+        return found
 
 
 def _total(first: np.ndarray, *others: np.ndarray) -> np.ndarray:

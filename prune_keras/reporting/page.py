@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from prune_keras.charts.svg import inline
-from prune_keras.reporting.words import compared, sized
+from prune_keras.reporting.words import compared, outcome_rows, sized
 from prune_keras.text import printable, printable_lines
 
 STYLE = """
@@ -134,6 +134,10 @@ def _known(report: Any) -> Iterable[tuple[str, str, str, Callable[[], Any]]]:
 
 
 def _more(report: Any) -> Iterable[str]:
+    if report.outcomes:
+        heads, cells = outcome_rows(report.outcomes)
+        heads = [f"{heads[0]}|", *heads[1:]]
+        yield _details("Models at the end", _table(heads, cells), True)
     if report.frontier:
         yield _details("Rounds", _rounds(report), len(report.frontier) < 13)
     rows = (

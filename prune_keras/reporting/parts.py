@@ -110,6 +110,19 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """One model as it was measured at the end, such as a stage on the way to a device.
+
+    Args:
+        name: what it is called.
+        values: what was measured, by name, such as `"test accuracy"`; None where it was not.
+    """
+
+    name: str
+    values: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
 class Origin:
     """Where a report comes from.
 

@@ -65,6 +65,8 @@ def rendered(report: Any) -> str:
     with console.capture() as captured:
         console.print(verdict(report), soft_wrap=True)
         console.print(_cost_table(report))
+        if report.outcomes:
+            console.print(_outcome_table(report.outcomes))
         console.print(width_table(report.widths))
         for each in lines:
             console.print(printable(each), soft_wrap=True)
@@ -89,6 +91,39 @@ def _cost_table(report: Any) -> Table:
             share = f"{shares[metric]:.1%}" if metric in shares else ""
             table.add_row(metric, *(f"{amount:,}" for amount in amounts), share)
     return table
+
+
+def _outcome_table(outcomes: Any) -> Table:
+    heads, rows = outcome_rows(outcomes)
+    table = Table(title="models at the end")
+    for heading in heads:
+        table.add_column(heading, justify="left" if heading == heads[0] else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def outcome_rows(outcomes: Any) -> tuple[list[str], list[list[str]]]:
+    """Return headings and a row of texts for each model; of what was not measured an empty one.
+
+    Example:
+
+    >>> from prune_keras.reporting.parts import Outcome
+    >>> outcome_rows([Outcome("dense", {"accuracy": 0.91, "bytes": 1536.0, "ms": None})])
+    (['model', 'accuracy', 'bytes', 'ms'], [['dense', '0.9100', '1,536', '']])
+    """
+    names = list(dict.fromkeys(name for each in outcomes for name in each.values))
+    rows = [
+        [printable(each.name), *(_told(each.values.get(name)) for name in names)]
+        for each in outcomes
+    ]
+    return ["model", *map(printable, names)], rows
+
+
+def _told(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if float(value).is_integer() and value > 1 else f"{value:.4f}"
 
 
 def width_table(widths: Any) -> Table:

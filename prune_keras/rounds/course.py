@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from prune_keras import processes
 from prune_keras.accounting import Cost
 from prune_keras.frontier import Point
 from prune_keras.graph import Graph
@@ -262,6 +263,7 @@ class Course:
         with watch.phase("choose"):
             follows = self._cutter.follow(progress, scores, self._pace, number - 1)
         request, plan, pace = follows
+        processes.check_plan(plan.to_dict())
         if plan.removed == 0 or plan == self._refused_plan:
             self.is_finished = True
             return None

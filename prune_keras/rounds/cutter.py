@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from prune_keras import _keras, criteria
+from prune_keras import _keras, criteria, processes
 from prune_keras.accounting import Cost
 from prune_keras.auto import Scoring
 from prune_keras.plan import Plan
@@ -198,8 +198,10 @@ class Cutter:
         """Cut the model in place, and repair it, if there is data; return notes on the repair.
 
         Raises:
-            ValueError: if a model has been built meanwhile that shares layers with this one.
+            ValueError: if a model has been built meanwhile that shares layers with this one, or
+                other processes would cut other neurons.
         """
+        processes.check_plan(plan.to_dict())
         with watch.phase("cut"):
             views = check_alone(model)
         with watch.phase("fuse"):

@@ -9,6 +9,7 @@ from typing import Any
 from prune_keras.accounting import Cost
 from prune_keras.frontier import Point
 from prune_keras.graph import Graph
+from prune_keras.processes import most
 from prune_keras.rounds.progress import Progress
 from prune_keras.selection.feasibility import check_reachable
 from prune_keras.selection.limits import Limits
@@ -47,8 +48,8 @@ class Goal:
         check_reachable(graph, limits, self.target(graph.cost))
 
     def measure(self, model: Any) -> float | None:
-        """Measure the latency in milliseconds, if there is a target on it."""
-        return None if self.latency_ms is None else latency(model, self.batch_size)
+        """Measure the latency in milliseconds, if there is a target on it; that of the slowest."""
+        return None if self.latency_ms is None else most(latency(model, self.batch_size))
 
     def check_unmet(self, cost: Cost, measured: float | None) -> None:
         """Raise a ValueError if a model meets the target before anything is cut."""

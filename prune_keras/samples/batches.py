@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from keras import tree
 
+from prune_keras import _backend, processes
 from prune_keras.samples.ending import check_end_is_told, number_of, read
 from prune_keras.validation import check_count
 
@@ -110,14 +111,15 @@ def batches(
     """
     samples = data if isinstance(data, Samples) else Samples(data, batch_size or BATCH_SIZE)
     data = samples.data
+    part = None if fixed_size is None else fixed_size // processes.count()
     if is_arrays(data):
-        found = _array_batches(data, fixed_size or samples.batch_size, fixed_size)
+        found = _array_batches(data, part or samples.batch_size, part)
     else:
         if whole and steps is None:
             check_end_is_told(data)
-        found = _dataset_batches(data)
+        found = _dataset_batches(_backend.own_part(data))
     count, seen = 0, _watching.get()
-    for count, batch in enumerate(islice(found, steps), start=1):  # noqa: B007
+    for count, batch in enumerate(processes.joined(islice(found, steps)), start=1):  # noqa: B007
         if seen is not None:
             seen(count, steps or number_of_batches(samples, fixed_size))
         _check_size(batch, fixed_size)

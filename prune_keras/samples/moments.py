@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from prune_keras import _keras
+from prune_keras import _backend, _keras
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,14 @@ def moments_of(rows: Any, weights: Any = None, products: bool = False) -> tuple[
             return values * weights
 
     most = ops.maximum(count, ops.ones_like(count))
-    mean = ops.sum(weigh(rows), axis=0) / most
+    mean = _backend.sum_of_rows(weigh(rows)) / most
     apart = rows - mean
     weighed = weigh(apart)
-    left = ops.sum(weighed, axis=0) / most
+    left = _backend.sum_of_rows(weighed) / most
     if products:
         scatter = ops.matmul(ops.transpose(weighed), apart) - count * ops.outer(left, left)
     else:
-        scatter = ops.sum(weighed * apart, axis=0) - count * ops.square(left)
+        scatter = _backend.sum_of_rows(weighed * apart) - count * ops.square(left)
     return count, mean, scatter, left
 
 
@@ -113,6 +113,7 @@ def merged(
     found: dict[str, Moments] = {}
     with _keras.passing(step, model, calls) as compiled:
         for x in inputs:
+            x = _backend.shared_out(x, model)
             for key, given in compiled(x, *arguments).items():
                 for call in given:
                     each = Moments.of(*call)

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from prune_keras import _keras
+from prune_keras.samples.moments import exact
 
 FIRST, STRIDE, MOST, LEAST = 15, 4, 63, -33  # powers of two
 
@@ -51,6 +52,12 @@ class Scaled:
     def _at(self, power: int, arguments: tuple) -> dict[str, Any]:
         scale = keras.ops.convert_to_tensor(2.0**power, dtype="float32")
         return self._step(*arguments, scale)
+
+
+def unscaled(slope: Any, scale: Any) -> Any:
+    """Return a slope of the scaled loss as it is of the loss, in float32 or with more digits."""
+    slope = exact(slope)
+    return slope / keras.ops.cast(scale, slope.dtype)
 
 
 def _is_finite(found: dict[str, Any]) -> bool:

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from prune_keras import _keras
+from prune_keras import _backend, _keras
 from prune_keras.graph import Graph, Producer
 from prune_keras.samples.batches import (
     Batch,
@@ -108,6 +108,7 @@ class Subject:
             for x, y, weights in self.batches_with_targets(name) if targets else self.batches():
                 x = flat_inputs(self.inputs, x)
                 given = (x, as_tensors(y), as_tensors(weights)) if targets else (x,)
+                given = _backend.shared_out(given, self.model)
                 for turn in turns:
                     sums = call(*given, *turn)
                     totals = sums if totals is None else {p: totals[p] + sums[p] for p in sums}
@@ -122,7 +123,8 @@ class Subject:
         wanted: list[np.ndarray] = [np.zeros(0)]
         with _keras.passing(step, self.model, self.calls) as compiled:
             for x, y, _ in self.batches_with_targets(name) if targets else self.batches():
-                given = compiled(flat_inputs(self.inputs, x))
+                x = _backend.shared_out(flat_inputs(self.inputs, x), self.model)
+                given = compiled(x)
                 found.append({key: as_numpy(value) for key, value in given.items()})
                 wanted += [as_numpy(_only(y, name))] if targets else []
         joined = {key: np.concatenate([each[key] for each in found]) for key in found[0]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,9 @@ def begins_of(size: int, round_to: int) -> list[int]:
     return [0, *range(size % round_to or round_to, size, round_to)]
 
 
-def removable(graph: Graph, blocks, limits: Limits, original, allowed: int) -> list[Block]:
+def removable(
+    graph: Graph, blocks: Iterable[Block], limits: Limits, original: Mapping[str, int], allowed: int
+) -> list[Block]:
     """Return the blocks to remove, in order, each within all limits when it goes."""
     costs = graph.costs
     lengths, floors = costs.lengths(graph.sizes), floors_of(graph, limits, original)
@@ -67,7 +69,7 @@ def floors_of(graph: Graph, limits: Limits, original: Mapping[str, int]) -> np.n
 def steps(graph: Graph, limits: Limits) -> list[int]:
     """Return of how many neurons each family keeps a multiple."""
     return [
-        math.lcm(*(step for path in f.paths for step in _of(graph, limits, "round_to", path)))
+        math.lcm(f.multiple, *(n for path in f.paths for n in _of(graph, limits, "round_to", path)))
         for f in graph.families
     ]
 
@@ -83,7 +85,9 @@ def sizes_after(graph: Graph, removed: Iterable[Block]) -> np.ndarray:
     return sizes
 
 
-def first_turn(graph: Graph, blocks: list[Block], limits: Limits, original) -> list[Block]:
+def first_turn(
+    graph: Graph, blocks: list[Block], limits: Limits, original: Mapping[str, int]
+) -> list[Block]:
     """Return what the first family in the order that has something to lose can lose in a turn."""
     turns: dict[int, list[Block]] = defaultdict(list)
     for block in blocks:
@@ -95,7 +99,13 @@ def first_turn(graph: Graph, blocks: list[Block], limits: Limits, original) -> l
 
 
 def blocks_of(
-    combined, debiased, ranking: Ranking, sizes: list[int], fraction, turn: int, saved=None
+    combined: Sequence[np.ndarray],
+    debiased: Sequence[np.ndarray],
+    ranking: Ranking,
+    sizes: list[int],
+    fraction: float | None,
+    turn: int,
+    saved: Sequence[np.ndarray] | None = None,
 ) -> Iterable[Block]:
     """Yield the blocks of all families.
 

@@ -51,7 +51,9 @@ def _least(graph: Graph, limits: Limits, original: Mapping[str, int] | None = No
     return graph.costs.at(sizes_after(graph, removed))
 
 
-def _unreachable(graph: Graph, least: Cost, target: Target, limits: Limits, original) -> str:
+def _unreachable(
+    graph: Graph, least: Cost, target: Target, limits: Limits, original: Mapping[str, int] | None
+) -> str:
     ways = _limits_in_the_way(graph, least, limits, original, target)
     ways += [str(fixed) for fixed in graph.fixed[:MOST_FIXED]]
     more = len(graph.fixed) - MOST_FIXED
@@ -65,7 +67,7 @@ def _unreachable(graph: Graph, least: Cost, target: Target, limits: Limits, orig
 
 
 def _limits_in_the_way(
-    graph: Graph, least: Cost, limits: Limits, original, target: Target
+    graph: Graph, least: Cost, limits: Limits, original: Mapping[str, int] | None, target: Target
 ) -> list[str]:
     """Return each limit that costs something by itself, or else all of them together."""
     looser = [(text, _least(graph, each, original)) for text, each in limits.looser()]

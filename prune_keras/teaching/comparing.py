@@ -20,6 +20,19 @@ from prune_keras.tracing import trace
 
 
 @dataclass(frozen=True)
+class Told:
+    """What is learnt of the last call of a layer in both models.
+
+    Args:
+        pair: path in the student, and path in the teacher.
+        loss: from the teacher's output and the student's to a scalar.
+    """
+
+    pair: tuple[str, str]
+    loss: Callable[[Any, Any], Any]
+
+
+@dataclass(frozen=True)
 class Kept:
     """The channels of a teacher's output that the student has: indices along an axis, or all."""
 
@@ -43,16 +56,25 @@ class Comparison:
             `"student"`.
         pairs: path in the student -> path in the teacher.
         kept: path in the teacher -> what the student has of each call's output.
+        factors: what is learnt of the teacher's factors; from features of both to a loss.
     """
 
     weights: dict[str, float]
     calls: dict[str, list[_keras.Place]]
     pairs: dict[str, str]
     kept: dict[str, list[Kept]]
+    factors: Told | None = None
     heard: dict[str, list[Any]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, asked: Teacher, teacher: Any, student: Any, plan: Plan) -> Comparison:
+    def of(
+        cls,
+        asked: Teacher,
+        teacher: Any,
+        student: Any,
+        plan: Plan,
+        factors: Told | None = None,
+    ) -> Comparison:
         """Return what is compared, for a student as a plan left it.
 
         Args:
@@ -60,19 +82,25 @@ class Comparison:
             teacher: the model.
             student: the model, as it is now.
             plan: what is left of the student since training began.
+            factors: what is learnt of the teacher's factors. Defaults to None: nothing.
 
         Raises:
             ValueError: if layers are not found, or outputs cannot be compared.
         """
         graph = trace(teacher)
-        pairs = asked.pairs or {path: path for path in stage_ends(teacher, graph)}
+        weights = {"features": asked.features, "attention": asked.attention}
+        pairs = {}
+        if any(weights.values()):
+            pairs = asked.pairs or {path: path for path in stage_ends(teacher, graph)}
+        mine, others = {*pairs}, {*pairs.values()}
+        if factors is not None:
+            mine, others = mine | {factors.pair[0]}, others | {factors.pair[1]}
         calls = {
-            "teacher": calls_of(teacher, set(pairs.values()), "teacher"),
-            "student": calls_of(student, set(pairs), "student"),
+            "teacher": calls_of(teacher, others, "teacher"),
+            "student": calls_of(student, mine, "student"),
         }
         kept = _kept(graph, asked.plan, plan, calls["teacher"])
-        weights = {"features": asked.features, "attention": asked.attention}
-        made = cls(weights, calls, pairs, kept)
+        made = cls(weights, calls, pairs, kept, factors)
         made._check()
         return made
 
@@ -126,8 +154,25 @@ class Comparison:
             if who == "student":
                 self.heard.clear()  # tensors of a step that is over
 
+    def heard_of(self, who: str) -> list[Any]:
+        """Return what was heard of a model, call by call.
+
+        Raises:
+            ValueError: if layers were not run as the graph says.
+        """
+        self._by_path(who)
+        return [value for _, value in self.heard[who]]
+
+    def hear(self, who: str, values: Sequence[Any]) -> None:
+        """Take values for what the calls of a model gave."""
+        calls = zip(self.calls[who], values, strict=True)
+        self.heard[who] = [(place.operation, value) for place, value in calls]
+
     def loss(self) -> Any:
-        """Return the weighted losses of what was heard of both, means over the layers compared."""
+        """Return the weighted losses of what was heard of both, means over the layers compared.
+
+        What is learnt of factors comes to it.
+        """
         teacher, student = self._by_path("teacher"), self._by_path("student")
         heard = [
             each
@@ -135,7 +180,11 @@ class Comparison:
             for each in zip(self.kept[other], teacher[other], student[mine], strict=True)
         ]
         terms = [(w, _LOSSES[name]) for name, w in self.weights.items() if w]
-        return sum(w * sum(of(*each) for each in heard) / len(heard) for w, of in terms)
+        loss = sum(w * sum(of(*each) for each in heard) / len(heard) for w, of in terms)
+        if self.factors is not None:
+            mine, other = self.factors.pair
+            loss = loss + self.factors.loss(teacher[other][-1], student[mine][-1])
+        return loss
 
     def _by_path(self, who: str) -> dict[str, list[Any]]:
         heard, calls = self.heard[who], self.calls[who]

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops, tree
 
 from prune_keras import _backend, _keras
+from prune_keras.graph import Graph
 from prune_keras.plan import Plan
 from prune_keras.surgery import shrink
 from prune_keras.teaching.comparing import Comparison
 from prune_keras.teaching.losses import Softened
 from prune_keras.teaching.outputs import activations, families, output_names
 from prune_keras.teaching.teacher import Teacher
+from prune_keras.teaching.transfer import Transfer
 from prune_keras.tracing import trace
 
 Planned = Callable[[], Plan]
+AT_ONCE = 64  # samples that a teacher is asked for together
 
 
 class Lessons:
@@ -34,17 +39,35 @@ class Lessons:
 
     def __init__(self, teacher: Teacher) -> None:
         self.teacher = teacher
-        self._model: Any = None if teacher.model == "start" else teacher.model
+        self._model: Any = None
+        self._transfer: Transfer | None = None
+        self._x = self._stored = None
         self._seen: tuple[Any, Any] = (None, None)
         self._take_away: Callable[[], None] = lambda: None
 
-    def begin(self, model: Any, planned: Planned, goes_on: bool = False) -> None:
-        """Let a model learn from now on.
+    def before_fit(self, model: Any, arguments: dict[str, Any]) -> None:
+        """Let batches of a `fit` tell which samples they have, if a teacher is asked once.
+
+        Raises:
+            ValueError: if the order of samples is not known.
+        """
+        if self.teacher.store:
+            self._x = _keras.number(model, arguments)
+
+    def meet(
+        self,
+        model: Any,
+        graph: Graph,
+        goes_on: bool = False,
+        stored: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Get a teacher ready for a model that is at its beginning; the model stays as it is.
 
         Args:
             model: the student, compiled.
-            planned: returns what is left of the model that training began with, at any time.
-            goes_on: whether the teacher `"start"` is that of an earlier fit. Defaults to False.
+            graph: its trace.
+            goes_on: whether an earlier fit goes on, with its teacher. Defaults to False.
+            stored: what `fixed` returned where training began. Defaults to None: it begins.
 
         Raises:
             ValueError: if the teacher does not fit the student.
@@ -55,18 +78,62 @@ class Lessons:
                 "A model must not be its own teacher, which would learn what it learns. Received: "
                 f"{model.name!r} for both. Pass 'start' for the model as it is now."
             )
-        if self.teacher.model == "start" and not (goes_on and self._model is not None):
-            self._model = _copy(model)
-        _check_ends(model, self._model)
-        self._softened = self._losses(model)
-        self._seen = (None, None)
-        self._comparison(model, planned())  # which raises before the first step
-        self._take_away = _keras.surround(
-            model, ["train_step"], lambda _, batch: self._taught(model, planned(), batch)
-        )
+        if goes_on and self._model is not None:
+            return
+        is_start, factors = self.teacher.model == "start", self.teacher.factors
+        self._model = teacher = _copy(model) if is_start else self.teacher.model
+        _check_ends(model, teacher)
+        self._transfer = None if factors is None else Transfer(factors, teacher, model, graph)
+        self._comparison(model, Plan.everything(graph.widths))  # which raises before any training
+        if stored is not None:
+            _assign(self._lasting, stored, "fixed")
+        elif self._transfer is not None:
+            self._transfer.learn()
+
+    def begin(self, model: Any, planned: Planned) -> None:
+        """Let a model learn from the teacher that it met, from now on.
+
+        Args:
+            model: the student, compiled.
+            planned: returns what is left of the model that training began with, at any time.
+
+        Raises:
+            ValueError: if the teacher does not fit the student.
+        """
+        self._softened, self._seen = self._losses(model), (None, None)
+        comparison = self._comparison(model, planned())  # which raises before the first step
+        x, self._x = self._x, None
+        self._stored = self._store(comparison, x) if self.teacher.store else None
+        with contextlib.ExitStack() as held:
+            held.callback(_keras.carry_along(model, self._moving))
+            taught = functools.partial(self._taught, model, planned)
+            held.callback(_keras.surround(model, ["train_step"], taught))
+            self._take_away = held.pop_all().close
+
+    def fixed(self) -> dict[str, np.ndarray]:
+        """Return what stays as it was when training began, and what it began with is gone."""
+        return _numbered(self._lasting, "fixed")
+
+    def values(self) -> dict[str, np.ndarray]:
+        """Return what training changes beside the student."""
+        return _numbered(self._moving, "taught")
+
+    def resume(self, values: Mapping[str, np.ndarray]) -> None:
+        """Let what training changes beside the student be what `values` returned."""
+        _assign(self._moving, values, "taught")
+
+    @property
+    def _lasting(self) -> list[Any]:
+        teacher = self._model.weights if self.teacher.model == "start" else []
+        return [*teacher, *(self._transfer.paraphraser.weights if self._transfer else [])]
+
+    @property
+    def _moving(self) -> list[Any]:
+        return [*self._transfer.variables] if self._transfer else []
 
     def end(self) -> None:
         """Leave the model as it is without a teacher."""
+        self._stored = None
         self._take_away()
         self._take_away = lambda: None
 
@@ -81,19 +148,33 @@ class Lessons:
         if not self.teacher.compares:
             return None
         if self._seen[0] is not plan:
-            self._seen = plan, Comparison.of(self.teacher, self._model, model, plan)
+            told = None if self._transfer is None else self._transfer.told(plan)
+            self._seen = plan, Comparison.of(self.teacher, self._model, model, plan, told)
         return self._seen[1]
 
     @contextlib.contextmanager
-    def _taught(self, model: Any, plan: Plan, batch: Any) -> Iterator[None]:
+    def _taught(self, model: Any, planned: Planned, _: str, batch: Any) -> Iterator[Any]:
         """Let a step of the student run with what the teacher says of its batch."""
-        comparison = self._comparison(model, plan)
-        x, *_ = keras.utils.unpack_x_y_sample_weight(batch)
-        with comparison.listening("teacher") if comparison else contextlib.nullcontext():
-            told = _asked(self._model, x)
+        comparison = self._comparison(model, planned())
+        batch, numbers = _keras.numbers(batch)
+        if self._stored is None:
+            x, *_ = keras.utils.unpack_x_y_sample_weight(batch)
+            told, heard = self._ask(comparison, x)
+        else:
+            told, heard = tree.map_structure(
+                lambda held: _backend.take(held, numbers, 0), self._stored
+            )
+        if comparison:
+            comparison.hear("teacher", heard)
         compute = model.compute_loss
 
-        def taught(x=None, y=None, y_pred=None, sample_weight=None, training=True) -> Any:
+        def taught(
+            x: Any = None,
+            y: Any = None,
+            y_pred: Any = None,
+            sample_weight: Any = None,
+            training: bool = True,
+        ) -> Any:
             arguments = {"training": training} if model._compute_loss_has_training_arg else {}
             loss = compute(x, y, y_pred, sample_weight, **arguments)
             loss = self._blend(model, loss, told, y_pred, sample_weight)
@@ -103,7 +184,36 @@ class Lessons:
             held.enter_context(_keras.replaced(model, "compute_loss", taught))
             if comparison:
                 held.enter_context(comparison.listening("student"))
-            yield
+            yield batch
+
+    def _ask(self, comparison: Comparison | None, x: Any) -> tuple[Any, list[Any]]:
+        """Return what a teacher gives, and what was heard inside of it."""
+        if comparison is None:
+            return _asked(self._model, x), []
+        with comparison.listening("teacher"):
+            told = _asked(self._model, x)
+        return told, comparison.heard_of("teacher")
+
+    def _store(self, comparison: Comparison | None, x: Any) -> Any:
+        """Return what a teacher says of all samples, in their order.
+
+        Raises:
+            ValueError: if no samples were numbered.
+        """
+        if x is None:
+            raise ValueError(
+                "Outputs are stored for arrays that a `fit` of Keras is given. Received: "
+                "Teacher(store=True) in a loop of another make. Leave store out."
+            )
+        parts = []
+        count = len(tree.flatten(x)[0])
+        with _keras.passing(lambda x: self._ask(comparison, x), self._model) as ask:
+            for start in range(0, count, AT_ONCE):
+                some = tree.map_structure(lambda each: each[start : start + AT_ONCE], x)  # noqa: B023
+                said = ask(tree.map_structure(ops.convert_to_tensor, some))
+                parts.append(tree.map_structure(ops.convert_to_numpy, said))
+        whole = tree.map_structure(lambda *each: np.concatenate(each), *parts)
+        return tree.map_structure(ops.convert_to_tensor, whole)
 
     def _blend(self, model: Any, loss: Any, told: Any, y_pred: Any, sample_weight: Any) -> Any:
         """Return the loss with the teacher's outputs taking over their share of it."""
@@ -129,6 +239,18 @@ def _asked(teacher: Any, x: Any) -> Any:
         return tree.map_structure(ops.stop_gradient, told)
 
     return _backend.without_gradients(ask)()
+
+
+def _numbered(variables: Sequence[Any], name: str) -> dict[str, np.ndarray]:
+    return {f"{name}/{n}": ops.convert_to_numpy(v.value) for n, v in enumerate(variables)}
+
+
+def _assign(variables: Sequence[Any], values: Mapping[str, np.ndarray], name: str) -> None:
+    for number, variable in enumerate(variables):
+        value = values[f"{name}/{number}"]
+        held = ops.convert_to_numpy(variable.value).dtype
+        # Types that NumPy does not have, such as bfloat16, are read as bytes.
+        variable.assign(value.view(held) if value.dtype.kind == "V" else value)
 
 
 def _copy(model: Any) -> Any:

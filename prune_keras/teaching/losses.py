@@ -30,12 +30,12 @@ class Softened(keras.losses.Loss):
         if self._family == "values":
             return ops.mean(ops.square(y_true - y_pred), axis=-1)
         both = zip((y_true, y_pred), self._activated, strict=True)
-        logits = [_logits(y, self._family) if done else y for y, done in both]
+        logits = [logits_of(y, self._family) if done else y for y, done in both]
         teacher, student = (each / self._temperature for each in logits)
         return self._temperature**2 * _DIVERGENCES[self._family](teacher, student)
 
 
-def _logits(y: Any, family: str) -> Any:
+def logits_of(y: Any, family: str) -> Any:
     """Return logits of probabilities; those of a softmax are known but for a constant."""
     y = ops.clip(y, EPSILON, 1.0 - EPSILON if family == "sigmoid" else 1.0)
     return ops.log(y) if family == "softmax" else ops.log(y) - ops.log(1.0 - y)
@@ -83,9 +83,19 @@ class Attention(keras.losses.Loss):
 
 
 def _map(y: Any, axis: int) -> Any:
-    energy = _flat(ops.mean(ops.square(y), axis=axis))
-    norm = ops.sum(ops.square(energy), axis=-1, keepdims=True)
-    return energy * ops.rsqrt(norm + EPSILON**2)
+    return _unit(_flat(ops.mean(ops.square(y), axis=axis)))
+
+
+class Factored(keras.losses.Loss):
+    """Mean absolute difference of two factors, each flattened and of norm 1."""
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        teacher, student = (_unit(_flat(y)) for y in (y_true, y_pred))
+        return ops.mean(ops.abs(teacher - student), axis=-1)
+
+
+def _unit(y: Any) -> Any:
+    return y * ops.rsqrt(ops.sum(ops.square(y), axis=-1, keepdims=True) + EPSILON**2)
 
 
 def _flat(y: Any) -> Any:

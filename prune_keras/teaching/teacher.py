@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from prune_keras.plan import Plan
+from prune_keras.teaching.factors import Factors
 from prune_keras.validation import check_choice, is_number
 
 OUTPUTS = ("auto", "softmax", "sigmoid", "values")
@@ -39,6 +40,12 @@ class Teacher:
             of which one holds, classes that hold each for itself, or numbers, whose squared error
             takes the place of KL. Defaults to `"auto"`: told by the last activation, or else the
             loss.
+        factors: a `prune_keras.callbacks.Factors`: how the teacher's factors are learnt, too.
+            Defaults to None: they are not.
+        store: whether the teacher is asked once for each sample, before the first batch, and what
+            it says is held on the device, for data that are the same in each epoch: arrays passed
+            to `fit`. Of features that are compared, all numbers are held. Defaults to False: it is
+            asked in each step.
         plan: which of the teacher's channels the student began with, for a teacher from before an
             earlier pruning: `report.plan`. Defaults to None: all, if widths are equal.
 
@@ -65,6 +72,8 @@ class Teacher:
     layers: Sequence[str] | Mapping[str, str] | None = None
     outputs: str = "auto"
     plan: Plan | None = None
+    factors: Factors | None = None
+    store: bool = False
 
     def __post_init__(self) -> None:
         if self.model != "start" and not isinstance(self.model, keras.Model):
@@ -81,17 +90,22 @@ class Teacher:
                 f"`logits` must be a share in [0, 1]. Received: logits={self.logits}. Pass 0.9 to "
                 "learn mostly from the teacher."
             )
+        if self.factors is not None and not isinstance(self.factors, Factors):
+            raise ValueError(
+                "`factors` must be a prune_keras.callbacks.Factors. Received: "
+                f"factors={self.factors!r}. Write factors=Factors(data)."
+            )
         if not (self.logits or self.compares):
             raise ValueError(
                 "A student must learn something from its teacher. Received: logits=0, features=0, "
-                "attention=0. Give one of them a weight."
+                "attention=0, factors=None. Give one of them a weight."
             )
         check_choice("outputs", self.outputs, OUTPUTS)
 
     @property
     def compares(self) -> bool:
         """Whether intermediate outputs are compared."""
-        return bool(self.features or self.attention)
+        return bool(self.features or self.attention or self.factors)
 
     @property
     def pairs(self) -> dict[str, str] | None:

@@ -12,6 +12,7 @@ import numpy as np
 from prune_keras.accounting import CostModel, itemsize
 from prune_keras.graph import Weight
 from prune_keras.tracing.labels import Labels, product, varying_axes
+from prune_keras.tracing.record import Bound, Product
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,29 @@ class Result:
     itemsize: int
 
 
+@dataclass(frozen=True)
+class Group:
+    """Neurons of one family; `signature` is `(axes, 2)`: an axis, and entries a neuron on it."""
+
+    signature: np.ndarray
+    neurons: list[int]
+
+
 def key(ids: np.ndarray) -> bytes:
     """Return what tells a vector of neurons along an axis from another one."""
     return np.ascontiguousarray(ids).tobytes()
 
 
 def cost_model(
-    model, axes, groups, prunable, weights, products, results, bounded, index: dict[bytes, int]
+    model: Any,
+    axes: list[np.ndarray],
+    groups: list[Group],
+    prunable: np.ndarray,
+    weights: tuple[Weight, ...],
+    products: list[Product],
+    results: list[Result],
+    bounded: list[Bound],
+    index: dict[bytes, int],
 ) -> CostModel:
     """Return the costs of a model.
 

@@ -7,7 +7,7 @@ that were united are one channel from then on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,7 +85,24 @@ class Labels:
         return None if None in self.shape else np.broadcast_to(self.ids, self.shape)  # type: ignore[arg-type]
 
 
-def product(sizes) -> int | None:
+@dataclass(frozen=True)
+class Place:
+    """Where channels lie in a tensor.
+
+    Args:
+        size: how many there are.
+        axis: the axis along which they lie, counted without the batch.
+        rank: the tensor's rank without the batch.
+        dtype: the tensor's dtype.
+    """
+
+    size: int
+    axis: int
+    rank: int
+    dtype: str
+
+
+def product(sizes: Iterable[int | None]) -> int | None:
     """Return the product of sizes, `None` if one of them is unknown."""
     total = 1
     for size in sizes:

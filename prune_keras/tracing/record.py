@@ -10,6 +10,12 @@ import numpy as np
 
 from prune_keras.tracing.labels import Labels
 
+Product = tuple[list[np.ndarray], int | None]
+"""Ids along axes of tensors that are multiplied with each other, and how often they are."""
+
+Bound = tuple[np.ndarray, int]
+"""Ids that lie along an axis of a weight, and how many of them must be left."""
+
 
 @dataclass(frozen=True)
 class Fixing:
@@ -70,10 +76,10 @@ class Record:
     notes: list[Fixing] = field(default_factory=list)
     made: dict[tuple[int, str, int], MadeUnits] = field(default_factory=dict)
     used: dict[int, UsedWeight] = field(default_factory=dict)
-    products: list[tuple[list[np.ndarray], int | None]] = field(default_factory=list)
+    products: list[Product] = field(default_factory=list)
     settings: dict[tuple[int, str], tuple] = field(default_factory=dict)
     rectangles: list[np.ndarray] = field(default_factory=list)
-    least: list[tuple[np.ndarray, int]] = field(default_factory=list)
+    least: list[Bound] = field(default_factory=list)
     tensors: dict[int, tuple[Any, Labels]] = field(default_factory=dict)
     results: list[tuple[Labels, str]] = field(default_factory=list)
     regularized: list[tuple[str, Any, Labels]] = field(default_factory=list)

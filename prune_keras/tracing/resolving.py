@@ -4,25 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from prune_keras import _keras
 from prune_keras.graph import Family, Fixed, Graph, Producer, Setting, Tensor, Weight
-from prune_keras.tracing.cost_model import cost_model, key, result_of
+from prune_keras.tracing.cost_model import Group, Result, cost_model, key, result_of
 from prune_keras.tracing.labels import Partition, varying_axes
-from prune_keras.tracing.record import MadeUnits, Record, UsedWeight
+from prune_keras.tracing.record import Bound, MadeUnits, Product, Record, UsedWeight
 from prune_keras.tracing.sized import size_bound
-
-
-@dataclass(frozen=True)
-class Group:
-    """Neurons of one family; `signature` is `(axes, 2)`: an axis, and entries a neuron on it."""
-
-    signature: np.ndarray
-    neurons: list[int]
 
 
 def resolve(model: Any, record: Record, partition: Partition) -> Graph:
@@ -46,7 +37,7 @@ def resolve(model: Any, record: Record, partition: Partition) -> Graph:
     return Graph(
         name=model.name,
         producers=producers,
-        families=_named(groups, producers),
+        families=_named(groups, producers, _multiples(weights, len(roots))),
         fixed=tuple(_fixed(producers.values(), reasons)),
         notes=(*_notes(record, roots, prunable), *_tied(producers.values())),
         weights=weights,
@@ -96,7 +87,9 @@ def _prunable(record: Record, roots: np.ndarray, reasons: dict[int, str]) -> np.
     return prunable
 
 
-def _producer(made: MadeUnits, roots, prunable, follow: Callable[[Any], Any]) -> Producer:
+def _producer(
+    made: MadeUnits, roots: np.ndarray, prunable: np.ndarray, follow: Callable[[Any], Any]
+) -> Producer:
     neurons = roots[made.ids]
     taps = tuple((follow(node), axis) for node, axis in made.calls)
     return Producer(made.path, made.layer, neurons, prunable[neurons], made.kernel, made.axis, taps)
@@ -148,7 +141,13 @@ def _tied(producers: Iterable[Producer]) -> Iterable[str]:
 
 
 def _distinct_axes(
-    producers, weights, products, results, bounded, record, roots
+    producers: dict[str, Producer],
+    weights: tuple[Weight, ...],
+    products: list[Product],
+    results: list[Result],
+    bounded: list[Bound],
+    record: Record,
+    roots: np.ndarray,
 ) -> tuple[list[np.ndarray], dict[bytes, int]]:
     """Collect every distinct vector of neurons that lies along an axis of a weight or tensor."""
     index: dict[bytes, int] = {}
@@ -187,7 +186,19 @@ def _group(axes: list[np.ndarray], prunable: np.ndarray) -> list[Group]:
     return list(groups.values())
 
 
-def _named(groups: list[Group], producers: dict[str, Producer]) -> tuple[Family, ...]:
+def _multiples(weights: Iterable[Weight], number: int) -> np.ndarray:
+    """Return, by root, of how many neurons a multiple must stay for devices to hold equal parts."""
+    multiples = np.ones(number, int)
+    for weight in weights:
+        for axis, parts in _keras.parts_along(weight.variable).items():
+            held = np.unique(weight.axes.get(axis, []))
+            multiples[held.astype(int)] = np.lcm(multiples[held.astype(int)], parts)
+    return multiples
+
+
+def _named(
+    groups: list[Group], producers: dict[str, Producer], multiples: np.ndarray
+) -> tuple[Family, ...]:
     """Name each family after the first layer it lives in."""
     family_of = {group.neurons[0]: number for number, group in enumerate(groups)}
     living: list[list[str]] = [[] for _ in groups]
@@ -201,5 +212,6 @@ def _named(groups: list[Group], producers: dict[str, Producer]) -> tuple[Family,
         taken[paths[0]] += 1
         number = taken[paths[0]]
         name = paths[0] if number == 1 else f"{paths[0]}#{number}"
-        families.append(Family(name, tuple(paths), np.array(group.neurons)))
+        multiple = int(np.lcm.reduce(multiples[group.neurons]))
+        families.append(Family(name, tuple(paths), np.array(group.neurons), multiple))
     return tuple(families)

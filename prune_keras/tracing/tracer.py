@@ -10,13 +10,14 @@ from keras import tree
 
 from prune_keras import _keras
 from prune_keras.initial_values import fits_every_size
-from prune_keras.tracing.labels import Labels, Partition, count
+from prune_keras.tracing.labels import Labels, Partition, Place, count
 from prune_keras.tracing.reaching import own_code, reached_from
 from prune_keras.tracing.record import Fixing, MadeUnits, Reach, Record, Refusal, UsedWeight
+from prune_keras.tracing.rule import Trace
 from prune_keras.tracing.rule_checks import check_found, check_setting, check_weight
 from prune_keras.tracing.rules.batches import stands_in_front
 from prune_keras.tracing.rules.registry import rule_for, why_unruled
-from prune_keras.tracing.trying import Place, function_mixes, pass_alone
+from prune_keras.tracing.trying import function_mixes, pass_alone
 from prune_keras.tracing.visit import Visit
 
 
@@ -250,7 +251,7 @@ class Tracer:
         self.record.pointwise.add(id(visit.node))
         return visit.input.ids
 
-    def apply(self, visit: Visit, tracer: Any = None) -> Any:
+    def apply(self, visit: Visit, tracer: Trace | None = None) -> Any:
         """Run the rule of a visit's operation, and return the ids of the output or outputs.
 
         Args:
@@ -258,13 +259,14 @@ class Tracer:
             tracer: what the rule reports to. Defaults to this one.
         """
         rule = rule_for(visit.operation)
+        report: Trace = tracer or self
         self._reach_by_code(visit)
         if not stands_in_front(visit):
             return self.refuse(visit, f"{visit.path} takes another axis for that of the batch")
         if rule is None:
-            return self._without_rule(visit, tracer or self)
+            return self._without_rule(visit, report)
         try:
-            found = _as_arrays(rule(visit, tracer or self))
+            found = _as_arrays(rule(visit, report))
         except Exception as error:
             kind = type(visit.operation).__name__
             error.add_note(f"in the rule of {visit.path!r} ({kind})")

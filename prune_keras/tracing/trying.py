@@ -12,7 +12,6 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -20,7 +19,7 @@ import numpy as np
 from keras import ops
 
 from prune_keras import _keras
-from prune_keras.tracing.labels import Labels, varying_axes, vector
+from prune_keras.tracing.labels import Labels, Place, varying_axes, vector
 from prune_keras.tracing.reaching import reached_from
 
 SCALES = (0.1, 1.0, 30.0)
@@ -31,23 +30,6 @@ TOLERANCES = {"float16": 1e-2, "bfloat16": 5e-2, "float64": 1e-12}
 Run = Callable[[list[np.ndarray]], np.ndarray]
 
 _BY_CHANCE = "draws random numbers"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where channels lie in a tensor.
-
-    Args:
-        size: how many there are.
-        axis: the axis along which they lie, counted without the batch.
-        rank: the tensor's rank without the batch.
-        dtype: the tensor's dtype.
-    """
-
-    size: int
-    axis: int
-    rank: int
-    dtype: str
 
 
 def function_mixes(function: Callable, place: Place) -> str | None:

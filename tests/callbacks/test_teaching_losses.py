@@ -5,7 +5,7 @@ import pytest
 from keras import ops
 
 from prune_keras import _backend
-from prune_keras.teaching.losses import Attention, Features, Softened
+from prune_keras.teaching.losses import Attention, Factored, Features, Softened
 
 RNG = np.random.default_rng(0)
 TEMPERATURE = 3.0
@@ -54,6 +54,12 @@ def of_attention(t, s):
     return np.mean((looked(t) - looked(s)) ** 2)
 
 
+def of_factors(t, s):
+    t, s = (y.reshape(len(y), -1) for y in (t, s))
+    t, s = (y / np.linalg.norm(y, axis=-1, keepdims=True) for y in (t, s))
+    return np.mean(np.abs(t - s))
+
+
 def drawn(shape, inside=None):
     t, s = RNG.normal(size=(2, *shape))
     return (t, s) if inside is None else (inside(t), inside(s))
@@ -78,6 +84,7 @@ CASES = {
     "values": (Softened("values"), of_values, (4, 5), None),
     "features": (Features(), of_features, (2, 3, 3, 4), None),
     "attention": (Attention(), of_attention, (2, 3, 3, 4), None),
+    "factors": (Factored(), of_factors, (2, 3, 3, 4), None),
 }
 
 

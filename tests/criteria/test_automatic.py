@@ -8,6 +8,11 @@ import pytest
 from fits import LABELS, SAMPLES, callback, dense_model, fit
 
 import prune_keras
+from prune_keras import criteria
+from prune_keras.auto import Scoring
+from prune_keras.criteria import OptimalBrainSurgeon
+from prune_keras.repair import Refit
+from prune_keras.untrained import Untrained
 
 PAIR = (SAMPLES, LABELS)
 
@@ -121,6 +126,153 @@ MANY = (np.tile(SAMPLES, (11, 1)), np.tile(LABELS, 11))  # 264 of them
 def test_with_many_samples_prune_fits_all_weights_anew(data, repair):
     _, report = prune_keras.prune(dense_model(), fraction=0.5, data=data)
     assert report.scores.endswith(f", fused {repair}")
+
+
+FLOPS = {"flops": 0.5}
+OBS = {"criterion": "obs", "scope": "optimal", "fuse": "sequential"}
+OLD = {"criterion": "mean(taylor, reconstruction)", "scope": "global"}
+
+
+def flattened():
+    """Return a model whose cheap layer has many neurons, so that scopes do not agree."""
+    inputs = keras.Input((6,))
+    x = keras.layers.Reshape((6, 1))(inputs)
+    x = keras.layers.Conv1D(6, 3, activation="relu", padding="same", name="conv")(x)
+    x = keras.layers.Conv1D(6, 3, activation="relu", padding="same", name="more")(x)
+    x = keras.layers.Dense(16, activation="relu", name="hidden")(keras.layers.Flatten()(x))
+    model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(x))
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model
+
+
+def way(model=None, criterion="auto", scope="auto", debias="auto", fuse="auto", **asked):
+    """Return how a model is cut, without a cut."""
+    asked = {"data": MANY, "target": FLOPS} | asked
+    model = flattened() if model is None else model
+    return Untrained.of(Scoring(criterion, fuse), (scope, debias, "mean"), model, **asked)
+
+
+def told(found):
+    return found.scoring.name, found.ranking.scope, found.ranking.by.__name__
+
+
+def test_where_no_training_follows_obs_goes_with_optimal():
+    model = flattened()
+    report = prune_keras.prune(model, FLOPS, data=MANY)[1]
+    by_hand = prune_keras.prune(model, FLOPS, data=MANY, **OBS)[1]
+    assert (report.plan, report.scores) == (by_hand.plan, by_hand.scores)
+    assert report.notes[0] == (
+        "scored by obs with scope='optimal', which leave most where no training follows"
+    )
+    assert not any(note.startswith("scored by") for note in by_hand.notes)
+
+
+@pytest.mark.parametrize("fuse", ["auto", "weights", "sequential", Refit()])
+@pytest.mark.parametrize("data", [MANY, [PAIR] * 11, (*MANY, np.ones(264))])
+def test_both_are_chosen_of_any_data_and_target_and_repair(data, fuse):
+    for target in (FLOPS, {"params": 100}, {"neurons": 0.9, "activation_bytes": 0.5}):
+        found = way(data=data, target=target, fuse=fuse)
+        assert told(found) == ("obs", "optimal", "none")
+    assert found.otherwise.scoring.fuse == found.scoring.fuse
+
+
+@pytest.mark.parametrize(
+    "named", [{"criterion": "obs"}, {"scope": "optimal"}, {"criterion": OptimalBrainSurgeon(0.1)}]
+)
+@pytest.mark.parametrize("asked", [{"data": PAIR}, {"target": None}, {"fuse": None}])
+def test_to_one_of_obs_and_optimal_the_other_one_is_chosen(named, asked):
+    found = way(**named, **asked)
+    assert told(found) == ("obs", "optimal", "none") and found.otherwise is None
+    assert found.scoring.criterion == criteria.get(named.get("criterion", "obs"))
+    assert found.notes[0].startswith("scored by obs with scope='optimal', ")
+
+
+AGAINST = [
+    ({"data": PAIR}, "there are fewer than 256 samples"),
+    ({"data": MANY[0]}, "there are no targets, or no loss"),
+    ({"model": uncompiled()}, "there are no targets, or no loss"),
+    ({"target": {"neurons": 0.5}}, "the target says nothing of what neurons cost"),
+    ({"target": None}, "the target says nothing of what neurons cost"),
+    ({"debias": "max"}, "a debias is named"),
+    ({"fuse": None}, "no weights make up for what goes, fuse=None"),
+    ({"fuse": "bias"}, "no weights make up for what goes, fuse='bias'"),
+]
+
+
+@pytest.mark.parametrize(("given", "why"), AGAINST)
+def test_what_speaks_against_both_is_told(given, why):
+    found = way(**given)
+    name = "reconstruction" if "targets" in why else OLD["criterion"]
+    assert told(found) == (name, "global", given.get("debias", "mean"))
+    assert found.notes == (
+        f"scored by {name} with scope='global', and not by obs with 'optimal': {why}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ({"criterion": "taylor", "scope": "optimal"}, ("taylor", "optimal", "none")),
+        ({"scope": "uniform"}, (OLD["criterion"], "uniform", "mean")),
+        ({"scope": "per_cost"}, (OLD["criterion"], "per_cost", "mean")),
+        ({"criterion": "l2"}, ("l2", "global", "mean")),
+        ({"criterion": "obs", "scope": "global"}, ("obs", "global", "none")),
+        ({"data": None}, ("l2", "global", "mean")),
+    ],
+)
+def test_what_is_named_is_taken_without_a_word(named, expected):
+    found = way(**named)
+    assert told(found) == expected and found.notes == () and found.otherwise is None
+
+
+def test_obs_that_takes_a_debias_is_ranked_globally_and_that_is_told():
+    found = way(criterion="obs", debias="mean")
+    assert told(found) == ("obs", "global", "mean")
+    assert found.notes == ("scored by obs with scope='global', as 'optimal' takes no debias",)
+
+
+def test_inputs_alone_tell_nothing_that_optimal_could_sum():
+    with pytest.raises(ValueError, match="parts of one loss. Received: criterion='reconstruction'"):
+        way(data=MANY[0], scope="optimal")
+
+
+def test_where_no_sample_has_a_slope_others_score():
+    """Once all margins are kept, a hinge loss is flat, and neurons are all alike by it."""
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8, activation="relu")])
+    model.add(keras.layers.Dense(1, bias_initializer=keras.initializers.Constant(9.0)))
+    model.compile("sgd", "hinge")
+    data = MANY[0], np.ones((264, 1), "float32")
+    report = prune_keras.prune(model, FLOPS, data=data)[1]
+    by_hand = prune_keras.prune(model, FLOPS, data=data, **OLD)[1]
+    assert report.notes[0].endswith("'optimal': these tell no neurons apart")
+    assert (report.plan, report.scores) == (by_hand.plan, by_hand.scores)
+    assert not any("obs" in note for note in report.notes[1:])
+
+
+def test_slopes_without_a_finite_square_are_an_error():
+    model = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(4), keras.layers.Dense(9), keras.layers.Dense(9)]
+    )
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="Scores must be finite"):
+        prune_keras.prune(model, FLOPS, data=(MANY[0], np.full((264, 9), 1e25, "float32")))
+
+
+@pytest.mark.parametrize("criterion", ["obs", "taylor", "taylor_weights", "oracle"])
+def test_layers_of_float64_are_scored_where_float32_is_the_rule(criterion):
+    model = keras.Sequential(
+        [
+            keras.layers.Reshape((6, 1)),
+            keras.layers.Conv1D(8, 3, activation="relu", dtype="float64"),
+            keras.layers.SeparableConv1D(6, 3, activation="relu", dtype="float64"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3, activation="softmax"),
+        ]
+    )
+    model.build((None, 6))
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    scores = prune_keras.score(model, criterion, PAIR)
+    assert all(np.isfinite(each).all() and np.ptp(each) > 0 for each in scores.values())
 
 
 def test_where_training_follows_weights_are_fused():

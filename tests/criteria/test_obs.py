@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from prune_keras import criteria, score
-from prune_keras.criteria.elimination import Quadratic, eliminated, elimination
+from prune_keras.criteria.elimination import AT_ONCE, Quadratic, eliminated, elimination
 
 SURGEON = criteria.OptimalBrainSurgeon(ridge=1e-9, positions=10**6)
 
@@ -455,3 +455,62 @@ def loss_after_a_fit(model, layer, reader, unit, x, y):
 
 def loss_of(model, x, y):
     return -np.log(numbers(model(x))[np.arange(len(y)), y]).mean()
+
+
+def wide(units, size=1, responses=5, seed=0, is_fitted=True):
+    """Return a quadratic of many entries, places of the units, and its rows and weights."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(3 * units * size, units * size)) @ np.diag(
+        rng.uniform(0.2, 2, units * size)
+    )
+    rows += rows[:, ::-1] / 2
+    weights = rng.normal(size=(units * size, responses))
+    second, ridge = rows.T @ rows / len(rows), 1e-12 if is_fitted else None
+    places = np.arange(units * size).reshape(size, units).T  # entries of a unit are not neighbours
+    return Quadratic.of(second, weights, np.ones(responses), ridge), places, rows, weights
+
+
+@pytest.mark.parametrize("is_fitted", [True, False])
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("responses", [4, 40])
+def test_units_that_go_together_leave_what_they_leave_one_by_one(is_fitted, size, responses):
+    quadratic, places, *_ = wide(12, size, responses, is_fitted=is_fitted)
+    together, apart = (elimination(quadratic, places) for _ in range(2))
+    for gone in (np.array([7, 2, 9]), np.array([0]), np.array([5, 4])):
+        together.remove(gone)
+        for unit in gone:
+            apart.remove(np.array([unit]))
+        stays = np.setdiff1d(np.arange(12), [7, 2, 9, 0] if 5 not in gone else [7, 2, 9, 0, 5, 4])
+        np.testing.assert_allclose(together.costs()[stays], apart.costs()[stays], rtol=1e-7)
+        alone = together.part(stays[1:5])
+        np.testing.assert_allclose(alone.costs(), apart.costs()[stays[1:5]], rtol=1e-7)
+    alone.remove(np.array([2]))
+    apart.remove(stays[3:4])
+    others = stays[[1, 2, 4]]
+    np.testing.assert_allclose(alone.costs()[[0, 1, 3]], apart.costs()[others], rtol=1e-7)
+
+
+def test_of_a_wide_family_what_each_adds_is_what_the_loss_rises_by():
+    """However many are looked at together, all that are gone cost what they cost by least squares.
+
+    Twins stay twins: of two that are alike one goes for nothing, and the other one is not free.
+    """
+    units = AT_ONCE + 60
+    _, places, rows, weights = wide(units)
+    rows[:, 1::2][:, :40] = rows[:, ::2][:, :40]  # the first forty pairs are alike
+    second = rows.T @ rows / len(rows)
+    quadratic = Quadratic.of(second, weights, np.ones(5), 1e-10)
+    order, added = eliminated([elimination(quadratic, places)], np.zeros(units))
+    assert sorted(order) == [*range(units)]
+    assert sorted(each // 2 for each in order[:40]) == [*range(40)] and added[:40].max() < 1e-6
+    for count in (60, 150, units - 3):
+        lost = losses_without(rows, weights, np.ones(5), order[:count], intercept=False)
+        np.testing.assert_allclose(added[:count].sum(), lost, rtol=1e-5)
+    assert added[40:].min() > 0
+
+
+def test_wide_families_without_a_finite_moment_are_told_of_and_no_crash():
+    quadratic, places, *_ = wide(AT_ONCE + 10, responses=AT_ONCE)
+    quadratic.weights[3] = np.nan
+    order, added = eliminated([elimination(quadratic, places)], np.zeros(AT_ONCE + 10))
+    assert sorted(order) == [*range(AT_ONCE + 10)] and np.isnan(added).any()

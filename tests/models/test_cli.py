@@ -67,7 +67,7 @@ def test_prune_takes_several_targets_and_limits(file, tmp_path):
 @pytest.mark.parametrize(
     ("with_targets", "options", "scores"),
     [
-        (True, (), "mean(taylor, reconstruction), fused sequential"),
+        (True, (), "obs, fused sequential"),
         (False, (), "reconstruction, fused sequential"),
         (True, ("--criterion", "apoz", "--fuse", "none"), "apoz"),
     ],

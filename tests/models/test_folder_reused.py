@@ -93,6 +93,13 @@ CHANGES = {
 }
 
 
+def test_a_network_that_nothing_can_build_again_is_never_deleted(folder):
+    before = (folder / "dense.keras").read_bytes()
+    with pytest.raises(ValueError, match=r"build=None with output='.*run'.*Pass a function"):
+        runs.run(None, data("train"), settings(), folder, overwrite=True)
+    assert (folder / "dense.keras").read_bytes() == before
+
+
 def run(folder, overwrite=False, **changes):
     chosen = {"build": builder(given=0.5), "data": data(), "settings": settings()} | changes
     return runs.run(**chosen, output=folder, overwrite=overwrite)

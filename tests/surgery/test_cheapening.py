@@ -76,6 +76,18 @@ def test_the_cheaper_model_is_pruned_taught_and_read_back(tmp_path):
     assert not [each for each in graph.fixed if "b_" in each.path]
 
 
+@pytest.mark.repeats(1)
+def test_a_convolution_that_reads_scaled_pixels_stays():
+    pixels = keras.Input((10, 10, 3))
+    x = keras.layers.ZeroPadding2D()(keras.layers.Normalization(mean=0.5, variance=2.0)(pixels))
+    stem = keras.layers.Conv2D(8, 3, name="stem")(x)
+    x = keras.layers.Add()([keras.layers.Conv2D(3, 3, padding="same", name="b")(stem), pixels])
+    x = keras.layers.Conv2D(4, 3, name="c")(x)
+    cheap = prune_keras.cheapen(keras.Model(pixels, x), "G(N)", data=SMOOTH)
+    names = {layer.name for layer in cheap.layers}
+    assert {"stem", "b_mix", "c_mix"} <= names and not {"b", "c", "stem_mix"} & names
+
+
 def test_only_what_is_named_is_replaced():
     cheap = prune_keras.cheapen(network(), "G(N)", layers="inner/*", data=SMOOTH)
     names = [layer.name for layer in cheap._flatten_layers()]

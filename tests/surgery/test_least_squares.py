@@ -5,6 +5,7 @@ import pytest
 
 from prune_keras.repair.gathering import Gathered, Gathering
 from prune_keras.repair.least_squares import fitted
+from prune_keras.repair.ridged import Ridged
 from prune_keras.repair.sums import Sums
 
 
@@ -134,3 +135,43 @@ def test_rows_of_one_kind_tell_nothing():
     for count in (2, 8):
         assert gathered(*rows_of(count, 4), held=np.zeros(count, bool)) is None
         assert gathered(*rows_of(count, 4), held=np.ones(count, bool)) is None
+
+
+@pytest.mark.parametrize("read", [1, 63, 64, 65, 150])
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("ridge", [1e-10, 1e-2])
+def test_what_is_factored_once_solves_as_it_would_each_time(read, centred, ridge):
+    sums = Sums.of(*rows_of(2 * read + 5, read))
+    ridged = Ridged.of(sums, Gathered(sums, sums), ridge, centred)
+    inner, toward = (
+        sums.inner / sums.count + (0 if centred else sums.read[:, :, None] * sums.read[:, None]),
+        sums.toward / sums.count + (0 if centred else sums.read[:, :, None] * sums.missed[:, None]),
+    )
+    level = np.trace(inner, axis1=1, axis2=2) / read
+    held = inner + ridge * level[:, None, None] * np.eye(read)
+    expected = np.linalg.solve(inner if ridge < 1e-6 else held, toward)
+    np.testing.assert_allclose(ridged.solve(sums), expected, rtol=1e-4, atol=1e-6)
+    assert ridged.ridge == ridge
+    some = sums.of_units(2)
+    np.testing.assert_allclose(ridged.solve(some), ridged.solve(sums)[..., ::2], atol=1e-12)
+
+
+def test_a_ridge_that_rounding_outweighs_grows():
+    read, missed = rows_of(300, 100)
+    read[..., 50:] = read[..., :50] @ np.random.default_rng(1).normal(size=(50, 50))
+    sums = Sums.of(1e3 * read, missed)
+    sums.inner[:] -= 1e-12 * np.trace(sums.inner, axis1=1, axis2=2)[:, None, None] * np.eye(100)
+    ridged = Ridged.of(sums, Gathered(sums, sums), 1e-14, True)
+    assert 1e-14 < ridged.ridge < 1e-6
+    assert np.isfinite(ridged.solve(sums)).all()
+
+
+@pytest.mark.parametrize("side", ["read", "missed"])
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_nothing_is_fitted_to_numbers_that_are_none(side, number):
+    read, missed = rows_of(60, 12)
+    (read if side == "read" else missed)[1, 5, 2] = number
+    fit = fitted(gathered(read, missed), True)
+    assert not fit.weights.any()
+    assert side == "read" or not fit.shift.any()

@@ -264,6 +264,13 @@ def test_memory_bounds_the_samples():
     assert walk.portion.samples == 8
 
 
+def test_one_batch_is_not_run_to_know_what_it_takes(monkeypatch):
+    model, x = with_twins("pooled")
+    graph, plan = without_twin(model)
+    monkeypatch.setattr(Walk, "_needed", lambda walk, batch: pytest.fail("it was run"))
+    refitted(model, graph, plan, Samples(x, SAMPLES))
+
+
 def test_the_dense_network_runs_once(monkeypatch):
     model, x = with_twins("residual")
     graph, plan = without_twin(model)

@@ -6,6 +6,7 @@ import pytest
 from keras import layers, ops
 
 import prune_keras
+from prune_keras import _backend
 from prune_keras.repair.recalibration import recalibrate
 from prune_keras.samples.moments import Moments, moments_of
 
@@ -44,6 +45,21 @@ def test_merged_moments_are_those_of_all_rows(products):
     np.testing.assert_allclose(found.mean, exact.mean(0), rtol=1e-6)
     np.testing.assert_allclose(found.variance, expected, rtol=1e-3, atol=1e-4)
     assert found.count == 101
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("units", [1, _backend.UNITS - 1, _backend.UNITS, 40])
+def test_rows_add_up_however_many_there_are(units, dtype):
+    if dtype == "float64" and keras.backend.backend() == "jax":
+        pytest.skip("JAX has no float64 unless it is told to before it starts")
+    compiled = _backend.compiled(_backend.sum_of_rows, keras.Sequential())
+    for count in (0, 1, _backend.TOGETHER - 1, _backend.TOGETHER, 3 * _backend.TOGETHER + 5):
+        rows = RNG.uniform(size=(count, units)).astype(dtype)
+        for summed in (_backend.sum_of_rows, compiled):
+            found = ops.convert_to_numpy(summed(ops.convert_to_tensor(rows)))
+            assert found.dtype == dtype
+            closest = 1e-6 if dtype == "float32" else 1e-14
+            np.testing.assert_allclose(found, rows.sum(0, dtype="float64"), rtol=closest)
 
 
 @pytest.mark.parametrize("products", [False, True])

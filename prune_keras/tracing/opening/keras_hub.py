@@ -64,13 +64,13 @@ def _causal(x: Any, padding_mask: Any, attention_mask: Any = None) -> Any:
 # Methods of layers, with the names of their arguments there.
 
 
-def _embed_positions(self, inputs, start_index=0, positions=None):
+def _embed_positions(self: Any, inputs: Any, start_index: Any = 0, positions: Any = None) -> Any:
     positions = _counted(inputs, start_index) if positions is None else positions
     # One for each entry of the inputs, as wide as they are.
     return ops.take(self.position_embeddings, positions, axis=0) + ops.zeros_like(inputs)
 
 
-def _rotate(self, inputs, start_index=0, positions=None):
+def _rotate(self: Any, inputs: Any, start_index: Any = 0, positions: Any = None) -> Any:
     sequence, feature = (a % len(inputs.shape) for a in (self.sequence_axis, self.feature_axis))
     x = ops.moveaxis(inputs, (feature, sequence), (-1, 1))
     positions = _counted(x, start_index) if positions is None else positions
@@ -87,14 +87,14 @@ def _rotate(self, inputs, start_index=0, positions=None):
 
 
 def _decoder_mask(
-    self,
-    decoder_sequence,
-    decoder_padding_mask,
-    decoder_attention_mask,
-    use_causal_mask,
-    self_attention_cache,
-    self_attention_cache_update_index,
-):
+    self: Any,
+    decoder_sequence: Any,
+    decoder_padding_mask: Any,
+    decoder_attention_mask: Any,
+    use_causal_mask: bool,
+    self_attention_cache: Any,
+    self_attention_cache_update_index: Any,
+) -> Any:
     given = decoder_sequence, decoder_padding_mask, decoder_attention_mask
     if use_causal_mask:
         return _causal(*given)
@@ -102,27 +102,35 @@ def _decoder_mask(
 
 
 def _llama_mask(
-    self,
-    decoder_sequence,
-    decoder_padding_mask,
-    decoder_attention_mask,
-    self_attention_cache,
-    self_attention_cache_update_index,
-):
+    self: Any,
+    decoder_sequence: Any,
+    decoder_padding_mask: Any,
+    decoder_attention_mask: Any,
+    self_attention_cache: Any,
+    self_attention_cache_update_index: Any,
+) -> Any:
     return _causal(decoder_sequence, decoder_padding_mask, decoder_attention_mask)
 
 
-def _gemma_mask(self, x, padding_mask, cache, cache_update_index):
+def _gemma_mask(self: Any, x: Any, padding_mask: Any, cache: Any, cache_update_index: Any) -> Any:
     return _causal(x, padding_mask)
 
 
-def _gemma_rotate(self, x, start_index, positions=None):
+def _gemma_rotate(self: Any, x: Any, start_index: Any, positions: Any = None) -> Any:
     x = self.rope_layer(x, start_index=start_index)
     halves = np.arange(x.shape[-1]).reshape(2, -1)
     return ops.take(x, halves.T.reshape(-1), axis=-1)
 
 
-def _gemma_attend(self, q, k, v, attention_mask, training=False, cache_update_index=0):
+def _gemma_attend(
+    self: Any,
+    q: Any,
+    k: Any,
+    v: Any,
+    attention_mask: Any,
+    training: bool | None = False,
+    cache_update_index: Any = 0,
+) -> Any:
     made, counted = (q.shape[2], k.shape[2]), (self.num_query_heads, self.num_key_value_heads)
     if made != counted or v.shape[3] != q.shape[3]:
         raise ValueError(f"it reshapes {counted} heads of queries and of keys, all equally wide")
@@ -146,8 +154,14 @@ _plain: WeakKeyDictionary = WeakKeyDictionary()
 
 
 def _attend_without_cache(
-    self, query, value, key=None, attention_mask=None, training=None, **cached
-):
+    self: Any,
+    query: Any,
+    value: Any,
+    key: Any = None,
+    attention_mask: Any = None,
+    training: bool | None = None,
+    **cached: Any,
+) -> Any:
     if any(given not in (None, False) for given in cached.values()):
         raise ValueError("it is given a cache, or asked for scores")
     given = {"attention_mask": attention_mask, "training": training}
@@ -168,12 +182,14 @@ def _without_cache(layer: Any, rank: int) -> Any:
     return plain
 
 
-def _shape_without_cache(self, query, value, key=None, **others):
+def _shape_without_cache(self: Any, query: Any, value: Any, key: Any = None, **others: Any) -> Any:
     known = {name: others[name] for name in ("attention_mask", "training") if name in others}
     return layers.MultiHeadAttention.compute_output_spec(self, query, value, key, **known)
 
 
-def _image_block(self, hidden_states, attention_mask=None, return_attention_scores=False):
+def _image_block(
+    self: Any, hidden_states: Any, attention_mask: Any = None, return_attention_scores: bool = False
+) -> tuple[Any, Any]:
     if return_attention_scores:
         raise ValueError("it is asked for scores")
     normed = self.layer_norm_1(hidden_states)
@@ -183,12 +199,12 @@ def _image_block(self, hidden_states, attention_mask=None, return_attention_scor
 
 
 def _encode_images(
-    self,
-    hidden_states,
-    attention_masks=None,
-    output_hidden_states=False,
-    return_attention_scores=False,
-):
+    self: Any,
+    hidden_states: Any,
+    attention_masks: Any = None,
+    output_hidden_states: bool = False,
+    return_attention_scores: bool = False,
+) -> tuple[Any, Any, Any]:
     if attention_masks is not None or output_hidden_states or return_attention_scores:
         raise ValueError("it is given masks, or asked for more than its last states")
     for layer in self.encoder_layers:
@@ -197,7 +213,7 @@ def _encode_images(
     return states, states[:, :0], states[:, :0]  # of no entries, as the other two are there
 
 
-def _drop_samples(self, x, training=None):
+def _drop_samples(self: Any, x: Any, training: bool | None = None) -> Any:
     """Call Keras' own dropout, of whole samples."""
     if self.rate == 0:
         return x

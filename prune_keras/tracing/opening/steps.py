@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -203,3 +203,26 @@ def equal(first: Any, other: Any) -> bool:
         return bool(first == other)
     except Exception:  # of what cannot be compared, such as tensors of a backend
         return False
+
+
+def symbolic(step: Step) -> list:
+    """Return the symbolic tensors that a step is given."""
+    return [each for each in leaves((step.args, step.kwargs)) if is_symbolic(each)]
+
+
+def leaves(given: Any) -> Iterable[Any]:
+    """Yield all that lies in lists, dictionaries and slices."""
+    if isinstance(given, slice):
+        given = (given.start, given.stop, given.step)
+    if isinstance(given, dict):
+        given = list(given.values())
+    if isinstance(given, list | tuple):
+        for part in given:
+            yield from leaves(part)
+    else:
+        yield given
+
+
+def grows(given: Any) -> bool:
+    """Tell whether a number among these grows with the batch."""
+    return any(isinstance(each, PerSample) for each in leaves(given))

@@ -15,13 +15,15 @@ from keras import layers
 
 from prune_keras import _keras
 from prune_keras.tracing.labels import Labels, count, product, vector
+from prune_keras.tracing.rule import Axes, Found, Scale, Trace
 from prune_keras.tracing.rules.overriding import is_plain
 from prune_keras.tracing.rules.registry import register_rule
 from prune_keras.tracing.rules.wrappers import inside, remember
+from prune_keras.tracing.visit import Visit
 
 
 @register_rule(layers.MultiHeadAttention)
-def multi_head_attention(visit, trace):
+def multi_head_attention(visit: Visit, trace: Trace) -> Found:
     layer = visit.operation
     if _strange(visit, trace):
         return trace.refuse(visit, f"{visit.path} computes or returns scores in a way of its own")
@@ -51,7 +53,7 @@ def multi_head_attention(visit, trace):
 if hasattr(layers, "GroupQueryAttention"):
 
     @register_rule(layers.GroupQueryAttention)
-    def group_query_attention(visit, trace):
+    def group_query_attention(visit: Visit, trace: Trace) -> Found:
         """Heads of queries go with the head of keys and values that they share."""
         layer = visit.operation
         if _strange(visit, trace):
@@ -87,13 +89,13 @@ def _lost_scale(kept: np.ndarray) -> float:
     return float(old) / float(new)
 
 
-def _tensors(visit) -> tuple[Labels, Labels, Labels]:
+def _tensors(visit: Visit) -> tuple[Labels, Labels, Labels]:
     query, value = visit.argument(0, "query"), visit.argument(1, "value")
     key = visit.argument(2, "key")
     return query, value, value if key is None else key
 
 
-def _strange(visit, trace) -> bool:
+def _strange(visit: Visit, trace: Trace) -> bool:
     """Fix masks that are passed in; tell whether scores are other than the rules take them."""
     known = [id(labels) for labels in _tensors(visit)]
     for labels in visit.inputs:
@@ -104,7 +106,13 @@ def _strange(visit, trace) -> bool:
 
 
 def _project(
-    visit, trace, dense, x: Labels, heads: np.ndarray, width: Any = None, scale: Any = None
+    visit: Visit,
+    trace: Trace,
+    dense: Any,
+    x: Labels,
+    heads: np.ndarray,
+    width: np.ndarray | None = None,
+    scale: Scale | None = None,
 ) -> None:
     """Record a projection of the channels of a tensor to heads, and what the layer remembers."""
     features = trace.along(x, -1, visit.path)
@@ -121,7 +129,9 @@ def _project(
     _set_sizes(trace, dense, "partial_output_shape", made, dense.partial_output_shape)
 
 
-def _output(visit, trace, query: Labels, heads: np.ndarray, width: Any = None) -> np.ndarray:
+def _output(
+    visit: Visit, trace: Trace, query: Labels, heads: np.ndarray, width: np.ndarray | None = None
+) -> np.ndarray:
     """Record the projection from heads to the layer's units."""
     dense = visit.operation._output_dense
     units = trace.units(visit, _keras.kernel_of(dense), axis=-1, tap_axis=-1)
@@ -138,7 +148,9 @@ def _output(visit, trace, query: Labels, heads: np.ndarray, width: Any = None) -
     return units
 
 
-def _set_sizes(trace, owner, name: str, along: dict, shape: tuple, key: str = "") -> None:
+def _set_sizes(
+    trace: Trace, owner: Any, name: str, along: Axes, shape: tuple, key: str = ""
+) -> None:
     """Record an attribute that is a shape of which the last axes, numbered 1 and 2, hold ids."""
     ends = np.cumsum([len(ids) for ids in along.values()])[:-1]
 
@@ -151,7 +163,7 @@ def _set_sizes(trace, owner, name: str, along: dict, shape: tuple, key: str = ""
     trace.setting(owner, name, np.concatenate([*along.values()]), new_shape)
 
 
-def _set_output_shape(trace, layer, units: np.ndarray, features: np.ndarray) -> None:
+def _set_output_shape(trace: Trace, layer: Any, units: np.ndarray, features: np.ndarray) -> None:
     """Say how wide the output is once it may differ from the queries, which is Keras' default."""
     given, made = layer._output_shape, layer._output_dense.partial_output_shape
 
@@ -163,13 +175,13 @@ def _set_output_shape(trace, layer, units: np.ndarray, features: np.ndarray) -> 
     trace.setting(layer, "_output_shape", np.concatenate([units, features]), new_shape)
 
 
-def _outputs(visit, units: np.ndarray, heads: np.ndarray) -> list:
+def _outputs(visit: Visit, units: np.ndarray, heads: np.ndarray) -> list[np.ndarray]:
     found = [vector(units, -1, len(visit.shape))]
     return found + [vector(heads, 0, len(shape)) for shape in visit.shapes[1:]]
 
 
 @register_rule(layers.Attention, layers.AdditiveAttention)
-def attention(visit, trace):
+def attention(visit: Visit, trace: Trace) -> Found:
     """Queries meet keys channel by channel; the channels of values are passed on."""
     layer, given = visit.operation, visit.argument(0, "inputs")
     query, value, key = (*given, given[1])[:3]

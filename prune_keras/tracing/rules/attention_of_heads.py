@@ -7,6 +7,7 @@ was. Several heads of queries share a head of keys and values, and go with it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,16 @@ from keras.src.ops import nn
 
 from prune_keras import _keras
 from prune_keras.tracing.labels import Labels, product, varies, vector
+from prune_keras.tracing.rule import Found, Trace
 from prune_keras.tracing.rules.registry import named, register_rule
+from prune_keras.tracing.visit import Visit
 
 TENSORS = ("query", "key", "value")
 HEADS, WIDTH = 1, 2
 
 
 @register_rule(*named(nn, "DotProductAttention"))
-def dot_product_attention(visit, trace):
+def dot_product_attention(visit: Visit, trace: Trace) -> Found:
     given = [visit.argument(place, name) for place, name in enumerate(TENSORS)]
     if not all(isinstance(each, Labels) for each in given):
         return trace.refuse(visit, f"{visit.path} is given a constant for one of its tensors")
@@ -37,7 +40,7 @@ def dot_product_attention(visit, trace):
     return vector(ids, HEADS if by_head else WIDTH, len(visit.shape))
 
 
-def _heads(visit, trace, query: Labels, key: Labels, value: Labels) -> np.ndarray:
+def _heads(visit: Visit, trace: Trace, query: Labels, key: Labels, value: Labels) -> np.ndarray:
     ids = trace.along(query, HEADS, visit.path)
     for shared in (key, value):
         heads = trace.along(shared, HEADS, visit.path)
@@ -47,7 +50,7 @@ def _heads(visit, trace, query: Labels, key: Labels, value: Labels) -> np.ndarra
     return ids
 
 
-def _widths(visit, trace, query: Labels, key: Labels, value: Labels) -> np.ndarray:
+def _widths(visit: Visit, trace: Trace, query: Labels, key: Labels, value: Labels) -> np.ndarray:
     ids, *others = (trace.along(each, WIDTH, visit.path) for each in (query, key, value))
     for other in others:
         trace.unite(ids, other)
@@ -62,7 +65,7 @@ def _differs_between_heads(mask: Any) -> bool:
     return len(shape) > 2 and shape[-3] != 1
 
 
-def _scaled_as_before(node: Any):
+def _scaled_as_before(node: Any) -> Callable[[np.ndarray], Any]:
     """Return a function of what is kept that gives the scale which is made of the width."""
     place = (5,) if len(node.arguments.args) > 5 else ("scale",)
 

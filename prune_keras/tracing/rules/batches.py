@@ -6,8 +6,6 @@ windows of a picture are joined with it.
 
 from __future__ import annotations
 
-from typing import Any
-
 from keras.src.ops import core
 from keras.src.ops import numpy as raw
 
@@ -15,17 +13,18 @@ from prune_keras.tracing.labels import product
 from prune_keras.tracing.rules.axes import PERMUTING, keeps_the_batch, permutation
 from prune_keras.tracing.rules.elementwise import UNARY
 from prune_keras.tracing.rules.slicing import parts_of
+from prune_keras.tracing.visit import Visit
 
 # Whatever else is called on a tensor whose batch is not in front would take another axis for it.
 MOVING = (*PERMUTING, *UNARY, core.Unstack, raw.GetItem)
 
 
-def stands_in_front(visit: Any) -> bool:
+def stands_in_front(visit: Visit) -> bool:
     """Tell whether an operation finds the batch where it looks for it."""
     return isinstance(visit.operation, MOVING) or not any(each.batch for each in visit.inputs)
 
 
-def batch_axis(visit: Any) -> int:
+def batch_axis(visit: Visit) -> int:
     """Return the axis of a call's outputs along which the batch lies."""
     operation, inputs = visit.operation, visit.inputs
     if not inputs or not isinstance(operation, MOVING):
@@ -47,13 +46,14 @@ def _behind_key(parts: list, batch: int) -> int:
     return sum(not isinstance(part, int) for part in before)
 
 
-def rows_read(visit: Any) -> int | None:
+def rows_read(visit: Visit) -> int | None:
     """Return how many entries along the batch of what a call reads belong to one sample."""
     given = [labels.rows for labels in visit.inputs]
-    return None if None in given else max(given, default=1)
+    known = [each for each in given if each is not None]
+    return None if len(known) < len(given) else max(known, default=1)
 
 
-def rows_made(visit: Any) -> int | None:
+def rows_made(visit: Visit) -> int | None:
     """Return the same of what it returns."""
     read = rows_read(visit)
     if not isinstance(visit.operation, raw.Reshape) or keeps_the_batch(visit):

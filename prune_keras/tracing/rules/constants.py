@@ -17,7 +17,9 @@ from keras.src.ops import numpy as raw
 
 from prune_keras import _keras
 from prune_keras.tracing.labels import Labels, count
+from prune_keras.tracing.rule import Trace
 from prune_keras.tracing.rules.registry import named
+from prune_keras.tracing.visit import Visit
 
 OF_LISTS = named(raw, "Select")  # they take lists of tensors, which may all be constants
 
@@ -53,7 +55,7 @@ class Constant:
         return not isinstance(self.value, keras.Variable)
 
 
-def constants_of(visit) -> list[Constant]:
+def constants_of(visit: Visit) -> list[Constant]:
     """Return all constant arrays of one axis or more among the arguments of a call, in order."""
     arguments = [*enumerate(visit.args), *visit.kwargs.items()]
     lists = isinstance(visit.operation, OF_LISTS)
@@ -76,7 +78,7 @@ def _is_array(value: list | tuple) -> bool:
     return all(isinstance(each, int | float | complex) for each in keras.tree.flatten(value))
 
 
-def slice_along(visit, trace, cuts: list[tuple[Constant, int, np.ndarray]]) -> None:
+def slice_along(visit: Visit, trace: Trace, cuts: list[tuple[Constant, int, np.ndarray]]) -> None:
     """Let constants lose entries: `(constant, axis, ids along it)` for each of them."""
     for constant, _, ids in cuts:
         if not constant.is_own:

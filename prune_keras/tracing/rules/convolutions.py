@@ -7,13 +7,15 @@ from keras import layers
 
 from prune_keras import _keras
 from prune_keras.tracing.labels import count, product, vector
+from prune_keras.tracing.rule import Trace
 from prune_keras.tracing.rules.axes import channel_axis, tied_groups
 from prune_keras.tracing.rules.elementwise import fix_mixing_activation
 from prune_keras.tracing.rules.registry import register_rule
+from prune_keras.tracing.visit import Visit
 
 
 @register_rule(layers.Conv1D, layers.Conv2D, layers.Conv3D)
-def convolution(visit, trace):
+def convolution(visit: Visit, trace: Trace) -> np.ndarray:
     layer, axis = visit.operation, channel_axis(visit.operation)
     channels = trace.along(visit.input, axis, visit.path)
     units = trace.units(visit, _keras.kernel_of(layer), axis=-1, tap_axis=axis)
@@ -30,7 +32,7 @@ def convolution(visit, trace):
     return _finished(visit, trace, units)
 
 
-def _apart(visit, trace, channels: np.ndarray, units: np.ndarray) -> None:
+def _apart(visit: Visit, trace: Trace, channels: np.ndarray, units: np.ndarray) -> None:
     """Let each channel go as a whole group, with all filters that read nothing else."""
     multiplier = len(units) // len(channels)
     trace.unite(units, np.repeat(channels, multiplier))
@@ -39,7 +41,7 @@ def _apart(visit, trace, channels: np.ndarray, units: np.ndarray) -> None:
         trace.at_least(units, 2 * multiplier)
 
 
-def _at_least_two(visit, trace, reads: np.ndarray) -> None:
+def _at_least_two(visit: Visit, trace: Trace, reads: np.ndarray) -> None:
     """Keep two channels in a group: single ones go as groups, which no plan from here could say."""
     if len(reads) == 2:
         trace.fix(reads, f"{visit.path} has two of them in a group, which it needs")
@@ -47,7 +49,7 @@ def _at_least_two(visit, trace, reads: np.ndarray) -> None:
 
 
 @register_rule(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
-def transposed(visit, trace):
+def transposed(visit: Visit, trace: Trace) -> np.ndarray:
     layer, axis = visit.operation, channel_axis(visit.operation)
     channels = trace.along(visit.input, axis, visit.path)
     units = trace.units(visit, layer.kernel, axis=-2, tap_axis=axis)
@@ -58,7 +60,7 @@ def transposed(visit, trace):
 
 
 @register_rule(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
-def depthwise(visit, trace):
+def depthwise(visit: Visit, trace: Trace) -> np.ndarray:
     layer, axis = visit.operation, channel_axis(visit.operation)
     channels = trace.along(visit.input, axis, visit.path)
     times = _positions(visit.shape, axis)
@@ -70,7 +72,7 @@ def depthwise(visit, trace):
 
 
 @register_rule(layers.SeparableConv1D, layers.SeparableConv2D)
-def separable(visit, trace):
+def separable(visit: Visit, trace: Trace) -> np.ndarray:
     layer, axis = visit.operation, channel_axis(visit.operation)
     channels = trace.along(visit.input, axis, visit.path)
     units = trace.units(visit, layer.pointwise_kernel, axis=-1, tap_axis=axis)
@@ -81,7 +83,7 @@ def separable(visit, trace):
     return _finished(visit, trace, units)
 
 
-def _finished(visit, trace, units: np.ndarray):
+def _finished(visit: Visit, trace: Trace, units: np.ndarray) -> np.ndarray:
     """Record what all convolutions with filters have, and return the ids of their output."""
     layer = visit.operation
     trace.weight(visit, layer.bias, {0: units})
@@ -90,5 +92,5 @@ def _finished(visit, trace, units: np.ndarray):
     return vector(units, channel_axis(layer), visit.input.rank)
 
 
-def _positions(shape, axis: int) -> int | None:
+def _positions(shape: tuple[int | None, ...], axis: int) -> int | None:
     return product(shape[1:] if axis == 0 else shape[:-1])

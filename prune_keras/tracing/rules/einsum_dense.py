@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,10 @@ from keras import layers
 
 from prune_keras import _keras
 from prune_keras.tracing.labels import Labels, product, varies
+from prune_keras.tracing.rule import Found, Trace
 from prune_keras.tracing.rules.elementwise import activated
 from prune_keras.tracing.rules.registry import register_rule
+from prune_keras.tracing.visit import Visit
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Equation:
 
 
 @register_rule(layers.EinsumDense)
-def einsum_dense(visit, trace):
+def einsum_dense(visit: Visit, trace: Trace) -> Found:
     """Of several axes of units, one can be pruned, unless channels lie beside them.
 
     It is the last one, or the first one where `trace` found that this reaches more.
@@ -79,7 +82,7 @@ def einsum_dense(visit, trace):
     return _output(visit, trace, equation, made)
 
 
-def _read(visit, trace, equation: Equation) -> dict[Any, np.ndarray]:
+def _read(visit: Visit, trace: Trace, equation: Equation) -> dict[Any, np.ndarray]:
     """Return the ids along the sign of the input that holds channels, read or passed on."""
     x = visit.input
     along: dict[Any, np.ndarray] = {}
@@ -95,7 +98,9 @@ def _read(visit, trace, equation: Equation) -> dict[Any, np.ndarray]:
     return along
 
 
-def _record_weights(visit, trace, equation: Equation, along: dict[Any, np.ndarray]) -> None:
+def _record_weights(
+    visit: Visit, trace: Trace, equation: Equation, along: dict[Any, np.ndarray]
+) -> None:
     layer = visit.operation
     sizes = dict(zip(equation.read[1:], visit.input.shape, strict=True))
     beside = [sign for sign in along if sign not in equation.kernel]
@@ -112,7 +117,9 @@ def _record_weights(visit, trace, equation: Equation, along: dict[Any, np.ndarra
         trace.weight(visit, layer.bias, {a: along[s] for a, s in held.items() if s in along})
 
 
-def _set_output_shape(visit, trace, equation: Equation, made: dict[Any, np.ndarray]) -> None:
+def _set_output_shape(
+    visit: Visit, trace: Trace, equation: Equation, made: dict[Any, np.ndarray]
+) -> None:
     layer = visit.operation
     shape = layer.partial_output_shape
     spelled = equation.output if equation.left else equation.output[1:]
@@ -121,14 +128,16 @@ def _set_output_shape(visit, trace, equation: Equation, made: dict[Any, np.ndarr
             trace.setting(layer, "partial_output_shape", made[sign], _replacing(shape, place))
 
 
-def _replacing(shape: tuple, place: int):
+def _replacing(shape: tuple, place: int) -> Callable[[np.ndarray], tuple]:
     def new_shape(mask: np.ndarray) -> tuple:
         return (*shape[:place], int(mask.sum()), *shape[place + 1 :])
 
     return new_shape
 
 
-def _output(visit, trace, equation: Equation, made: dict[Any, np.ndarray]) -> np.ndarray:
+def _output(
+    visit: Visit, trace: Trace, equation: Equation, made: dict[Any, np.ndarray]
+) -> np.ndarray:
     shape = [len(made[sign]) if sign in made else 1 for sign in equation.made[1:]]
     if not made:
         return trace.nothing(len(shape), f"{visit.path} passes on what is fixed")

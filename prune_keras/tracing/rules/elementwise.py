@@ -12,12 +12,13 @@ from keras.src.activations import activations
 from keras.src.ops import core, math, nn
 from keras.src.ops import numpy as raw
 
-from prune_keras.tracing.labels import Labels, varies, varying_axes, vector
+from prune_keras.tracing.labels import Labels, Place, varies, varying_axes, vector
+from prune_keras.tracing.rule import Trace
 from prune_keras.tracing.rules.constants import Constant, constants_of, slice_along
 from prune_keras.tracing.rules.overriding import is_plain
 from prune_keras.tracing.rules.registry import named, register_rule
 from prune_keras.tracing.rules.wrappers import inside, remember
-from prune_keras.tracing.trying import Place
+from prune_keras.tracing.visit import Visit
 
 ELEMENTWISE_ACTIVATIONS = frozenset(
     "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu "
@@ -58,7 +59,7 @@ OF_SEVERAL = named(
 )
 
 
-def activation_mixes(activation: Any, trace: Any, place: Place) -> str | None:
+def activation_mixes(activation: Any, trace: Trace, place: Place) -> str | None:
     """Return why an activation may mix the units of a layer, or None if it does not.
 
     Args:
@@ -85,7 +86,7 @@ def _is_of_keras(activation: Any, name: str) -> bool:
     return any(getattr(m, name, None) is activation for m in (keras.activations, keras.ops))
 
 
-def activated(visit, given: Labels, trace) -> None:
+def activated(visit: Visit, given: Labels, trace: Trace) -> None:
     """Fix channels that the activation of a layer mixes; a PReLU has weights for each of them."""
     function = visit.operation.activation
     if isinstance(function, layers.PReLU) and is_plain(function):
@@ -102,7 +103,7 @@ def activated(visit, given: Labels, trace) -> None:
             trace.fix(given.ids, f"{visit.path}: {reason}")
 
 
-def fix_mixing_activation(visit, units: np.ndarray, trace, axis: int = -1) -> None:
+def fix_mixing_activation(visit: Visit, units: np.ndarray, trace: Trace, axis: int = -1) -> None:
     """Fix the units of a layer, along an axis of its output, if its activation may mix them."""
     activated(visit, Labels(vector(units, axis, len(visit.shape)), visit.shape), trace)
 
@@ -120,17 +121,17 @@ def fix_mixing_activation(visit, units: np.ndarray, trace, axis: int = -1) -> No
     layers.SpatialDropout3D,
     *UNARY,
 )
-def pointwise(visit, trace):
+def pointwise(visit: Visit, trace: Trace) -> np.ndarray:
     return trace.pointwise(visit)
 
 
 @register_rule(*UNARY_WITHOUT_GRADIENT)
-def passed(visit, trace):
+def passed(visit: Visit, trace: Trace) -> np.ndarray:
     return visit.input.ids
 
 
 @register_rule(raw.Clip)
-def clip(visit, trace):
+def clip(visit: Visit, trace: Trace) -> np.ndarray:
     """A bound for each channel goes with it."""
     axes = varying_axes(visit.input.ids)
     for name in ("x_min", "x_max"):
@@ -142,13 +143,13 @@ def clip(visit, trace):
 
 
 @register_rule(layers.Activation)
-def activation(visit, trace):
+def activation(visit: Visit, trace: Trace) -> np.ndarray:
     activated(visit, visit.input, trace)
     return trace.pointwise(visit)
 
 
 @register_rule(layers.Dropout, layers.AlphaDropout)
-def dropout(visit, trace):
+def dropout(visit: Visit, trace: Trace) -> np.ndarray:
     shape = visit.operation.noise_shape
     if shape is not None:
         for axis, size in enumerate(shape[1:]):
@@ -166,7 +167,7 @@ def dropout(visit, trace):
     layers.Subtract,
     *OF_SEVERAL,
 )
-def merge(visit, trace):
+def merge(visit: Visit, trace: Trace) -> np.ndarray:
     """Unite what meets at one entry; a tensor of one channel broadcasts without being united."""
     rank = len(visit.shape)
     tensors = [_aligned(labels, rank) for labels in visit.inputs]
@@ -190,7 +191,7 @@ def merge(visit, trace):
     return ids
 
 
-def _join_constants(visit, trace, made: Labels) -> None:
+def _join_constants(visit: Visit, trace: Trace, made: Labels) -> None:
     """Let constant arrays with an entry for each channel lose those of the ones that go."""
     axes, cuts = varying_axes(made.ids), []
     for constant in constants_of(visit):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 from keras import layers
 
 from prune_keras.tracing.labels import count, vector
+from prune_keras.tracing.rule import Trace
 from prune_keras.tracing.rules.registry import named, register_rule
+from prune_keras.tracing.visit import Visit
 
 
 @register_rule(layers.Embedding)
-def embedding(visit, trace):
+def embedding(visit: Visit, trace: Trace) -> np.ndarray:
     """The width of the vectors is prunable, the rows of the table are not."""
     layer, numbers = visit.operation, visit.input
     trace.fix(numbers.ids, f"{visit.path} takes them for numbers of rows")
@@ -20,7 +23,7 @@ def embedding(visit, trace):
 
 
 @register_rule(*named(layers, "ReversibleEmbedding"))
-def reversible_embedding(visit, trace):
+def reversible_embedding(visit: Visit, trace: Trace) -> np.ndarray:
     """In reverse, its table or a second one of the same width reads the channels."""
     layer, x = visit.operation, visit.input
     if visit.argument(1, "reverse"):

@@ -10,6 +10,7 @@ from keras import layers
 from keras.src.ops import numpy as raw
 
 from prune_keras.tracing.labels import Labels, varies, varying_axes, vector
+from prune_keras.tracing.rule import Found, Trace
 from prune_keras.tracing.rules.axes import (
     BATCH,
     moves_the_batch,
@@ -19,10 +20,11 @@ from prune_keras.tracing.rules.axes import (
 )
 from prune_keras.tracing.rules.constants import Constant, constants_of, slice_along
 from prune_keras.tracing.rules.registry import named, register_rule
+from prune_keras.tracing.visit import Visit
 
 
 @register_rule(raw.Stack)
-def stacked(visit, trace):
+def stacked(visit: Visit, trace: Trace) -> Found:
     """Tensors that are stacked stay equally wide: channel `j` of all of them is one."""
     axis = without_batch(visit.operation.axis, len(visit.shape))
     if axis == BATCH:
@@ -33,7 +35,7 @@ def stacked(visit, trace):
 
 
 @register_rule(*named(raw, "Append Dstack Hstack"))
-def joined(visit, trace):
+def joined(visit: Visit, trace: Trace) -> Found:
     axis = getattr(visit.operation, "axis", 2 if type(visit.operation).__name__ == "Dstack" else 1)
     rank = visit.input.rank
     axis = BATCH if axis is None or axis > rank else without_batch(axis, rank)
@@ -41,12 +43,12 @@ def joined(visit, trace):
 
 
 @register_rule(layers.Concatenate, raw.Concatenate)
-def concatenate(visit, trace):
+def concatenate(visit: Visit, trace: Trace) -> Found:
     axis = visit.operation.axis
     return concatenated(visit, trace, axis if axis < 0 else axis - 1)
 
 
-def concatenated(visit, trace, axis: int) -> np.ndarray:
+def concatenated(visit: Visit, trace: Trace, axis: int) -> np.ndarray:
     """Return the ids of tensors that are joined along an axis, counted without the batch."""
     inputs = _with_constants(visit, trace, axis)
     if None in (labels.shape[axis] for labels in inputs):
@@ -59,12 +61,12 @@ def concatenated(visit, trace, axis: int) -> np.ndarray:
     return trace.rectangle(np.concatenate(whole, axis=axis))
 
 
-def joins_constants(visit) -> bool:
+def joins_constants(visit: Visit) -> bool:
     """Tell whether not all that is joined is a tensor of the graph."""
     return len(visit.inputs) < len(keras.tree.flatten((visit.args, visit.kwargs)))
 
 
-def _with_constants(visit, trace, axis: int) -> list[Labels]:
+def _with_constants(visit: Visit, trace: Trace, axis: int) -> list[Labels]:
     """Return all that is joined; a constant's entries go with channels, or are some themselves."""
     constants, cuts = {each.path: each for each in constants_of(visit)}, []
     found = []
@@ -81,7 +83,7 @@ def _with_constants(visit, trace, axis: int) -> list[Labels]:
     return found
 
 
-def _labels_of(constant: Constant, visit, trace, axis: int) -> Labels:
+def _labels_of(constant: Constant, visit: Visit, trace: Trace, axis: int) -> Labels:
     """Return ids for a constant: new ones along the axis, or those of the channels beside it."""
     beside, shape = visit.input, constant.shape[1:]
     if varies(beside.ids, axis) or not varying_axes(beside.ids):
@@ -89,7 +91,7 @@ def _labels_of(constant: Constant, visit, trace, axis: int) -> Labels:
     return Labels(beside.ids.take([0], axis), shape)
 
 
-def _joined(visit) -> list[tuple[tuple, Any]]:
+def _joined(visit: Visit) -> list[tuple[tuple, Any]]:
     """Return what is joined, and where it lies among the arguments."""
     arguments = [*enumerate(visit.args), *visit.kwargs.items()]
     listed = [(place, value) for place, value in arguments if isinstance(value, list | tuple)]
@@ -97,7 +99,7 @@ def _joined(visit) -> list[tuple[tuple, Any]]:
     return pairs or [((place,), value) for place, value in arguments]
 
 
-def same(inputs: list[Labels], trace) -> np.ndarray:
+def same(inputs: list[Labels], trace: Trace) -> np.ndarray:
     """Unite tensors that are joined along an axis on which none of them holds channels."""
     first, *others = inputs
     for other in others:

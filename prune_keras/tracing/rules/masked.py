@@ -14,10 +14,12 @@ from keras import ops
 from keras.src.ops import nn
 
 from prune_keras.tracing.labels import product, vector
+from prune_keras.tracing.rule import Axes, Found, Trace
 from prune_keras.tracing.rules.axes import channel_axis
 from prune_keras.tracing.rules.constants import Constant
 from prune_keras.tracing.rules.registry import register_rule
 from prune_keras.tracing.rules.wrappers import remember
+from prune_keras.tracing.visit import Visit
 
 
 class MaskedConvolution(keras.layers.Layer):
@@ -37,11 +39,11 @@ class MaskedConvolution(keras.layers.Layer):
         self.data_format = keras.config.image_data_format() if given is None else given
         self.built = True
 
-    def call(self, x):
+    def call(self, x: Any) -> Any:
         mask = ops.cast(self.mask, self.compute_dtype)
         return ops.conv(x, self.kernel * mask, **self.settings)
 
-    def compute_output_spec(self, x):
+    def compute_output_spec(self, x: Any) -> Any:
         kernel = keras.KerasTensor(self.kernel.shape, self.compute_dtype)
         return nn.Conv(**self.settings).compute_output_spec(x, kernel)
 
@@ -60,11 +62,11 @@ class MaskedCall(keras.layers.Layer):
         self.layer, self.kernel, self.mask = layer, kernel, mask
         self.built = True
 
-    def call(self, x):
+    def call(self, x: Any) -> Any:
         self.kernel.assign(self.kernel * ops.cast(self.mask, self.kernel.dtype))
         return self.layer(x)
 
-    def compute_output_spec(self, x):
+    def compute_output_spec(self, x: Any) -> Any:
         return self.layer.compute_output_spec(x)
 
 
@@ -72,7 +74,7 @@ MASKED = (MaskedConvolution, MaskedCall)
 
 
 @register_rule(MaskedConvolution)
-def masked_convolution(visit, trace):
+def masked_convolution(visit: Visit, trace: Trace) -> Found:
     layer, axis = visit.operation, channel_axis(visit.operation)
     channels = trace.along(visit.input, axis, visit.path)
     if len(channels) != layer.kernel.shape[-2]:
@@ -86,7 +88,7 @@ def masked_convolution(visit, trace):
 
 
 @register_rule(MaskedCall)
-def masked_call(visit, trace):
+def masked_call(visit: Visit, trace: Trace) -> Found:
     layer, kernel = visit.operation.layer, visit.operation.kernel
     remember(trace, layer, visit.input)
     found = trace.apply(dataclasses.replace(visit, operation=layer))
@@ -95,7 +97,7 @@ def masked_call(visit, trace):
     return found
 
 
-def _masked(visit, trace, axes: dict) -> None:
+def _masked(visit: Visit, trace: Trace, axes: Axes) -> None:
     """Let a mask lose entries with the kernel; axes are counted from the last one."""
     layer, mask = visit.operation, visit.operation.mask
     shape = tuple(mask.shape)

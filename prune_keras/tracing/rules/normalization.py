@@ -7,13 +7,15 @@ from keras import layers
 from keras.src.ops import nn
 
 from prune_keras.tracing.labels import varies
+from prune_keras.tracing.rule import Found, Trace
 from prune_keras.tracing.rules.axes import tied_groups, without_batch
 from prune_keras.tracing.rules.constants import constants_of, slice_along
 from prune_keras.tracing.rules.registry import named, register_rule
+from prune_keras.tracing.visit import Visit
 
 
 @register_rule(layers.BatchNormalization)
-def batch_normalization(visit, trace):
+def batch_normalization(visit: Visit, trace: Trace) -> np.ndarray:
     layer, axis = visit.operation, without_batch(visit.operation.axis, visit.input.rank)
     channels = trace.along(visit.input, axis, visit.path)
     for variable in layer.weights:
@@ -22,7 +24,7 @@ def batch_normalization(visit, trace):
 
 
 @register_rule(layers.LayerNormalization, layers.UnitNormalization)
-def over_channels(visit, trace):
+def over_channels(visit: Visit, trace: Trace) -> Found:
     """Divide by a statistic over some axes; what is gone takes no part in it any more."""
     axes = visit.operation.axis
     axes = [axes] if isinstance(axes, int) else axes
@@ -44,7 +46,7 @@ if hasattr(layers, "RMSNormalization"):  # older Keras has none
 
 
 @register_rule(*named(nn, "LayerNorm RMSNorm"))
-def unscaled(visit, trace):
+def unscaled(visit: Visit, trace: Trace) -> Found:
     """Arrays of scales and offsets that a raw operation is given go with the channels."""
     axes = np.atleast_1d(visit.operation.axis).tolist()
     if constants_of(visit) and len(axes) > 1:
@@ -54,7 +56,7 @@ def unscaled(visit, trace):
 
 
 @register_rule(*named(nn, "BatchNorm"))
-def by_given_statistics(visit, trace):
+def by_given_statistics(visit: Visit, trace: Trace) -> Found:
     """Means, variances, scales and offsets that a raw operation is given."""
     if len(visit.inputs) > 1:
         return trace.refuse(visit, f"{visit.path} takes statistics from the graph")
@@ -62,7 +64,7 @@ def by_given_statistics(visit, trace):
     return trace.pointwise(visit)
 
 
-def _slice_vectors(visit, trace, axis: int) -> None:
+def _slice_vectors(visit: Visit, trace: Trace, axis: int) -> None:
     """Let constant vectors lose the entries of the channels that go along an axis."""
     axis = without_batch(axis, visit.input.rank)
     if varies(visit.input.ids, axis):
@@ -71,7 +73,7 @@ def _slice_vectors(visit, trace, axis: int) -> None:
 
 
 @register_rule(layers.GroupNormalization)
-def group_normalization(visit, trace):
+def group_normalization(visit: Visit, trace: Trace) -> np.ndarray:
     layer, axis = visit.operation, without_batch(visit.operation.axis, visit.input.rank)
     channels = trace.along(visit.input, axis, visit.path)
     for variable in layer.weights:
@@ -82,7 +84,7 @@ def group_normalization(visit, trace):
 
 
 @register_rule(layers.Normalization)
-def normalization(visit, trace):
+def normalization(visit: Visit, trace: Trace) -> np.ndarray:
     layer, ids = visit.operation, visit.input.ids
     for variable in layer.weights:
         trace.weight(visit, variable, {})
@@ -92,7 +94,7 @@ def normalization(visit, trace):
 
 
 @register_rule(layers.Rescaling)
-def rescaling(visit, trace):
+def rescaling(visit: Visit, trace: Trace) -> np.ndarray:
     layer = visit.operation
     if max(np.size(layer.scale), np.size(layer.offset)) > 1:
         trace.fix(visit.input.ids, f"{visit.path} holds a scale or an offset for each of them")
@@ -100,7 +102,7 @@ def rescaling(visit, trace):
 
 
 @register_rule(layers.PReLU)
-def prelu(visit, trace):
+def prelu(visit: Visit, trace: Trace) -> np.ndarray:
     alpha, x = visit.operation.alpha, visit.input
     axes = {
         axis: trace.along(x, axis, visit.path)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from keras.src.ops import numpy as raw
 
 from prune_keras.tracing.labels import varies, varying_axes
+from prune_keras.tracing.rule import Trace
 from prune_keras.tracing.rules.axes import resized
 from prune_keras.tracing.rules.registry import register_rule
+from prune_keras.tracing.visit import Visit
 
 
 @register_rule(raw.Pad)
-def pad(visit, trace):
+def pad(visit: Visit, trace: Trace) -> np.ndarray:
     """Zero padding on a channel axis brings channels of its own, which can be removed."""
     widths = _pad_widths(visit.operation.pad_width, visit.input.rank + 1)
     ids = visit.input.ids
@@ -25,7 +28,9 @@ def pad(visit, trace):
     return ids
 
 
-def _padded(visit, trace, ids: np.ndarray, axis: int, before: int, after: int) -> np.ndarray:
+def _padded(
+    visit: Visit, trace: Trace, ids: np.ndarray, axis: int, before: int, after: int
+) -> np.ndarray:
     size = visit.input.shape[axis]
     if not varies(ids, axis) or size is None:
         return _padded_evenly(visit, trace, ids, axis)
@@ -41,19 +46,21 @@ def _padded(visit, trace, ids: np.ndarray, axis: int, before: int, after: int) -
     return ids
 
 
-def _padded_evenly(visit, trace, ids: np.ndarray, axis: int) -> np.ndarray:
+def _padded_evenly(visit: Visit, trace: Trace, ids: np.ndarray, axis: int) -> np.ndarray:
     """Pad an axis that carries no channels, or tie the channels that it does carry."""
     if varies(ids, axis):
         trace.fix(ids, f"{visit.path} pads them")
     return ids.take([0], axis)
 
 
-def _pad_widths(pad_width, rank: int) -> list[tuple[int, int]]:
+def _pad_widths(pad_width: Any, rank: int) -> list[tuple[int, int]]:
     widths = [(w[0], w[-1]) for w in pad_width]
     return widths * rank if len(widths) == 1 else widths
 
 
-def _new_pad_width(visit, axis: int, before: int, after: int) -> Callable:
+def _new_pad_width(
+    visit: Visit, axis: int, before: int, after: int
+) -> Callable[[np.ndarray], list[list[int]]]:
     widths = _pad_widths(visit.operation.pad_width, visit.input.rank + 1)
 
     def new_pad_width(mask: np.ndarray) -> list[list[int]]:

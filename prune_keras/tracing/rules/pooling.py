@@ -6,9 +6,11 @@ import numpy as np
 from keras import layers
 from keras.src.ops import image, nn
 
+from prune_keras.tracing.rule import Trace
 from prune_keras.tracing.rules.axes import channel_axis
 from prune_keras.tracing.rules.elementwise import pointwise
 from prune_keras.tracing.rules.registry import named, register_rule
+from prune_keras.tracing.visit import Visit
 
 
 @register_rule(
@@ -32,7 +34,7 @@ from prune_keras.tracing.rules.registry import named, register_rule
     *named(nn, "AveragePool MaxPool AdaptiveAveragePool AdaptiveMaxPool"),
     *named(image, "CropImages ElasticTransform GaussianBlur PadImages Resize"),
 )
-def spatial(visit, trace):
+def spatial(visit: Visit, trace: Trace) -> np.ndarray:
     return _along_channels_only(visit, trace)
 
 
@@ -44,12 +46,12 @@ def spatial(visit, trace):
     layers.GlobalMaxPooling2D,
     layers.GlobalMaxPooling3D,
 )
-def global_pooling(visit, trace):
+def global_pooling(visit: Visit, trace: Trace) -> np.ndarray:
     ids = _along_channels_only(visit, trace)
     return ids if visit.operation.keepdims else ids.reshape(-1)
 
 
-def _along_channels_only(visit, trace) -> np.ndarray:
+def _along_channels_only(visit: Visit, trace: Trace) -> np.ndarray:
     """Return the ids along the channel axis; what the layer mixes must not differ elsewhere."""
     axis = channel_axis(visit.operation)
     channels = trace.along(visit.input, axis, visit.path)

@@ -15,12 +15,14 @@ from keras import layers
 from keras.src.ops import numpy as raw
 
 from prune_keras.tracing.labels import Labels, varying_axes, vector
+from prune_keras.tracing.rule import Found, Trace
 from prune_keras.tracing.rules.axes import moves_the_batch
 from prune_keras.tracing.rules.constants import Constant, slice_along
 from prune_keras.tracing.rules.registry import register_rule
+from prune_keras.tracing.visit import Visit
 
 
-def contract(visit, trace, terms: list[list[str]], output: list[str]) -> np.ndarray:
+def contract(visit: Visit, trace: Trace, terms: list[list[str]], output: list[str]) -> np.ndarray:
     """Return the ids of a product of tensors, or constants.
 
     Args:
@@ -49,7 +51,9 @@ def contract(visit, trace, terms: list[list[str]], output: list[str]) -> np.ndar
     return _carried(visit, trace, channels, output)
 
 
-def _carried(visit, trace, channels: dict[str, np.ndarray], output: list[str]) -> np.ndarray:
+def _carried(
+    visit: Visit, trace: Trace, channels: dict[str, np.ndarray], output: list[str]
+) -> np.ndarray:
     names = [name for name in output if name in channels]
     if len(names) == 1:
         return vector(channels[names[0]], output.index(names[0]), len(output))
@@ -58,7 +62,7 @@ def _carried(visit, trace, channels: dict[str, np.ndarray], output: list[str]) -
     return trace.nothing(len(output), f"{visit.path} leaves no channels")
 
 
-def _held(factor: Any, term: list[str], output: list[str], trace) -> tuple:
+def _held(factor: Any, term: list[str], output: list[str], trace: Trace) -> tuple[str | None, Any]:
     """Return the axis along which a factor's channels lie, and their ids.
 
     Where they differ along several axes, they are united to lie along one: one that is summed
@@ -75,7 +79,7 @@ def _held(factor: Any, term: list[str], output: list[str], trace) -> tuple:
     return term[axis], ids.reshape(-1)
 
 
-def factors_of(visit) -> list:
+def factors_of(visit: Visit) -> list[Labels | Constant]:
     """Return the factors in order: labels, or constant arrays."""
     flat: list = []
     for place, value in (*enumerate(visit.args), *visit.kwargs.items()):
@@ -87,7 +91,7 @@ def factors_of(visit) -> list:
 
 
 @register_rule(raw.Matmul)
-def matmul(visit, trace):
+def matmul(visit: Visit, trace: Trace) -> Found:
     first, second = factors_of(visit)
     ranks = [
         factor.rank if isinstance(factor, Labels) else len(factor.shape)
@@ -108,7 +112,7 @@ def matmul(visit, trace):
 
 
 @register_rule(raw.Einsum)
-def einsum(visit, trace):
+def einsum(visit: Visit, trace: Trace) -> Found:
     factors, subscripts = factors_of(visit), visit.operation.subscripts.replace(" ", "")
     if "->" not in subscripts:
         return trace.refuse(visit, f"{visit.path} does not name the axes of its output")
@@ -138,7 +142,7 @@ def _names(term: str, rank: int) -> list[str]:
 
 
 @register_rule(layers.Dot)
-def dot(visit, trace):
+def dot(visit: Visit, trace: Trace) -> Found:
     layer, terms = visit.operation, []
     axes = [layer.axes] * 2 if isinstance(layer.axes, int) else layer.axes
     for side, labels, axis in zip("xy", visit.inputs, axes, strict=True):

@@ -9,18 +9,19 @@ import numpy as np
 from keras import layers, tree
 from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 
-from prune_keras.tracing.labels import Labels, count, product, vector
+from prune_keras.tracing.labels import Labels, Place, count, product, vector
+from prune_keras.tracing.rule import Found, Trace
 from prune_keras.tracing.rules.elementwise import activation_mixes
 from prune_keras.tracing.rules.overriding import is_plain
 from prune_keras.tracing.rules.registry import register_rule
 from prune_keras.tracing.rules.wrappers import inside, remember
-from prune_keras.tracing.trying import Place
+from prune_keras.tracing.visit import Visit
 
 GATES = {layers.SimpleRNNCell: 1, layers.GRUCell: 3, layers.LSTMCell: 4, ConvLSTMCell: 4}
 
 
 @register_rule(layers.RNN, layers.SimpleRNN, layers.GRU, layers.LSTM)
-def recurrent(visit, trace):
+def recurrent(visit: Visit, trace: Trace) -> Found:
     """Follow the channels from cell to cell; all states of a cell hold its units."""
     layer, x = visit.operation, visit.argument(0, "sequences")
     stacked = type(layer.cell) is layers.StackedRNNCells and is_plain(layer.cell)
@@ -64,7 +65,7 @@ def _sizes_like(known: list, units: list[np.ndarray]) -> Callable:
 
 
 @register_rule(layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
-def recurrent_convolution(visit, trace):
+def recurrent_convolution(visit: Visit, trace: Trace) -> Found:
     cell, x = visit.operation.cell, visit.argument(0, "sequences")
     if type(cell) not in GATES or not is_plain(cell):
         return trace.refuse(visit, f"{visit.path} has a cell without a rule")
@@ -80,7 +81,7 @@ def recurrent_convolution(visit, trace):
     return _outputs(visit, trace, units, [units, units], axis)
 
 
-def _set_kernel_shape(trace, cell, channels: np.ndarray, units: np.ndarray) -> None:
+def _set_kernel_shape(trace: Trace, cell: Any, channels: np.ndarray, units: np.ndarray) -> None:
     size, first = cell.kernel_shape[:-2], len(channels)
 
     def new_shape(kept: np.ndarray) -> tuple:
@@ -89,7 +90,14 @@ def _set_kernel_shape(trace, cell, channels: np.ndarray, units: np.ndarray) -> N
     trace.setting(cell, "kernel_shape", np.concatenate([channels, units]), new_shape)
 
 
-def _cell(visit, trace, cell, given: np.ndarray, steps: int | None, tap_axis) -> np.ndarray:
+def _cell(
+    visit: Visit,
+    trace: Trace,
+    cell: Any,
+    given: np.ndarray,
+    steps: int | None,
+    tap_axis: int | None,
+) -> np.ndarray:
     """Record the weights of a cell that runs `steps` times, and return its units."""
     gates = GATES[type(cell)]
     units = trace.units(visit, cell.kernel, axis=-1, tap_axis=tap_axis, copies=gates)
@@ -108,20 +116,22 @@ def _cell(visit, trace, cell, given: np.ndarray, steps: int | None, tap_axis) ->
     return units
 
 
-def _place(cell, size: int) -> Place:
+def _place(cell: Any, size: int) -> Place:
     """Return where the units lie in what a cell's activations are called on."""
     spatial = getattr(cell, "rank", 0)
     first = getattr(cell, "data_format", None) == "channels_first"
     return Place(size, 0 if first else spatial, spatial + 1, cell.compute_dtype)
 
 
-def _fix_stateful(visit, trace, units: list[np.ndarray]) -> None:
+def _fix_stateful(visit: Visit, trace: Trace, units: list[np.ndarray]) -> None:
     if visit.operation.stateful:
         reason = f"{visit.path} keeps its states from batch to batch"
         trace.fix(np.concatenate(units), reason)
 
 
-def _outputs(visit, trace, units: np.ndarray, states: list[np.ndarray], axis: int) -> list:
+def _outputs(
+    visit: Visit, trace: Trace, units: np.ndarray, states: list[np.ndarray], axis: int
+) -> list[np.ndarray]:
     """Unite the states with what they start from; return the ids of all outputs."""
     initial = tree.flatten(visit.argument(1, "initial_state") or [])
     for labels, ids in zip(initial, states, strict=True) if initial else ():
@@ -134,7 +144,7 @@ def _outputs(visit, trace, units: np.ndarray, states: list[np.ndarray], axis: in
 
 
 @register_rule(layers.Bidirectional)
-def bidirectional(visit, trace):
+def bidirectional(visit: Visit, trace: Trace) -> Found:
     """Both directions stay equally wide, as Keras takes it that they are."""
     layer, x = visit.operation, visit.argument(0, "sequences")
     both = (layer.forward_layer, layer.backward_layer)
@@ -142,7 +152,8 @@ def bidirectional(visit, trace):
         return trace.refuse(visit, f"{visit.path} joins its directions along another axis")
     several = 2 if layer.merge_mode is None else 1
     states = visit.shapes[several:]
-    width = visit.shape[-1] // (2 if layer.merge_mode == "concat" else 1)
+    joined = 2 if layer.merge_mode == "concat" else 1
+    width = visit.shape[-1] // joined  # type: ignore[operator]  # units are known
     shapes = [(*visit.shape[:-1], width), *states[: len(states) // 2]]
     found = [_direction(visit, trace, each, shapes, x, i) for i, each in enumerate(both)]
     if any(a.shape != b.shape for a, b in zip(*found, strict=True)):
@@ -160,7 +171,9 @@ def _channels_first(layer: Any) -> bool:
     return getattr(layer.cell, "data_format", None) == "channels_first"
 
 
-def _direction(visit, trace, layer, shapes: list[tuple], x: Labels, number: int) -> list:
+def _direction(
+    visit: Visit, trace: Trace, layer: Any, shapes: list[tuple], x: Labels, number: int
+) -> list[np.ndarray]:
     """Run the rule of one of the two layers."""
     remember(trace, layer, x)
     initial = visit.argument(1, "initial_state")

@@ -7,14 +7,18 @@ report notes it. What gives every channel a new value from all of them fixes the
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from keras import layers
 from keras.src.ops import linalg, math, nn
 from keras.src.ops import numpy as raw
 
 from prune_keras.tracing.labels import Labels, varies
+from prune_keras.tracing.rule import Found, Trace
 from prune_keras.tracing.rules.axes import BATCH, moves_the_batch, without_batch
 from prune_keras.tracing.rules.registry import named, register_rule
+from prune_keras.tracing.visit import Visit
 
 SUMS = named(raw, "Sum Nansum")
 REDUCTIONS = (
@@ -30,7 +34,7 @@ ALONG = named(raw, "Argsort Cumprod Cumsum Nancumprod Nancumsum Roll Sort")
 
 
 @register_rule(*REDUCTIONS, *POSITIONS, nn.Moments)
-def reduced(visit, trace):
+def reduced(visit: Visit, trace: Trace) -> Found:
     operation, x = visit.operation, visit.input
     axes = _axes(operation, x.rank)
     if not axes or BATCH in axes:
@@ -45,7 +49,7 @@ def reduced(visit, trace):
 
 
 @register_rule(*QUANTILES)
-def quantile(visit, trace):
+def quantile(visit: Visit, trace: Trace) -> Found:
     """Several quantiles lie along a new axis in front of the batch."""
     given = visit.argument(1, "q")
     single = not isinstance(given, list | tuple) and np.ndim(given) == 0
@@ -53,13 +57,13 @@ def quantile(visit, trace):
 
 
 @register_rule(raw.Average)
-def average(visit, trace):
+def average(visit: Visit, trace: Trace) -> Found:
     if visit.argument(1, "weights") is not None:
         return trace.refuse(visit, f"{visit.path} weighs the entries that it adds")
     return reduced(visit, trace)
 
 
-def _over_channels(visit, trace, ids: np.ndarray) -> None:
+def _over_channels(visit: Visit, trace: Trace, ids: np.ndarray) -> None:
     if isinstance(visit.operation, POSITIONS):
         trace.fix(ids, f"{visit.path} tells the position of one of them")
     elif not isinstance(visit.operation, SUMS):
@@ -72,13 +76,13 @@ def _without(ids: np.ndarray, axes: list[int]) -> np.ndarray:
     return ids
 
 
-def _axes(operation, rank: int) -> list[int]:
+def _axes(operation: Any, rank: int) -> list[int]:
     """Return the axes along which an operation works, without the batch; none for all of them."""
     given = operation.axes if isinstance(operation, nn.Moments) else operation.axis
     return [] if given is None else [without_batch(a, rank) for a in np.atleast_1d(given).tolist()]
 
 
-def _whole_along(trace, ids: np.ndarray, axes: list[int]) -> np.ndarray:
+def _whole_along(trace: Trace, ids: np.ndarray, axes: list[int]) -> np.ndarray:
     """Unite along the axes what also differs along others, so that each lies there as a whole."""
     others = [axis for axis in range(ids.ndim) if axis not in axes]
     if any(varies(ids, axis) for axis in others):
@@ -89,7 +93,7 @@ def _whole_along(trace, ids: np.ndarray, axes: list[int]) -> np.ndarray:
 
 
 @register_rule(*SOFTMAXES, *ALONG)
-def along_axes(visit, trace):
+def along_axes(visit: Visit, trace: Trace) -> Found:
     axes = _axes(visit.operation, visit.input.rank)
     if not axes or BATCH in axes:
         return moves_the_batch(visit, trace)
@@ -104,7 +108,7 @@ def along_axes(visit, trace):
     return ids
 
 
-def _masked(visit, trace, ids: np.ndarray, mask: Labels) -> None:
+def _masked(visit: Visit, trace: Trace, ids: np.ndarray, mask: Labels) -> None:
     """Keep what a mask tells of, and the channels along an axis on which it differs."""
     trace.fix(mask.ids, f"{visit.path} takes them as a mask")
     shape = mask.shape if mask.rank == ids.ndim else (None, *mask.shape)  # it has no batch then
@@ -114,7 +118,7 @@ def _masked(visit, trace, ids: np.ndarray, mask: Labels) -> None:
 
 
 @register_rule(*named(nn, "Normalize"))
-def by_a_norm(visit, trace):
+def by_a_norm(visit: Visit, trace: Trace) -> Found:
     """What is gone adds nothing to a norm."""
     axes = _axes(visit.operation, visit.input.rank)
     if not axes or BATCH in axes or not visit.operation.order > 0:

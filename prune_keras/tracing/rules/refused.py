@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 from keras import layers
 from keras.src.ops import core, image, linalg, math, nn
 from keras.src.ops import numpy as raw
 
+from prune_keras.tracing.rule import Rule, Trace
 from prune_keras.tracing.rules.registry import named, register_rule
+from prune_keras.tracing.visit import Visit
 
 KEPT = {
     "looks at all features": named(layers, "Masking"),
@@ -54,8 +57,8 @@ KEPT = {
 }
 
 
-def _fixed(reason: str):
-    def rule(visit, trace):
+def _fixed(reason: str) -> Rule:
+    def rule(visit: Visit, trace: Trace) -> list[np.ndarray]:
         return trace.refuse(visit, f"{visit.path} {reason}")
 
     return rule

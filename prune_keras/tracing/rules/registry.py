@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 
+from prune_keras.tracing.rule import Rule
 from prune_keras.tracing.rules.overriding import overridden
+from prune_keras.tracing.visit import Visit
 
-Rule = Callable[[Any, Any], Any]
 Counts = Callable[[Any, Any], None]
-
+AnyRule = TypeVar("AnyRule", bound=Rule)
 
 _RULES: dict[type, Rule] = {}
 # Those of classes in libraries that nobody has to have, by module and name.
@@ -19,7 +20,7 @@ _RULES_BY_NAME: dict[str, Rule] = {}
 _COUNTS_BY_NAME: dict[str, Counts] = {}
 
 
-def register_rule(*operations: type) -> Callable[[Rule], Rule]:
+def register_rule(*operations: type) -> Callable[[AnyRule], AnyRule]:
     """Register a rule for one or more operation classes.
 
     Args:
@@ -56,21 +57,21 @@ def register_rule(*operations: type) -> Callable[[Rule], Rule]:
             f"operations. Received: {operations}. Write @register_rule(YourLayer)."
         )
 
-    def register(rule: Rule) -> Rule:
+    def register(rule: AnyRule) -> AnyRule:
         _RULES.update(dict.fromkeys(operations, rule))
         return rule
 
     return register
 
 
-def register_by_name(*names: str) -> Callable[[Rule], Rule]:
+def register_by_name(*names: str) -> Callable[[AnyRule], AnyRule]:
     """Register a rule for classes that are not imported.
 
     Args:
         *names: the module and the name of each, e.g. `"library.layers.Block"`.
     """
 
-    def register(rule: Rule) -> Rule:
+    def register(rule: AnyRule) -> AnyRule:
         _RULES_BY_NAME.update(dict.fromkeys(names, rule))
         return rule
 
@@ -131,7 +132,7 @@ def ruled_by_name(operation: Any) -> bool:
     return parent is not None and _RULES[parent] is _RULES_BY_NAME.get(_full_name(parent))
 
 
-def why_unruled(visit: Any) -> str:
+def why_unruled(visit: Visit) -> str:
     """Say that an operation has no rule, and what of its parent's it changes."""
     parent, kind = ruled_parent(visit.operation), type(visit.operation).__name__
     reason = f"no rule for the operation {visit.path} ({kind})"

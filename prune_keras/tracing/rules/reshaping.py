@@ -18,6 +18,7 @@ from prune_keras.tracing.labels import (
     varying_axes,
     vector,
 )
+from prune_keras.tracing.rule import Found, Trace
 from prune_keras.tracing.rules.axes import (
     BATCH,
     PERMUTING,
@@ -30,17 +31,18 @@ from prune_keras.tracing.rules.axes import (
     without_batch,
 )
 from prune_keras.tracing.rules.registry import named, register_rule
+from prune_keras.tracing.visit import Visit
 
 
 @register_rule(layers.Permute, *PERMUTING)
-def permuted(visit, trace):
+def permuted(visit: Visit, trace: Trace) -> np.ndarray:
     x = visit.input
     order = permutation(visit.operation, x.rank + 1)
     return np.expand_dims(x.ids, x.batch).transpose(order).squeeze(order.index(x.batch))
 
 
 @register_rule(raw.Reshape)
-def reshaped(visit, trace):
+def reshaped(visit: Visit, trace: Trace) -> Found:
     operation, x, shape = visit.operation, visit.input, visit.shape
     new, same_batch = operation.newshape, keeps_the_batch(visit)
     ids = reshaped_ids(x, shape) if same_batch else _with_another_batch(x, shape)
@@ -74,7 +76,7 @@ def _with_another_batch(x: Labels, shape: tuple) -> np.ndarray | None:
 
 
 @register_rule(raw.Squeeze)
-def squeezed(visit, trace):
+def squeezed(visit: Visit, trace: Trace) -> Found:
     """Without an axis, those of size 1 are named: others may come to have one channel."""
     operation, x = visit.operation, visit.input
     given = operation.axis
@@ -92,14 +94,14 @@ def squeezed(visit, trace):
 
 
 @register_rule(raw.ExpandDims)
-def expanded(visit, trace):
+def expanded(visit: Visit, trace: Trace) -> Found:
     axes = np.atleast_1d(visit.operation.axis).tolist()
     axes = [without_batch(axis, len(visit.shape)) for axis in axes]
     return moves_the_batch(visit, trace) if BATCH in axes else np.expand_dims(visit.input.ids, axes)
 
 
 @register_rule(raw.Flip, *named(raw, "Fliplr"))
-def flipped(visit, trace):
+def flipped(visit: Visit, trace: Trace) -> Found:
     given, x = getattr(visit.operation, "axis", 1), visit.input
     axes = [] if given is None else np.atleast_1d(given).tolist()
     axes = [without_batch(axis, x.rank) for axis in axes]
@@ -109,7 +111,7 @@ def flipped(visit, trace):
 
 
 @register_rule(*named(raw, "Rot90"))
-def turned(visit, trace):
+def turned(visit: Visit, trace: Trace) -> Found:
     operation, x = visit.operation, visit.input
     first, second = (without_batch(axis, x.rank) for axis in operation.axes)
     if BATCH in (first, second):
@@ -118,12 +120,12 @@ def turned(visit, trace):
 
 
 @register_rule(layers.RepeatVector)
-def repeated_vector(visit, trace):
+def repeated_vector(visit: Visit, trace: Trace) -> np.ndarray:
     return visit.input.ids[None]
 
 
 @register_rule(raw.Repeat)
-def repeated(visit, trace):
+def repeated(visit: Visit, trace: Trace) -> Found:
     operation, x = visit.operation, visit.input
     axis = BATCH if operation.axis is None else without_batch(operation.axis, x.rank)
     if axis == BATCH:
@@ -143,7 +145,7 @@ def repeated(visit, trace):
 
 
 @register_rule(raw.Tile)
-def tiled(visit, trace):
+def tiled(visit: Visit, trace: Trace) -> Found:
     rank = visit.input.rank + 1
     repeats = np.ravel(visit.operation.repeats).tolist()
     repeats = [1] * (rank - len(repeats)) + repeats
@@ -154,7 +156,7 @@ def tiled(visit, trace):
 
 
 @register_rule(raw.BroadcastTo)
-def broadcast(visit, trace):
+def broadcast(visit: Visit, trace: Trace) -> Found:
     shape, x = tuple(visit.operation.shape), visit.input
     if len(shape) != x.rank + 1:
         return moves_the_batch(visit, trace)
@@ -165,7 +167,7 @@ def broadcast(visit, trace):
 
 
 @register_rule(*named(nn, "DepthToSpace"))
-def depth_to_space(visit, trace):
+def depth_to_space(visit: Visit, trace: Trace) -> np.ndarray:
     """The channels that become one channel's block of positions are one."""
     axis = channel_axis(visit.operation)
     channels = trace.along(visit.input, axis, visit.path)
@@ -173,7 +175,7 @@ def depth_to_space(visit, trace):
 
 
 @register_rule(*named(nn, "SpaceToDepth"), *named(image, "ExtractPatches"))
-def space_to_depth(visit, trace):
+def space_to_depth(visit: Visit, trace: Trace) -> np.ndarray:
     """The channels follow one another once for each position of a block."""
     axis = channel_axis(visit.operation)
     channels = trace.along(visit.input, axis, visit.path)
@@ -182,7 +184,7 @@ def space_to_depth(visit, trace):
 
 
 @register_rule(layers.Flatten)
-def flatten(visit, trace):
+def flatten(visit: Visit, trace: Trace) -> np.ndarray:
     ids = visit.input.full()
     if ids is None:
         return reshapes_the_unknown(visit, trace)
@@ -192,7 +194,7 @@ def flatten(visit, trace):
 
 
 @register_rule(layers.Reshape)
-def reshape(visit, trace):
+def reshape(visit: Visit, trace: Trace) -> np.ndarray:
     ids, shape = reshaped_ids(visit.input, visit.shape), visit.shape
     if ids is None:
         return reshapes_the_unknown(visit, trace)

@@ -12,12 +12,14 @@ from keras.src.ops import numpy as raw
 
 from prune_keras import _keras
 from prune_keras.tracing.labels import varies, varying_axes, vector
+from prune_keras.tracing.rule import Found, Trace
 from prune_keras.tracing.rules.axes import BATCH, moves_the_batch, tied_parts, without_batch
 from prune_keras.tracing.rules.registry import named, register_rule
+from prune_keras.tracing.visit import Visit
 
 
 @register_rule(raw.GetItem)
-def get_item(visit, trace):
+def get_item(visit: Visit, trace: Trace) -> Found:
     """Slices follow numpy; a step over channels ties each period, so that the step stays true."""
     parts, ids = parts_of(visit), visit.input.ids
     places = [place for place, part in enumerate(parts) if part is not None]
@@ -40,12 +42,12 @@ def get_item(visit, trace):
     return np.asarray(ids[tuple(part if part is None else _rest(part) for part in parts)])
 
 
-def _rest(part):
+def _rest(part: slice | int) -> slice | int:
     """Return the key for an axis of which what is left has been taken already."""
     return slice(None) if isinstance(part, slice) else 0
 
 
-def parts_of(visit) -> list:
+def parts_of(visit: Visit) -> list:
     """Return one slice or integer an axis, and None for new ones; nothing for any other key."""
     parts = _key(visit)
     if not all(part is None or isinstance(part, slice | int | type(...)) for part in parts):
@@ -56,11 +58,11 @@ def parts_of(visit) -> list:
     return [*parts[:at], *missing, *parts[at + 1 :]]
 
 
-def _spelled_key(visit):
+def _spelled_key(visit: Visit) -> Any:
     return visit.args[1] if len(visit.args) > 1 else visit.kwargs["key"]
 
 
-def _key(visit) -> list:
+def _key(visit: Visit) -> list:
     key = _spelled_key(visit)
     return list(key) if isinstance(key, tuple | list) else [key]
 
@@ -70,7 +72,7 @@ def _dots(key: list) -> int:
     return next((place for place, part in enumerate(key) if part is ...), len(key))
 
 
-def _picked(visit, trace, ids: np.ndarray, axis: int, at: int) -> np.ndarray:
+def _picked(visit: Visit, trace: Trace, ids: np.ndarray, axis: int, at: int) -> np.ndarray:
     """Pick one position, which stays where it lies along an axis of channels."""
     taken = ids.take([at], axis)
     if not _tied_along(trace, ids, axis):
@@ -78,7 +80,7 @@ def _picked(visit, trace, ids: np.ndarray, axis: int, at: int) -> np.ndarray:
     return taken
 
 
-def _sliced(visit, trace, ids: np.ndarray, axis: int, part: slice) -> np.ndarray:
+def _sliced(visit: Visit, trace: Trace, ids: np.ndarray, axis: int, part: slice) -> np.ndarray:
     """Take a range; of each period of its step, all go together."""
     size = ids.shape[axis]
     start, stop, step = part.indices(size)
@@ -91,7 +93,7 @@ def _sliced(visit, trace, ids: np.ndarray, axis: int, part: slice) -> np.ndarray
     return ids.take(range(start, stop, step), axis)
 
 
-def _tied_along(trace, ids: np.ndarray, axis: int) -> bool:
+def _tied_along(trace: Trace, ids: np.ndarray, axis: int) -> bool:
     """Let all places along an axis stay or none, if channels lie along another one, too.
 
     Two of these stay: with one, a thin model no longer shows what was tied.
@@ -105,12 +107,12 @@ def _tied_along(trace, ids: np.ndarray, axis: int) -> bool:
     return bool(others)
 
 
-def _new_arguments(visit, cuts: dict[int, int]) -> Callable:
+def _new_arguments(visit: Visit, cuts: dict[int, int]) -> Callable[[np.ndarray], Any]:
     """Return a function of what is kept of a tensor that returns the call's new arguments."""
     key, parts = _key(visit), parts_of(visit)
     alone = not isinstance(_spelled_key(visit), tuple | list)
 
-    def new_arguments(mask: np.ndarray):
+    def new_arguments(mask: np.ndarray) -> Any:
         changed = list(key)
         for axis, place in cuts.items():
             # What is behind three dots is counted from the end.
@@ -145,7 +147,7 @@ def _new_part(part: slice | int, kept: np.ndarray) -> slice | int:
 
 
 @register_rule(raw.Split, *named(raw, "Dsplit Hsplit"))
-def split(visit, trace):
+def split(visit: Visit, trace: Trace) -> Found:
     """Parts of an axis of channels are cut each by itself."""
     operation, x = visit.operation, visit.input
     given = getattr(operation, "axis", 1 if type(operation).__name__ == "Hsplit" else 2)
@@ -172,7 +174,7 @@ def split(visit, trace):
 
 
 @register_rule(raw.ArraySplit)
-def array_split(visit, trace):
+def array_split(visit: Visit, trace: Trace) -> Found:
     """It knows a number of parts only, which stay equally wide."""
     x, count = visit.input, len(visit.shapes)
     axis = without_batch(visit.operation.axis, x.rank)
@@ -192,7 +194,7 @@ def array_split(visit, trace):
 
 
 @register_rule(core.Unstack)
-def unstack(visit, trace):
+def unstack(visit: Visit, trace: Trace) -> Found:
     x = visit.input
     axis = visit.operation.axis % (x.rank + 1)
     if axis == x.batch:
@@ -206,7 +208,7 @@ def unstack(visit, trace):
 
 
 @register_rule(raw.Take)
-def take(visit, trace):
+def take(visit: Visit, trace: Trace) -> Found:
     """Constant numbers of positions pick what lies there; channels are not picked by number."""
     x, given = visit.input, visit.operation.axis
     axis = BATCH if given is None else without_batch(given, x.rank)
@@ -222,7 +224,7 @@ def take(visit, trace):
 
 
 @register_rule(*named(nn, "Glu"))
-def gated_half(visit, trace):
+def gated_half(visit: Visit, trace: Trace) -> Found:
     """One half is multiplied by a gate made of the other one: channel `j` of both is one."""
     x = visit.input
     axis = without_batch(visit.operation.axis, x.rank)

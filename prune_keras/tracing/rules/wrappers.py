@@ -11,10 +11,12 @@ import numpy as np
 from keras import layers
 
 from prune_keras.tracing.labels import Labels, compress, kept_sizes, product, varies
+from prune_keras.tracing.rule import Axes, Found, Scale, Trace
 from prune_keras.tracing.rules.registry import named, register_rule
+from prune_keras.tracing.visit import Visit
 
 
-def inside(visit, layer: Any, shapes: list[tuple], given: Labels, **arguments: Any) -> Any:
+def inside(visit: Visit, layer: Any, shapes: list[tuple], given: Labels, **arguments: Any) -> Visit:
     """Return the visit of a layer that another one calls.
 
     Args:
@@ -35,7 +37,7 @@ def inside(visit, layer: Any, shapes: list[tuple], given: Labels, **arguments: A
     )
 
 
-def remember(trace, layer: Any, labels: Labels) -> None:
+def remember(trace: Trace, layer: Any, labels: Labels) -> None:
     """Record what a layer that stands in no graph keeps of the shape it was built for."""
     built, spec = layer._build_shapes_dict, layer.input_spec
     if built is not None and len(built) == 1:
@@ -69,15 +71,23 @@ class Repeated:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._trace, name)
 
-    def apply(self, visit, tracer=None) -> Any:
+    def apply(self, visit: Visit, tracer: Any = None) -> Any:
         return self._trace.apply(visit, tracer or self)
 
-    def weight(self, visit, variable, axes, reads=(), times: int | None = 0, scale=None) -> None:
+    def weight(
+        self,
+        visit: Visit,
+        variable: Any,
+        axes: Axes,
+        reads: tuple[int, ...] = (),
+        times: int | None = 0,
+        scale: Scale | None = None,
+    ) -> None:
         if times is not None:
             times = 0 if times == 0 else product((times, self._count))
         self._trace.weight(visit, variable, axes, reads, times, scale)
 
-    def multiplied(self, axes, times: int | None) -> None:
+    def multiplied(self, axes: list[np.ndarray], times: int | None) -> None:
         self._trace.multiplied(axes, product((times, self._count)))
 
 
@@ -87,29 +97,53 @@ class Uncounted(Repeated):
     def __init__(self, trace: Any):
         super().__init__(trace, 0)
 
-    def weight(self, visit, variable, axes, reads=(), times: int | None = 0, scale=None) -> None:
+    def weight(
+        self,
+        visit: Visit,
+        variable: Any,
+        axes: Axes,
+        reads: tuple[int, ...] = (),
+        times: int | None = 0,
+        scale: Scale | None = None,
+    ) -> None:
         self._trace.weight(visit, variable, axes, reads, 0, scale)
 
-    def multiplied(self, axes, times: int | None) -> None:
+    def multiplied(self, axes: list[np.ndarray], times: int | None) -> None:
         pass
 
-    def pointwise(self, visit) -> np.ndarray:
+    def pointwise(self, visit: Visit) -> np.ndarray:
         return visit.input.ids
 
-    def units(self, visit, kernel, axis, tap_axis=-1, *others, **arguments) -> np.ndarray:
+    def units(
+        self,
+        visit: Visit,
+        kernel: Any,
+        axis: int,
+        tap_axis: int | None = -1,
+        *others: Any,
+        **arguments: Any,
+    ) -> np.ndarray:
         return self._trace.units(visit, kernel, axis, None, *others, **arguments)
 
 
 class _Slices(Repeated):
     """A `Tracer` for a layer that is called on each slice along the first axis."""
 
-    def units(self, visit, kernel, axis, tap_axis=-1, *others, **arguments) -> np.ndarray:
+    def units(
+        self,
+        visit: Visit,
+        kernel: Any,
+        axis: int,
+        tap_axis: int | None = -1,
+        *others: Any,
+        **arguments: Any,
+    ) -> np.ndarray:
         tap_axis = tap_axis if tap_axis is None or tap_axis < 0 else tap_axis + 1
         return self._trace.units(visit, kernel, axis, tap_axis, *others, **arguments)
 
 
 @register_rule(layers.TimeDistributed)
-def time_distributed(visit, trace):
+def time_distributed(visit: Visit, trace: Trace) -> Found:
     x, layer = visit.input, visit.operation.layer
     if visit.argument(0, "inputs") is not x or varies(x.ids, 0):
         return trace.refuse(visit, f"{visit.path} takes slices along them")
@@ -122,7 +156,7 @@ def time_distributed(visit, trace):
 
 
 @register_rule(layers.SpectralNormalization)
-def spectral_normalization(visit, trace):
+def spectral_normalization(visit: Visit, trace: Trace) -> Found:
     """The layer inside, and a vector along the last axis of its kernel."""
     wrapper, x = visit.operation, visit.input
     remember(trace, wrapper.layer, x)
@@ -138,7 +172,7 @@ def spectral_normalization(visit, trace):
     return found
 
 
-def _set_kernel_shape(trace, wrapper, axes: dict[int, np.ndarray]) -> None:
+def _set_kernel_shape(trace: Trace, wrapper: Any, axes: Axes) -> None:
     shape, ends = wrapper.kernel_shape, np.cumsum([len(ids) for ids in axes.values()])
 
     def new_shape(kept: np.ndarray) -> tuple:
@@ -150,7 +184,7 @@ def _set_kernel_shape(trace, wrapper, axes: dict[int, np.ndarray]) -> None:
 
 
 @register_rule(*named(layers, "Pipeline"))
-def pipeline(visit, trace):
+def pipeline(visit: Visit, trace: Trace) -> Found:
     """One layer after another, as long as none of them has weights: nothing shows their units."""
     if visit.operation.weights:
         return trace.refuse(visit, f"{visit.path} holds layers with weights")

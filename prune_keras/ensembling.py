@@ -1,0 +1,353 @@
+"""Ensembling: several branches of one network that teach each other, of which one is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from prune_keras import _keras
+from prune_keras.plan import Plan
+from prune_keras.surgery import shrink
+from prune_keras.teaching.losses import Softened, logits_of
+from prune_keras.teaching.outputs import activations, losses
+from prune_keras.teaching.stages import channel_axis, stage_ends
+from prune_keras.tracing import trace
+from prune_keras.validation import check_count, check_positive, check_whole
+
+TOGETHER = "ensemble"
+
+
+@keras.saving.register_keras_serializable("prune_keras")
+class NativeEnsemble(keras.Model):
+    """A model to train in place of another one: its end several times over, and a gate.
+
+    All layers up to one are shared, all behind it are there once for each branch. A gate, made of
+    the shared features by `Dense`, batch normalization, ReLU and softmax, weighs the branches'
+    logits `z_i`; what comes out, `z = sum g_i z_i`, teaches them. The loss is that of each branch
+    and of the ensemble, as compiled, and `w(t) T^2 sum KL(z || z_i)` while it is trained, with the
+    temperature `T`, no gradients through `z`, and `w(t) = exp(-5 (1 - t / ramp_steps)^2)`, 1 from
+    `t = ramp_steps` on. Numbers, which no class stands behind, are compared by squared error.
+
+    Outputs are `{"branch_1": ..., "branch_2": ..., "ensemble": ...}`, each like the model's own.
+    Compile with one loss and one list of metrics, and fit with the model's own targets: they hold
+    for every output. `branch` returns the model to keep.
+
+    Args:
+        model: a built functional or Sequential model with one output; it is not changed. The first
+            branch begins with its weights.
+        branches: number of branches, at least 2. Defaults to 3.
+        at: name of the last layer that is shared, through which all must pass. Defaults to None:
+            the end of the last stage but one, that is the last layer of the second smallest maps.
+        fresh: whether the other branches begin with new weights, as they must to differ; else with
+            the model's, and they differ by what is random in their layers. Defaults to True.
+        temperature: `T`, above 0. Defaults to 3.
+        ramp_steps: training steps until the branches fully learn from the ensemble; in the paper,
+            those of 80 epochs of 300. Defaults to 0: from the beginning.
+        name: name of this model. Defaults to that of the model with `_ensemble`.
+
+    Raises:
+        ValueError: if an argument is out of range, or the model cannot be branched there.
+
+    Example:
+
+    >>> import keras, numpy as np, prune_keras
+    >>> model = keras.Sequential(
+    ...     [
+    ...         keras.Input((8, 8, 3)),
+    ...         keras.layers.Conv2D(8, 3, activation="relu", name="a"),
+    ...         keras.layers.Conv2D(8, 3, activation="relu", name="b"),
+    ...         keras.layers.GlobalAveragePooling2D(),
+    ...         keras.layers.Dense(2, activation="softmax"),
+    ...     ]
+    ... )
+    >>> ensemble = prune_keras.NativeEnsemble(model, at="a")
+    >>> ensemble.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    >>> x, y = np.random.default_rng(0).normal(size=(8, 8, 8, 3)), np.arange(8) % 2
+    >>> history = ensemble.fit(x, y, verbose=0)
+    >>> [name for name in sorted(history.history) if "accuracy" in name][:2]
+    ['branch_1_accuracy', 'branch_2_accuracy']
+    >>> ensemble.branch(2).count_params() == model.count_params()
+    True
+
+    Reference:
+        Lan, Zhu, Gong: Knowledge Distillation by On-the-Fly Native Ensemble, 2018,
+        https://arxiv.org/abs/1806.04606.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        branches: int = 3,
+        at: str | None = None,
+        fresh: bool = True,
+        temperature: float = 3.0,
+        ramp_steps: int = 0,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        _check(model, branches, temperature, ramp_steps)
+        stem = _copy(model)
+        at, shared, axis = _shared(stem, at)
+        first, *others = (_behind(stem, shared, at, n + 1) for n in range(branches))
+        family = activations(stem)[0]
+        made = [first, *(_branch(each, fresh) for each in others)]
+        outputs = {each.name: each(shared) for each in made}
+        gate = _gate(shared, axis, branches)
+        outputs[TOGETHER] = Together(family, name=TOGETHER)([gate, *outputs.values()])
+        name = name or f"{model.name}_ensemble"
+        super().__init__(_keras.input_structure(stem), outputs, name=name, **kwargs)
+        self._held = _Held(_copy(model), stem, first, tuple(made), family)
+        self._settings: dict[str, Any] = {"branches": branches, "at": at, "fresh": fresh}
+        self._settings |= {"temperature": temperature, "ramp_steps": ramp_steps}
+
+    def branch(self, number: int = 1) -> Any:
+        """Return the model with one of the branches, as a model of its own, not compiled.
+
+        Args:
+            number: 1 for the first. Defaults to 1.
+
+        Raises:
+            ValueError: if there is no such branch.
+        """
+        held = self._held
+        if isinstance(number, bool) or number not in range(1, len(held.branches) + 1):
+            raise ValueError(
+                f"`number` must be of a branch, 1 to {len(held.branches)}. Received: "
+                f"number={number!r}. Pass 1 for the one that began as the model."
+            )
+        kept = held.branches[number - 1]
+        instead = {id(old): new for old, new in zip(held.first.weights, kept.weights, strict=True)}
+        twin = _copy(held.model)
+        for mine, weight in zip(twin.weights, held.stem.weights, strict=True):
+            mine.assign(instead.get(id(weight), weight))
+        return twin
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Compile as the model would be; its loss and metrics hold for every output."""
+        metrics, weighted = (self._own_metrics(each) for each in (metrics, weighted_metrics))
+        super().compile(optimizer, loss, loss_weights, metrics, weighted, **kwargs)
+
+    def _own_metrics(self, given: Any) -> Any:
+        if given is None or isinstance(given, Mapping):
+            return given
+        given = given if isinstance(given, list | tuple) else [given]
+        return {name: [*map(_own, given)] for name in self.output_names}
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Return the losses of all outputs, and in training what is learnt of the ensemble."""
+        loss = super().compute_loss(x, self._each(y), y_pred, self._each(sample_weight), training)
+        if not training:
+            return loss
+        apart = self._apart(y_pred, sample_weight)
+        return loss + ops.cast(self._weight() * apart, loss.dtype)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Return the metrics of all outputs."""
+        return super().compute_metrics(x, self._each(y), y_pred, self._each(sample_weight))
+
+    def get_config(self) -> dict[str, Any]:
+        model = keras.saving.serialize_keras_object(self._held.model)
+        return {"model": model, **self._settings, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        model = keras.saving.deserialize_keras_object(config["model"], custom_objects)
+        return cls(**{**config, "model": model})
+
+    def _each(self, given: Any) -> Any:
+        """Return what is given for the model's one output, for each output there is."""
+        names = self.output_names
+        if given is None or (isinstance(given, dict) and {*given} == {*names}):
+            return given
+        return dict.fromkeys(names, given)
+
+    def _apart(self, y_pred: Any, sample_weight: Any) -> Any:
+        """Return how far all branches are from the ensemble."""
+        family = self._held.family or losses(self)[0]
+        activated = (self._held.family is not None,) * 2
+        loss = Softened(family, activated, self._settings["temperature"])
+        taught = ops.stop_gradient(ops.cast(y_pred[TOGETHER], "float32"))
+        names = [name for name in self.output_names if name != TOGETHER]
+        weight = sample_weight if not isinstance(sample_weight, dict) else None
+        return sum(loss(taught, ops.cast(y_pred[name], "float32"), weight) for name in names)
+
+    def _weight(self) -> Any:
+        """Return `w(t)`, and count the step."""
+        steps = self.get_layer(TOGETHER).steps
+        ramp = self._settings["ramp_steps"]
+        share = ops.minimum(ops.cast(steps, "float32") / max(ramp, 1), 1.0) if ramp else 1.0
+        weight = ops.exp(-5.0 * ops.square(1.0 - share))
+        steps.assign_add(1)
+        return weight
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Models that an ensemble is made of; within this, Keras does not track them again.
+
+    Args:
+        model: the model as it was.
+        stem: a copy, whose layers up to the branches are the ensemble's.
+        first: what stands behind these in the copy.
+        branches: the branches.
+        family: what the output stands for, by its last activation; None for none.
+    """
+
+    model: Any
+    stem: Any
+    first: Any
+    branches: tuple[Any, ...]
+    family: str | None
+
+
+@keras.saving.register_keras_serializable("prune_keras")
+class Together(layers.Layer):
+    """What several outputs come to, weighed sample by sample: `[weights, output, output, ...]`.
+
+    Args:
+        family: activation of the outputs, `"softmax"` or `"sigmoid"`; their logits are weighed.
+            None where they are weighed as they are.
+    """
+
+    def __init__(self, family: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32"} | kwargs)
+        self.family = family
+
+    def build(self, input_shape: Any) -> None:
+        self.steps = self.add_weight(
+            shape=(),
+            dtype="int32",
+            initializer="zeros",
+            trainable=False,
+            name="steps",
+            aggregation="only_first_replica",
+        )
+
+    def call(self, inputs: Any) -> Any:
+        gate, *outputs = inputs
+        family = self.family
+        values = outputs if family is None else [logits_of(each, family) for each in outputs]
+        shape = (-1, *[1] * (len(values[0].shape) - 1))
+        weighed = sum(ops.reshape(gate[:, n], shape) * each for n, each in enumerate(values))
+        return weighed if family is None else keras.activations.get(family)(weighed)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape[1]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "family": self.family}
+
+
+def _check(model: Any, branches: int, temperature: float, ramp_steps: int) -> None:
+    check_count("branches", branches)
+    check_positive("temperature", temperature)
+    check_whole("ramp_steps", ramp_steps)
+    if branches < 2:
+        raise ValueError("An ensemble must have at least 2 branches. Received: branches=1. Pass 3.")
+    graph = _keras.graph_of(model) if isinstance(model, keras.Model) else None
+    if graph is None or len(graph.outputs) != 1:
+        count = "no graph" if graph is None else f"{len(graph.outputs)} outputs"
+        raise ValueError(
+            "A model that is branched must be functional or Sequential, built, and have one "
+            f"output. Received: model={getattr(model, 'name', model)!r} with {count}. Write it as "
+            "keras.Model(inputs, output), or see prune_keras.unfold."
+        )
+
+
+def _copy(model: Any) -> Any:
+    with _keras.strategy_scope(model), _keras.uncompiled(model):
+        return shrink(model, Plan.everything(trace(model).widths))
+
+
+def _shared(model: Any, at: str | None) -> tuple[str, Any, int | None]:
+    """Return the path of the layer that branches begin behind, its tensor, and its channel axis.
+
+    Raises:
+        ValueError: if there is no such layer in the model itself.
+    """
+    graph = trace(model)
+    if at is None:
+        ends = [path for path in stage_ends(model, graph) if "/" not in path]
+        if len(ends) < 2:
+            raise ValueError(
+                "A model must have two stages to be branched at the last one. Received: "
+                f"{model.name!r} with ends of stages {ends}. Name the last shared layer as at=."
+            )
+        at = ends[-2]
+    tensors = [place.tensor for place in _keras.places(model) if place.path == at]
+    if "/" in at or not tensors:
+        known = [place.path for place in _keras.places(model) if "/" not in place.path]
+        raise ValueError(
+            "`at` must be the name of a layer of the model itself. Received: "
+            f"at={at!r}, while {model.name!r} has {known}."
+        )
+    records = {id(record.tensor): record for record in graph.tensors}
+    return at, tensors[-1], channel_axis(records.get(id(tensors[-1])))
+
+
+def _behind(model: Any, shared: Any, at: str, number: int) -> Any:
+    """Return what stands behind a tensor as a model of its own, of the same layers.
+
+    Raises:
+        ValueError: if something passes it by.
+    """
+    graph = _keras.graph_of(model)
+    try:
+        behind = keras.Model(shared, graph.outputs[0], name=f"branch_{number}")
+    except ValueError as error:
+        raise ValueError(
+            "All must pass through the last shared layer. Received: "
+            f"at={at!r} of {model.name!r}: {error}. Name another one."
+        ) from error
+    before = {id(place.operation) for place in _keras.places(keras.Model(graph.inputs, shared))}
+    both = [place.path for place in _keras.places(behind) if id(place.operation) in before]
+    if both:
+        raise ValueError(
+            "No layer may stand before and behind the last shared one. Received: "
+            f"{both} of {model.name!r}, with at={at!r}. Name another one."
+        )
+    return behind
+
+
+def _branch(behind: Any, fresh: bool) -> Any:
+    made = keras.models.clone_model(behind)
+    if not fresh:
+        made.set_weights(behind.get_weights())
+    return made
+
+
+def _gate(shared: Any, axis: int | None, branches: int) -> Any:
+    """Return the weight of each branch, sample by sample."""
+    last = len(shared.shape) - 1
+    positions = [n for n in range(1, last + 1) if n != (axis or last)]
+    x = ops.mean(shared, positions) if positions else shared
+    x = layers.Dense(branches, name="gate", dtype="float32")(x)
+    x = layers.BatchNormalization(name="gate_normalization", dtype="float32")(x)
+    x = layers.ReLU(name="gate_relu", dtype="float32")(x)
+    return layers.Softmax(name="gate_weights", dtype="float32")(x)
+
+
+def _own(metric: Any) -> Any:
+    """Return a metric that one output alone has."""
+    if isinstance(metric, keras.metrics.Metric):
+        return type(metric).from_config(metric.get_config())
+    return metric
