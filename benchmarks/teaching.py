@@ -23,8 +23,9 @@ import numpy as np
 
 import prune_keras
 from prune_keras.callbacks import Distillation, Factors, ProgressivePruning, Teacher
+from prune_keras.models import cifar10
 from prune_keras.models.images import Batches, read_npz, split
-from prune_keras.models.settings import Settings, compile_model
+from prune_keras.models.settings import compile_model
 from prune_keras.quantizing.litert import Interpreted
 from prune_keras.schedules import Geometric
 
@@ -33,8 +34,7 @@ SEEDS = (0, 1, 2)
 SUBJECTS = ("resnet20", "stack")
 EPOCHS = 5
 ROUNDS = 3
-LEARNING_RATE = 0.02
-SETTINGS = Settings(optimizer="sgd")
+SETTINGS = {name: cifar10.settings(name) for name in ("resnet20", "stack")}
 TERMS = {
     "none": None,
     "logits": {"logits": 0.9},
@@ -85,7 +85,7 @@ def arguments():
 
 def cases_of_terms(subjects, given):
     for seed in given.seeds:
-        for subject, flops in (("resnet20", 0.5), ("resnet20", 0.25), ("stack", 0.25)):
+        for subject, flops in (("resnet20", 0.25), ("stack", 0.25), ("resnet20", 0.5)):
             for terms in TERMS if subject in subjects else ():
                 yield case_of(subjects, subject, given, seed) | {"flops": flops, "terms": terms}
 
@@ -139,9 +139,9 @@ def branched(model, case, data, given):
     if not BRANCHED[case["terms"]]:
         yield fitted(thin, [], case, data, given)
         return
-    images = Batches(*data.train, batch_size=SETTINGS.batch_size, seed=case["seed"])
+    images = batches(case, data)
     steps = given.epochs * len(images)
-    compile_model(thin, SETTINGS, LEARNING_RATE, steps)
+    compiled(thin, case, steps)
     ensemble = prune_keras.NativeEnsemble(thin, ramp_steps=int(RAMP * steps))
     ensemble.compile(thin.optimizer, thin.loss, metrics=["accuracy"])
     history, seconds = timed(ensemble, images, [], data, given)
@@ -170,10 +170,21 @@ def cheaper(model, case, data, given):
 
 
 def fitted(model, callbacks, case, data, given):
-    images = Batches(*data.train, batch_size=SETTINGS.batch_size, seed=case["seed"])
-    compile_model(model, SETTINGS, LEARNING_RATE, given.epochs * len(images))
+    images = batches(case, data)
+    compiled(model, case, given.epochs * len(images))
     history, seconds = timed(model, images, callbacks, data, given)
     return row_of(model, history["val_accuracy"], seconds, data)
+
+
+def batches(case, data):
+    size = SETTINGS[case["subject"]].batch_size
+    return Batches(*data.train, batch_size=size, seed=case["seed"])
+
+
+def compiled(model, case, steps):
+    """Compile as runs of `prune-keras cifar10` train such a network."""
+    settings = SETTINGS[case["subject"]]
+    return compile_model(model, settings, settings.learning_rate, steps)
 
 
 def timed(model, images, callbacks, data, given):
@@ -203,7 +214,7 @@ def row_of(model, validation, seconds, data):
 
 def small(model, case, data, given):
     """Run the whole recipe on one network; a row for each stage."""
-    compile_model(model, SETTINGS, LEARNING_RATE, given.epochs * (len(data.train[1]) // 64))
+    compiled(model, case, given.epochs * (len(data.train[1]) // 64))
     folder = given.output / f"{case['subject']}_{case['seed']}"
     floats = [(x.astype("float32"), y) for x, y in (data.train, data.validation, data.test)]
     shrunk = prune_keras.shrink_to(
