@@ -13,13 +13,16 @@ as it is there, and not measured again while it is in the table.
   that it differentiates.
 - The oracle: at most one forward pass, which is `evaluate`, for each neuron.
 
+Where other work runs on the machine, `--clock processor` measures what this process takes, best
+with one thread (`OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1`); `--output` keeps that apart.
+
 "other seconds" are those of a whole call that go by outside of its batches: compilation, what is
 prepared, and what is fitted to what was seen.
 """
 
 import argparse
+import functools
 import json
-import time
 from pathlib import Path
 
 import measuring
@@ -55,7 +58,8 @@ def main(given):
             rows.append({column: row.get(column, "") for column in COLUMNS})
             measuring.write_table(path, rows)
     measuring.RESULTS = given.output
-    measuring.finish("scoring", rows, repetitions=given.repetitions, resnet50_pixels=given.size)
+    options = {"repetitions": given.repetitions, "clock": given.clock}
+    measuring.finish("scoring", rows, resnet50_pixels=given.size, **options)
 
 
 def known(path):
@@ -66,7 +70,7 @@ def known(path):
 
 def measured(network, criterion, given):
     """Return the numbers of one row, each kind of them measured in processes of its own."""
-    options = ("--size", given.size, "--repetitions", given.repetitions)
+    options = ("--size", given.size, "--repetitions", given.repetitions, "--clock", given.clock)
     options += ("--batch-size", given.batch_size) if given.batch_size else ()
     this = (__file__, "--networks", network, "--criteria", criterion, *options)
     found = measuring.in_fresh_process(*this, "--here", "times")
@@ -81,20 +85,23 @@ def measured(network, criterion, given):
 class Timed:
     """Batches of random samples that note when each one but the first is asked for."""
 
-    def __init__(self, x, y, batch_size):
-        self.x, self.y, self.batch_size = x, y, batch_size
+    def __init__(self, x, y, batch_size, clock):
+        self.x, self.y, self.batch_size, self.clock = x, y, batch_size, clock
         self.asked = []
 
     def __iter__(self):
         self.asked = []
         for first in range(0, len(self.x), self.batch_size):
-            self.asked.append(time.perf_counter())
+            self.note()
             yield self.x[first : first + self.batch_size], self.y[first : first + self.batch_size]
+
+    def note(self):
+        self.asked.append(measuring.CLOCKS[self.clock]())
 
     def seconds(self, work):
         """Return the median over the batches after the first one, and the rest of the call."""
-        whole, _ = measuring.seconds(lambda: work(self))
-        times = [*self.asked, time.perf_counter()]
+        whole, _ = measuring.seconds(lambda: work(self), self.clock)
+        times = [*self.asked, measuring.CLOCKS[self.clock]()]
         batch = measuring.median([b - a for a, b in zip(times[1:], times[2:], strict=False)])
         return batch, max(whole - batch * len(self.asked), 0.0)
 
@@ -118,7 +125,7 @@ def prepared(network, criterion, given):
     rng = np.random.default_rng(measuring.SEED)
     count = batch_size * (ORACLE_BATCHES if criterion == "oracle" else batches)
     x = rng.uniform(0, 255, (count, *shape)).astype("float32")
-    return model, Timed(x, rng.integers(0, 10, count), batch_size)
+    return model, Timed(x, rng.integers(0, 10, count), batch_size, given.clock)
 
 
 def works(model, criterion):
@@ -128,18 +135,18 @@ def works(model, criterion):
     import prune_keras
 
     class Clock(keras.callbacks.Callback):
-        def __init__(self, asked):
+        def __init__(self, samples):
             super().__init__()
-            self.asked = asked
+            self.samples = samples
 
         def on_train_batch_begin(self, batch, logs=None):
-            self.asked.append(time.perf_counter())
+            self.samples.note()
 
         on_test_batch_begin = on_train_batch_begin
 
     def clock(samples):
         samples.asked = []
-        return [Clock(samples.asked)]
+        return [Clock(samples)]
 
     def evaluate(samples):
         x, y = samples.x, samples.y
@@ -170,7 +177,8 @@ def times(model, samples, criterion, repetitions):
     named = works(model, criterion)
     if criterion in WEIGHTS:
         named[criterion](None)
-        found = [measuring.seconds(lambda: named[criterion](None))[0] for _ in range(repetitions)]
+        work = functools.partial(named[criterion], None)
+        found = [measuring.seconds(work, samples.clock)[0] for _ in range(repetitions)]
         return {"other seconds": measuring.median(found)}
     reference, passes = REFERENCES[criterion], passes_of(model, criterion)
     for name in (reference, criterion):
@@ -218,6 +226,7 @@ if __name__ == "__main__":
     parser.add_argument("--size", type=int, default=224, help="pixels a side for ResNet50")
     parser.add_argument("--batch-size", type=int, help="instead of those of the networks")
     parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--clock", choices=measuring.CLOCKS, default="wall")
     parser.add_argument("--output", type=Path, default=measuring.RESULTS)
     parser.add_argument("--here", help="print one measurement: times, or the peak of this work")
     arguments = parser.parse_args()

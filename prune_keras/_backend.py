@@ -268,6 +268,17 @@ def renewed(held: Any, value: Any) -> Any:
     return made
 
 
+def own_array(value: Any) -> np.ndarray:
+    """Return what a variable holds as an array of its own memory, without a second copy meanwhile.
+
+    Some backends hand out their memory, which the next training step writes to. Keras copies what
+    TensorFlow has copied already.
+    """
+    is_copied = keras.backend.backend() == "tensorflow"
+    held = np.asarray(value) if is_copied else ops.convert_to_numpy(value)
+    return held if held.flags.owndata else np.array(held)
+
+
 def retire(held: Any) -> None:
     """Let functions fail that were compiled with what a Keras variable held, and hold it still.
 

@@ -139,6 +139,11 @@ class NativeEnsemble(keras.Model):
         metrics, weighted = (self._own_metrics(each) for each in (metrics, weighted_metrics))
         super().compile(optimizer, loss, loss_weights, metrics, weighted, **kwargs)
 
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile as a file tells."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
     def _own_metrics(self, given: Any) -> Any:
         if given is None or isinstance(given, Mapping):
             return given

@@ -93,7 +93,7 @@ def _descended(
     tried: Callable[[float], Ridged], error: Callable[[Ridged], float]
 ) -> tuple[Ridged, float]:
     """Return what has the least error, and that: a way down from the middle, by tens."""
-    best = tried(1e-2)
+    best = start = tried(1e-2)
     least = error(best)
     for step in (0.1, 10.0):
         while RIDGES[-1] <= best.ridge * step <= RIDGES[0]:
@@ -102,6 +102,8 @@ def _descended(
             if found >= least:
                 break
             best, least = other, found
+        if best is not start:  # the other way lies what it came by
+            break
     return best, least
 
 

@@ -137,6 +137,23 @@ def test_rows_of_one_kind_tell_nothing():
         assert gathered(*rows_of(count, 4), held=np.ones(count, bool)) is None
 
 
+@pytest.mark.parametrize("noise", [0, 0.01, 1, 100])
+def test_no_ridge_is_tried_twice_and_the_neighbours_of_the_best_are(noise, monkeypatch):
+    (read, missed), tried = rows_of(60, 12, noise=noise), []
+
+    def counted(sums, rows, ridge, centred, of=Ridged.of):
+        tried.append(round(np.log10(ridge)))
+        return of(sums, rows, ridge, centred)
+
+    monkeypatch.setattr(Ridged, "of", counted)
+    fit = fitted(gathered(read, missed), True)
+    *tried, _ = tried if fit.weights.any() else [*tried, None]  # the last one is of all rows
+    assert len({*tried}) == len(tried)
+    if fit.weights.any():
+        best = round(np.log10(fit.ridge))
+        assert {each for each in (best - 1, best + 1) if -14 <= each <= 1} <= {*tried}
+
+
 @pytest.mark.parametrize("read", [1, 63, 64, 65, 150])
 @pytest.mark.parametrize("centred", [True, False])
 @pytest.mark.parametrize("ridge", [1e-10, 1e-2])
