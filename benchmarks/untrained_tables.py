@@ -23,6 +23,7 @@ def main():
     found |= {f"{name} test": table(rows_of(f"{name}-test")) for name in TESTED}
     found |= {"steps": steps(rows_of("resnet20")), "torch": torch(rows_of("torch_pruning"))}
     found["transformer"] = transformer(rows_of("transformer"))
+    found["extras"] = extras(read(untrained.RESULTS / "extras.csv"))
     fill(untrained.RESULTS / "README.md", found)
     draw(rows_of("resnet20"), untrained.RESULTS / "untrained.png")
 
@@ -87,6 +88,22 @@ def transformer(rows):
         left = sum(float(row["left"]) for row in own) / len(own)
         lines.append([cut, criterion, *cells, f"{left:.2f}"])
     return markdown(["cut", "criterion", *REPAIRS, "FLOPs left"], lines)
+
+
+def extras(rows):
+    """Return a line for what was added to each cut, without the fit and with it, or trained."""
+    cells = {}
+    for row in rows:
+        line = cells.setdefault((row["network"], row["flops"], row["images"], row["extra"]), {})
+        trained = row["extra"] == "at once" or row["extra"].startswith("fading")
+        line["trained" if trained else row["repair"]] = percent(row["accuracy"], 1)
+    columns = ("none", "sequential", "trained")
+    lines = [
+        [name, f"{percent(share, 0)} %", images, extra, *(line.get(each, "") for each in columns)]
+        for (name, share, images, extra), line in cells.items()
+    ]
+    heads = ["network", "FLOPs", "images", "added", "no repair", "sequential", "after 3 epochs"]
+    return markdown(heads, lines)
 
 
 def both(rows):

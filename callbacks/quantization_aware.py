@@ -23,8 +23,7 @@ class QuantizationAware(Copied, keras.callbacks.Callback):
     on kernels are rounded on a grid of each output channel, activations on that of each tensor,
     and gradients are those of what was not rounded. The shape of the model stays what it is, so
     that a pruned model stays as thin. Weights, files and `predict` know nothing of it, and once
-    `fit` ends, however it does, nothing of it is left. On JAX, validation steps stay in floating
-    point.
+    `fit` ends, however it does, nothing of it is left.
 
     What `prune_keras.export(model, "model.tflite", int8=aware.quantization)` writes gives what the
     last validation saw, to one step of its outputs' grid.
@@ -72,14 +71,14 @@ class QuantizationAware(Copied, keras.callbacks.Callback):
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._end()  # a loop of another make that never came to its end
         check_no_pruning(self)
-        quantization = calibrate(self.model, self.data, self.data_batch_size)
-        self.quantization = quantization
-        # JAX frees weights that such a step of validation gives back as it got them.
-        steps = ["train_step"] if keras.backend.backend() == "jax" else ["train_step", "test_step"]
+        model = (
+            self.model
+        )  # on JAX, to ask for it in a step would end the state that this was given
+        self.quantization = quantization = calibrate(model, self.data, self.data_batch_size)
         self._take_away = _keras.surround(
-            self.model, steps, lambda name, batch: quantization.running(self.model)
+            model, ["train_step", "test_step"], lambda name, batch: quantization.running(model)
         )
-        _keras.on_failure(self.model, self._end)
+        _keras.on_failure(model, self._end)
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         self._end()

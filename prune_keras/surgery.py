@@ -181,8 +181,7 @@ def values_of(variables: Iterable[Any]) -> list[np.ndarray]:
 
 
 def _copied(variables: Iterable[Any]) -> tuple[tuple[Any, np.ndarray], ...]:
-    # Some backends hand out their own memory, which the next training step writes to.
-    return tuple((v, np.array(ops.convert_to_numpy(v.value))) for v in variables)
+    return tuple((v, _backend.own_array(v.value)) for v in variables)
 
 
 def restore(model: Any, state: State, views: Sequence[Any] | None = None) -> None:

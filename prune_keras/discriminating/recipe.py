@@ -209,7 +209,7 @@ def _chosen(
     wiring = wired(thin, graph, how.layers)
     classes = int(_keras.graph_of(model).outputs[0].shape[1])
     heads = heads_for(wiring, classes, activations(model)[0])
-    with _training_readers(dense, thin, wiring):
+    with training_readers(dense, thin, wiring):
         learner = Learner(dense, thin, wiring, heads)
         rate = keras.optimizers.SGD(how.learning_rate, momentum=0.9, nesterov=True)
         learner.compile(rate, run_eagerly=thin.run_eagerly, jit_compile=thin.jit_compile)
@@ -236,7 +236,7 @@ def _plan(graph: Graph, stays: np.ndarray) -> Plan:
 
 
 @contextlib.contextmanager
-def _training_readers(dense: Any, thin: Any, wiring: Wiring) -> Iterator[None]:
+def training_readers(dense: Any, thin: Any, wiring: Wiring) -> Iterator[None]:
     """Let only what reads neurons be trained of both within."""
     readers = {id(reader.variable) for reader in wiring.readers}
     others = [

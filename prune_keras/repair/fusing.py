@@ -99,7 +99,7 @@ def _width(reader: Reader) -> int:
 
 def _note(reader: Reader) -> str:
     return (
-        f"{reader.layer.path}: reads {_width(reader):,} neurons, more than the {WIDEST:,} whose "
+        f"{reader.layer.name}: reads {_width(reader):,} neurons, more than the {WIDEST:,} whose "
         "pairs are looked at, so that only its bias makes up for those that go; to fit its "
         "kernel, pass fuse='sequential'"
     )

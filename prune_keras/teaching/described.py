@@ -27,7 +27,8 @@ def taught_by(teacher: Any) -> Any:
         factors = teacher.factors
         fields = {each.name: getattr(factors, each.name) for each in dataclasses.fields(factors)}
         optimizer = factors.new_optimizer()
-        learnt = {"optimizer": [type(optimizer).__name__, optimizer.get_config()]}
+        config = {k: v for k, v in optimizer.get_config().items() if k != "name"}
+        learnt = {"optimizer": [type(optimizer).__name__, config]}
         told["factors"] = fields | learnt | {"data": shapes_of(factors.data)}
     return json.loads(json.dumps(told, default=described))
 

@@ -85,12 +85,13 @@ class Transfer:
         self.paraphraser = encoder(self.teacher.shape, width, asked.seed, "paraphraser")
         self.translator = encoder(self.student.shape, width, asked.seed + 1, "translator")
         self.optimizer = asked.new_optimizer()
-        self.optimizer.build(self.translator.trainable_variables)
+        self.translator.trainable = False  # for Keras: no optimizer but this one is to find it
+        self.optimizer.build(self.translator.weights)
 
     @property
     def variables(self) -> tuple[Any, ...]:
         """All that changes with each step of the student."""
-        return (*self.translator.trainable_variables, *self.optimizer.variables)
+        return (*self.translator.weights, *self.optimizer.variables)
 
     def learn(self) -> list[float]:
         """Train the paraphraser: what is decoded of its factors shall be the teacher's features.
@@ -128,12 +129,12 @@ class Transfer:
         """
         factor = ops.stop_gradient(self.paraphraser(self.teacher.maps(told), training=False))
         said = _at_first(self.student.maps(said), left)
-        variables = self.translator.trainable_variables
+        variables = self.translator.weights
         # Copies: PyTorch takes gradients only later, of values that must not have changed then.
         values = {str(n): ops.stop_gradient(v.value) + 0.0 for n, v in enumerate(variables)}
 
         def apart(values: Mapping[str, Any], said: Any) -> Any:
-            given, _ = self.translator.stateless_call([*values.values()], [], said)
+            given, _ = self.translator.stateless_call([], [*values.values()], said)
             return Factored()(factor, given)
 
         still = ops.stop_gradient(said)

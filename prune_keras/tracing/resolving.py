@@ -105,10 +105,13 @@ def _follower(model: Any, pointwise: set[int]) -> Callable[[Any], Any]:
             readers[id(tensor)][id(node)] = node
 
     def follow(node: Any) -> Any:
-        output = id(node.outputs[0])
-        following = list(readers[output].values())
-        alone = output not in ends and len(following) == 1
-        return follow(following[0]) if alone and id(following[0]) in pointwise else node
+        while True:  # a chain may be longer than Python's stack
+            output = id(node.outputs[0])
+            following = list(readers[output].values())
+            alone = output not in ends and len(following) == 1
+            if not alone or id(following[0]) not in pointwise:
+                return node
+            node = following[0]
 
     return follow
 

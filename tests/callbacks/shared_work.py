@@ -156,7 +156,7 @@ def process(folder, place):
     backed = fitted(share, backup_dir=Backup(folder / "backup", every=1), **kept)
     again = fitted(share, backup_dir=Backup(folder / "backup", every=1), **kept)
     found = all_of(share) | {"backed": told(*backed), "again": told(*again)}
-    uneven = [share.batches[: 2 + place], [(share.images[0][: 8 - place], None)]]
+    uneven = [share.batches[: 1 + place], [(share.images[0][: 8 - place], None)]]
     calls = {
         "plan": lambda: fitted(share, criterion="random", seed=place),
         "count": lambda: prune_keras.score(model_for(), "apoz", uneven[0]),

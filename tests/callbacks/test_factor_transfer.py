@@ -45,7 +45,7 @@ def test_the_translator_goes_down_its_own_gradient_and_the_student_down_the_loss
     transfer = Transfer(asked, teacher, model, trace(model))
     told, said = (np.random.default_rng(n).normal(size=(4, 6, 6, w)) for n, w in ((0, 12), (1, 8)))
     told, said = (keras.ops.convert_to_tensor(each, "float32") for each in (told, said))
-    weights = transfer.translator.trainable_variables
+    weights = transfer.translator.weights
 
     def reference(said):
         return Factored()(transfer.paraphraser(told), transfer.translator(said))

@@ -192,7 +192,7 @@ def test_it_begins_with_an_execution(share, free):
     assert sum(moves[1:]) == max(free // 2 - 1, 0)
 
 
-@pytest.mark.repeats(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [("epoch", 2), ("batch", 8), ("batch", 18)], ids=str)
 @pytest.mark.parametrize("rewind", ["fit", "round"])
 def test_a_fit_that_was_killed_ends_as_it_would_have(rewind, moment, tmp_path):

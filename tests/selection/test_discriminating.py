@@ -11,6 +11,7 @@ import prune_keras
 from prune_keras import DiscriminationAware
 from prune_keras.discriminating.greedy import Choosing, Sizes, lengths
 from prune_keras.discriminating.learner import Learner, heads_for
+from prune_keras.discriminating.recipe import training_readers
 from prune_keras.discriminating.wiring import Reader, wired
 from prune_keras.samples.batches import Samples
 from prune_keras.samples.subject import Subject
@@ -138,10 +139,12 @@ def test_training_moves_what_reads_the_chosen_and_nothing_else():
     family = next(family for family in graph.families if "inner" in family.paths)
     before = {v.path: np.array(v) for v in learner.thin.variables}
     dense_before = [np.array(v) for v in learner.dense.variables]
-    choosing = Choosing(learner, wiring, Subject(learner.thin, graph, Samples.of((IMAGES, Y))), how)
-    choosing.train_heads()
-    with choosing.compiled():
-        stays = choosing.choose(family, Sizes(3, 3))
+    with training_readers(learner.dense, learner.thin, wiring):
+        subject = Subject(learner.thin, graph, Samples.of((IMAGES, Y)))
+        choosing = Choosing(learner, wiring, subject, how)
+        choosing.train_heads()
+        with choosing.compiled():
+            stays = choosing.choose(family, Sizes(3, 3))
     assert stays.sum() == 3
     for variable in learner.thin.variables:
         apart = np.array(variable) != before[variable.path]
@@ -159,6 +162,7 @@ def test_a_slope_is_summed_over_axes_and_taken_over_all_entries_of_a_neuron():
     np.testing.assert_allclose(found, [5, 1])
 
 
+@pytest.mark.repeats(1)
 @pytest.mark.parametrize("target", [{"flops": 0.6}, {"params": 0.5}])
 def test_a_target_is_met_and_the_model_is_as_it_was(target):
     model = residual()
@@ -194,7 +198,7 @@ def test_a_family_ends_where_the_loss_stalls():
     kernel, bias = np.array(first.kernel), np.array(first.bias)
     kernel[:, 2:] = 0
     first.set_weights([kernel, bias])
-    how = DiscriminationAware(picks=4, epochs=20, learning_rate=0.3, weight=0.0, tolerance=0.02)
+    how = DiscriminationAware(picks=4, epochs=10, learning_rate=0.3, weight=0.0, tolerance=0.02)
     _, report = prune_keras.discriminate(model, None, (X, Y), how=how, exclude="h1")
     assert report.plan.kept["h0"].tolist() == [0, 1, 2]  # with the one that brought nothing
 
@@ -212,6 +216,7 @@ LOSSES = {
 }
 
 
+@pytest.mark.repeats(2)
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_of_classes_are_taken_as_they_are_compiled(name):
     loss, y, activation, units = LOSSES[name]

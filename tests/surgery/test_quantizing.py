@@ -180,6 +180,21 @@ def test_files_of_any_model_from_samples_and_in_floating_point(tmp_path):
 
 
 @on_tensorflow
+def test_validation_sees_what_is_rounded_and_nothing_else_does():
+    """With a last batch of another size, for which the steps are made anew in mid-epoch."""
+    x = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
+    hidden = keras.layers.Dense(8, activation="relu", name="hidden")
+    model = keras.Sequential([keras.Input((4,)), hidden, keras.layers.Dense(2, name="last")])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    aware = QuantizationAware(data=x)
+    given = {"validation_data": (x, x[:, :2]), "epochs": 2, "verbose": 0}
+    seen = model.fit(x, x[:, :2], callbacks=[aware], **given).history["val_loss"][-1]
+    with aware.quantization.running(model):
+        rounded = np.mean((np.array(model(x)) - x[:, :2]) ** 2)
+    assert seen == pytest.approx(rounded, rel=1e-5)
+    assert abs(seen - model.evaluate(x, x[:, :2], verbose=0)) > 1e-4 * seen
+
+
 def test_a_pruned_model_stays_as_thin(tmp_path):
     model = trained_a_little(stack)
     pruning = ProgressivePruning(target={"neurons": 0.6}, fraction=0.5, verbose=0)
