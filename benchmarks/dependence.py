@@ -9,12 +9,13 @@ weights that are kept, of those that are cut, and of both together.
 """
 
 import argparse
+from itertools import product
 from pathlib import Path
 
 import keras
-import matplotlib.pyplot as plt
 import measuring
 import subjects
+from matplotlib.figure import Figure
 
 import prune_keras
 from prune_keras.callbacks import TargetedDropout
@@ -74,21 +75,22 @@ def rows_of(way, model, judged):
 def drawn(rows):
     """Draw what the loss grows by, measured and expanded, and the terms of the expansion."""
     shown = {
-        "the loss grows by": ("change", "second_order"),
-        "of kept and cut together": ("second_cross",),
+        "The loss grows by (dotted: to second order)": ("change", "second_order"),
+        "k'Hc, of kept and cut weights together": ("second_cross",),
     }
-    figure, panels = plt.subplots(1, len(shown), figsize=(8, 3.2), layout="constrained")
+    figure = Figure((8, 3.4), layout="constrained")
+    panels = figure.subplots(1, len(shown))
     for ax, (title, names) in zip(panels, shown.items(), strict=True):
-        for way, colour in COLOURS.items():
+        for (way, colour), (name, line) in product(COLOURS.items(), zip(names, "-:", strict=False)):
             mine = [row for row in rows if row["way"] == way]
-            for name, line in zip(names, ("-", ":"), strict=False):
-                values = [abs(row[name]) for row in mine]
-                label = way if name == names[0] else f"{way}, to second order"
-                shares = [row["share"] for row in mine]
-                ax.plot(shares, values, line, marker="o", color=colour, label=label)
-        ax.set(title=title, xlabel="share of each family that is cut", yscale="log")
+            values = [row[name] for row in mine]
+            label = way if line == "-" else None
+            ax.plot(SHARES, values, line, marker="o", markersize=4, color=colour, label=label)
+        ax.set_yscale("symlog", linthresh=0.1)
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.set(title=title, xlabel="share of each family that is cut", xticks=SHARES)
         ax.grid(True)
-    panels[0].legend()
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 

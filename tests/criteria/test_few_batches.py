@@ -69,7 +69,7 @@ def test_scores_are_the_same_either_way_and_the_model_as_before(criterion, monke
     model.evaluate(IMAGES, CLASSES, verbose=0)
     before = state_of(model)
     for few in (0, 100):
-        monkeypatch.setattr(_backend, "FEW", few)
+        monkeypatch.setattr(_backend.compiling, "FEW", few)
         data = Samples((IMAGES, CLASSES), 5)
         found.append(prune_keras.score(model, criterion, data.data, data_batch_size=5, seed=0))
         for old, now in zip(before, state_of(model), strict=True):
@@ -82,7 +82,7 @@ def test_scores_are_the_same_either_way_and_the_model_as_before(criterion, monke
 def test_repair_is_the_same_either_way(monkeypatch):
     found = []
     for few in (0, 100):
-        monkeypatch.setattr(_backend, "FEW", few)
+        monkeypatch.setattr(_backend.compiling, "FEW", few)
         model = network()
         graph = prune_keras.trace(model)
         plan = prune_keras.select(graph, prune_keras.score(model, "l2"), fraction=0.3)
