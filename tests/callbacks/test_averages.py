@@ -62,7 +62,7 @@ def by_loss(**arguments):
     return callback(target=None, min_fraction=0.02, judge=Judge("val_loss", **arguments))
 
 
-@pytest.mark.repeats(4)
+@pytest.mark.repeats(2)
 @pytest.mark.parametrize("place", ["before", "after"])
 @pytest.mark.parametrize("name", MAKERS)
 def test_epochs_are_measured_on_what_stays(name, place):
@@ -77,6 +77,7 @@ def test_epochs_are_measured_on_what_stays(name, place):
     assert neurons(model) < 24
 
 
+@pytest.mark.repeats(2)
 @pytest.mark.parametrize("data", [None, (SAMPLES, LABELS)])
 @pytest.mark.parametrize("last", [True, False])
 def test_fit_ends_with_the_metric_of_the_last_good_epoch(last, data):

@@ -54,14 +54,14 @@ def each_way(unseen):
     )
 
 
-@pytest.mark.repeats(6)
+@pytest.mark.repeats(3)
 @each_way(UNSEEN)
 def test_what_can_be_reached_is(composite, way):
     checks.check_what_can_be_reached_is(composite, way)
     checks.check_what_is_fixed_has_a_true_reason(composite, way)
 
 
-@pytest.mark.repeats(5)
+@pytest.mark.repeats(3)
 @each_way(UNSEEN)
 def test_removed_is_silenced(composite, way):
     checks.check_removed_is_silenced(composite, (0, 0.5), way)

@@ -41,7 +41,7 @@ def test_all_but_what_is_fixed_by_nature_can_be_pruned(composite, way):
     checks.check_what_can_be_reached_is(composite, way)
 
 
-@pytest.mark.repeats(5)
+@pytest.mark.repeats(3)
 @each
 @each_way
 def test_removed_is_silenced(composite, way):

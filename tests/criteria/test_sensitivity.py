@@ -24,6 +24,7 @@ def scan(model, **arguments):
     return prune_keras.sensitivity(model, DATA, **{"monitor": "loss"} | arguments)
 
 
+@pytest.mark.repeats(2)
 @pytest.mark.parametrize("monitor", ["accuracy", "loss"])
 @pytest.mark.parametrize("criterion", ["l2", "taylor"])
 def test_the_scan_is_what_models_measure_with_one_layer_cut(monitor, criterion):

@@ -9,6 +9,7 @@ from generated_photos import write_photos
 from prune_keras.models import comparison
 
 
+@pytest.mark.slow
 def test_ways_share_the_dense_network_and_end_at_the_same_flops(tmp_path):
     data = write_photos(tmp_path / "photos", {"train": 16, "validation": 8, "test": 8})
     out = tmp_path / "out"

@@ -1,10 +1,12 @@
 """What stored networks cost to run, measured in processes of their own."""
 
 import keras
+import pytest
 
 from prune_keras.models import speed
 
 
+@pytest.mark.slow
 def test_each_network_is_measured(tmp_path):
     files = {}
     for name, width in (("wide", 64), ("thin", 8)):

@@ -33,6 +33,7 @@ def test_graphs_of_functions_from_before_a_cut_are_freed(criterion):
     assert alive[1:] == [alive[1]] * 5
 
 
+@pytest.mark.slow
 def test_variables_from_before_a_cut_are_freed():
     model = conv_model()
     fit(model, epochs=1)
