@@ -9,12 +9,13 @@ from tables import fill, markdown, read
 
 RESULTS = subjects.RESULTS.parent / "training"
 CUTS = ("unit", "own", "weight")
+SIZES = ("params", "flops")
 
 
 def main():
     rows = read(RESULTS / "training.csv")
     found = {name: table(rows, name) for name in CUTS}
-    found["steps"] = steps(rows)
+    found["preparing"] = preparing(read(RESULTS / "preparing.csv"))
     fill(RESULTS / "README.md", found)
 
 
@@ -34,18 +35,21 @@ def table(rows, cut):
     return markdown(heads, lines)
 
 
-def steps(rows):
-    """Return a line for each way to train: a step's time, as a multiple of plain training's."""
-    times = {
-        (row["way"], row["seed"]): float(row["step_ms"]) for row in rows if row["cut"] == "none"
-    }
+def preparing(rows):
+    """Return a line for each way: test accuracy right after the (last) cut, and at the end."""
     lines = []
-    for way in dict.fromkeys(way for way, _ in times):
-        seeds = [seed for other, seed in times if other == way and ("plain", seed) in times]
-        ratios = sorted(times[way, seed] / times["plain", seed] for seed in seeds)
-        shown = f"{ratios[len(ratios) // 2]:.2f}" if ratios else ""
-        lines.append([way, str(len(ratios)), shown])
-    return markdown(["trained with", "seeds", "times a plain step"], lines)
+    for way in dict.fromkeys(row["way"] for row in rows):
+        own = {
+            moment: [r for r in rows if r["way"] == way and r["moment"] == moment]
+            for moment in ("cut", "end")
+        }
+        params, flops = (
+            sum(float(row[name]) for row in own["end"]) / len(own["end"]) for name in SIZES
+        )
+        cells = [cell(own["cut"], "test"), cell(own["end"], "validation"), cell(own["end"], "test")]
+        lines.append([way, str(len(own["end"])), *cells, f"{params:,.0f}", f"{flops:.0%}"])
+    heads = ["way", "seeds", "test after the cut", "validation", "test", "parameters", "FLOPs"]
+    return markdown(heads, lines)
 
 
 if __name__ == "__main__":
