@@ -13,6 +13,7 @@ from prune_keras import _backend, _keras
 from prune_keras.preparing.dropping import Units, Weights
 from prune_keras.preparing.layers import check_layers, families_in, producers_in
 from prune_keras.preparing.scores import Neurons
+from prune_keras.preparing.state import masked
 from prune_keras.samples.batches import Samples, check_batch_size
 from prune_keras.samples.inputs import check_data
 from prune_keras.samples.subject import Subject
@@ -138,18 +139,19 @@ def _expanded(subject: Subject, masks: list[tuple[keras.Variable, Any]]) -> Depe
         def loss(factors: dict[str, Any]) -> Any:
             kept, cut = factors["kept"], factors["cut"]
             shown = [
-                (v, v.value * ops.cast(mask * kept + (1.0 - mask) * cut, v.dtype))
-                for v, mask in masks
+                (variable, masked(variable, mask * kept + (1.0 - mask) * cut))
+                for variable, mask in masks
             ]
             with _keras.showing(subject.model, shown):
                 total = ops.cast(subject.loss(x, y, weights), "float32")
             return total * scale
 
-        whole = {"kept": ops.ones(()), "cut": ops.ones(())}  # apart: by each it is differentiated
+        one, zero = ops.ones((), "float32"), ops.zeros((), "float32")
+        whole = {"kept": one, "cut": ops.copy(one)}  # apart: by each it is differentiated
         first, second = _backend.second_derivatives(loss, whole)
         found = {
             "loss": loss(whole),
-            "loss_cut": loss(whole | {"cut": ops.zeros(())}),
+            "loss_cut": loss(whole | {"cut": zero}),
             "first_kept": first["kept"],
             "first_cut": first["cut"],
             "second_kept": second["kept"]["kept"] / 2,

@@ -78,7 +78,7 @@ def mean_over_positions(values: Any) -> Any:
     """
     values = ops.cast(values, "float32")
     count = ops.shape(values)[1]
-    return ops.matmul(ops.ones((1, count)), values)[:, 0] / ops.cast(count, "float32")
+    return ops.matmul(ops.ones((1, count), "float32"), values)[:, 0] / ops.cast(count, "float32")
 
 
 TOGETHER = 1024

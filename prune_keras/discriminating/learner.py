@@ -126,7 +126,9 @@ class Learner(keras.Model):
             for outputs in y_pred["outputs"]
         ]
         pairs = [*enumerate(y_pred["errors"])]
-        total = sum((self.compares.value[n] * error for n, error in pairs), ops.zeros(()))
+        total = sum(
+            (self.compares.value[n] * error for n, error in pairs), ops.zeros((), "float32")
+        )
         judged = (self.judges.value[n] * ops.cast(each, "float32") for n, each in enumerate(losses))
         return sum(judged, total)
 

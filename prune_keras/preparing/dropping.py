@@ -13,7 +13,7 @@ from keras import ops
 from prune_keras import _keras
 from prune_keras.graph import Producer
 from prune_keras.preparing.scores import Neurons, lowest, spread, thresholds
-from prune_keras.preparing.state import new_state
+from prune_keras.preparing.state import masked, new_state
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Units:
     def masks(self, kept: Sequence[Any], rate: Any, seed: Any) -> Iterator[tuple[Any, Any]]:
         """Yield variables and what they are multiplied by."""
         stays = _stays(kept[0], rate, seed)
-        stays = ops.concatenate([stays, ops.ones((1,))])
+        stays = ops.concatenate([stays, ops.ones((1,), "float32")])
         for weight in self.neurons.graph.weights:
             places = {axis: self.neurons.places(weight.axes[axis]) for axis in weight.reads}
             mask = 1.0
@@ -122,7 +122,7 @@ class Dropping:
             each.assign(value)
         self._since.assign(self._since.value + 1)
         for variable, mask in self.kind.masks(kept, rate, self._seed):
-            yield variable, variable.value * ops.cast(mask, variable.dtype)
+            yield variable, masked(variable, mask)
 
 
 def _as_tensors(values: list) -> list:

@@ -11,7 +11,7 @@ from keras import ops
 from prune_keras import _backend, _keras
 from prune_keras.graph import Producer
 from prune_keras.preparing.scores import spread
-from prune_keras.preparing.state import new_state
+from prune_keras.preparing.state import masked, new_state
 
 
 def means(predicted: Any, targets: Any, specific: bool) -> Any:
@@ -30,7 +30,7 @@ def means(predicted: Any, targets: Any, specific: bool) -> Any:
     if tuple(targets.shape) == tuple(predicted.shape):
         true = ops.reshape(ops.cast(targets, "float32"), (-1, outputs))
     else:
-        true = ops.one_hot(ops.cast(ops.reshape(targets, (-1,)), "int32"), outputs)
+        true = ops.one_hot(ops.cast(ops.reshape(targets, (-1,)), "int32"), outputs, dtype="float32")
     return ops.reshape(ops.mean(ops.sum(rows * true, axis=1)), (1,))
 
 
@@ -79,14 +79,13 @@ class Sensitivity:
     def settle(self, threshold: float) -> None:
         """Set weights that are held, or of a magnitude below the threshold, to zero."""
         for producer, stays in zip(self._producers, self._stays, strict=True):
-            value = producer.kernel.value
-            large = ops.cast(ops.abs(ops.cast(value, "float32")) >= threshold, "float32")
-            producer.kernel.assign(value * ops.cast(stays.value * large, producer.kernel.dtype))
+            value = ops.cast(producer.kernel.value, "float32")
+            large = ops.cast(ops.abs(value) >= threshold, "float32")
+            producer.kernel.assign(masked(producer.kernel, stays.value * large))
 
     def _seen(self) -> Iterator[tuple[Any, Any]]:
         for producer, stays in zip(self._producers, self._stays, strict=True):
-            value = producer.kernel.value
-            yield producer.kernel, value * ops.cast(stays.value, producer.kernel.dtype)
+            yield producer.kernel, masked(producer.kernel, stays.value)
 
     def _pays(self, x: Any, y: Any) -> Any:
         """Return half the sum of `w^2 max(0, 1 - S)`, in which only `w` has a slope."""
@@ -113,7 +112,7 @@ class Sensitivity:
             with _keras.showing(self._model, shown):
                 return means(self._model(x, training=False), y, self._specific)
 
-        held = [v * ops.cast(s.value, v.dtype) for v, s in zip(kernels, self._stays, strict=True)]
+        held = [masked(v, s.value) for v, s in zip(kernels, self._stays, strict=True)]
         values = {str(n): ops.stop_gradient(value) for n, value in enumerate(held)}
         return _backend.absolute_gradients(outputs, values)
 

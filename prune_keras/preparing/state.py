@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
+from keras import ops
 
 
 def new_state(shape: tuple[int, ...], dtype: str, name: str) -> keras.Variable:
@@ -16,3 +19,9 @@ def new_state(shape: tuple[int, ...], dtype: str, name: str) -> keras.Variable:
         aggregation="only_first_replica",
         name=name,
     )
+
+
+def masked(variable: keras.Variable, mask: Any) -> Any:
+    """Return what a variable holds, multiplied by a mask, in the dtype that it is read in."""
+    value = ops.convert_to_tensor(variable.value)
+    return value * ops.cast(mask, value.dtype)
