@@ -38,6 +38,7 @@ SETTINGS = {name: cifar10.settings(name) for name in ("resnet20", "stack")}
 TERMS = {
     "none": None,
     "logits": {"logits": 0.9},
+    "half logits": {"logits": 0.5},
     "features": {"logits": 0.0, "features": 1.0},
     "attention": {"logits": 0.0, "attention": 3000.0},
     "logits, features": {"logits": 0.9, "features": 1.0},
