@@ -94,7 +94,8 @@ class Neurons:
 
 def lowest(share: Any, size: Any) -> Any:
     """Return how many of `size` are the lowest `share`, rounded down but for rounding."""
-    return ops.cast(ops.floor(share * size + 1e-3), "int32")
+    count = share * ops.convert_to_tensor(size, "float32")
+    return ops.cast(ops.floor(count + 1e-3), "int32")
 
 
 def thresholds(ordered: Any, count: Any, axis: int) -> Any:

@@ -17,6 +17,9 @@ from prune_keras.callbacks import (
     Teacher,
 )
 
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="JAX has float64 where jax_enable_x64 is set"
+)
 CRITERIA = (
     *("l2", "taylor", "reconstruction", "apoz", "mean_activation", "activation_std", "obs"),
     *("discrimination", "oracle"),
