@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 
@@ -17,6 +19,18 @@ import prune_keras
 from prune_keras import atomic
 from prune_keras.differing import differing
 from prune_keras.models import fingerprints, records
+
+if TYPE_CHECKING:
+    from prune_keras.models.settings import Settings
+
+# Settings that decide nothing of a network.
+IDLE = ("verbose", "baseline", "devices", "validation_batch_size", "backup_every")
+BEFORE = ("head_epochs", "dense_epochs", "dense_learning_rate")
+AFTER = ("epochs", "learning_rate")
+PRUNED = ("fine_tune_epochs", "samples", "pruning")
+UNDECIDED = {"dense": AFTER + PRUNED, "trained_on": BEFORE + PRUNED, "pruned": BEFORE}
+BACKUP = "backup"
+PRUNING_FILES = ("report.txt", "rounds.json", "widths.csv")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,3 +113,36 @@ def clear(origin: Origin, overwrite: bool = False) -> None:
         origin.record.unlink(missing_ok=True)
         if origin.begun is not None:
             shutil.rmtree(origin.begun, ignore_errors=True)
+
+
+def of_network(
+    data: dict[str, str], network: dict[str, str], settings: Settings, output: Path, name: str
+) -> Origin:
+    """Return what the network of a name is made of, as the folder is now."""
+    undecided = (*IDLE, *UNDECIDED[name])
+    chosen = {n: v for n, v in vars(settings).items() if n not in undecided}
+    start = {"dense": fingerprints.of_file(output / "dense.keras")}
+    made_of = fingerprints.of_value(chosen) | data | (network if name == "dense" else start)
+    log = f"{name}.csv"
+    beside = (log, *PRUNING_FILES) if name == "pruned" else (log,)
+    begun = output / BACKUP if name == "pruned" else None
+    return Origin(output / f"{name}.keras", made_of, beside, begun)
+
+
+def check_fits(dense: Origin) -> None:
+    """Raise a ValueError, before anything is deleted, for a network that cannot be made again."""
+    objection = dense.objection()
+    if objection:
+        raise ValueError(
+            "A dense network that nothing can build again must be of this run. Received: "
+            f"build=None with output='{dense.file.parent}', {objection}. Pass a function that "
+            "builds one, or the data and settings that it was made with."
+        )
+
+
+def make(origin: Origin, build: Callable[[], None]) -> None:
+    """Make a network if it is not there, and write down what it is made of."""
+    if not origin.file.exists():
+        origin.begin()
+        build()
+    origin.finish()

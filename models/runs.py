@@ -29,15 +29,6 @@ from prune_keras.models.settings import Settings, compile_model
 
 __all__ = ["Result", "Settings", "accuracy", "compile_model", "fit", "run"]
 
-# Settings that decide nothing of a network.
-IDLE = ("verbose", "baseline", "devices", "validation_batch_size", "backup_every")
-BEFORE = ("head_epochs", "dense_epochs", "dense_learning_rate")
-AFTER = ("epochs", "learning_rate")
-PRUNED = ("fine_tune_epochs", "samples", "pruning")
-UNDECIDED = {"dense": AFTER + PRUNED, "trained_on": BEFORE + PRUNED, "pruned": BEFORE}
-BACKUP = "backup"
-PRUNING_FILES = ("report.txt", "rounds.json", "widths.csv")
-
 
 @dataclasses.dataclass(frozen=True)
 class Result:
@@ -99,21 +90,21 @@ def run(
     """
     output = Path(output)
     texts = fingerprints.of_data(data), _described(build, output)
-    origin_of = functools.partial(_origin, *texts, settings, output)
+    origin_of = functools.partial(origins.of_network, *texts, settings, output)
     if build is None:
-        _check_fits(origin_of("dense"))
+        origins.check_fits(origin_of("dense"))
     _prepare(origin_of, settings, output, overwrite)
     dense, pruned = output / "dense.keras", output / "pruned.keras"
-    _make(
+    origins.make(
         origin_of("dense"),
         # Without a builder the network is there, and is not made.
         lambda: _dense(build, data, settings, dense, train_head),  # type: ignore[arg-type]
     )
-    _make(origin_of("pruned"), lambda: _prune(dense, data, settings, pruned))
+    origins.make(origin_of("pruned"), lambda: _prune(dense, data, settings, pruned))
     names = {"dense": dense, "pruned": pruned}
     if settings.baseline:
         trained_on = output / "trained_on.keras"
-        _make(origin_of("trained_on"), lambda: _train_on(dense, data, settings, trained_on))
+        origins.make(origin_of("trained_on"), lambda: _train_on(dense, data, settings, trained_on))
         names = {"dense": dense, "dense, trained on": trained_on, "pruned": pruned}
     networks = [_Network(n, _load(p, settings), _read_log(p)) for n, p in names.items()]
     rows, pairs = _judge(networks, data, settings)
@@ -198,7 +189,7 @@ def _prune(dense: Path, data: Data, settings: Settings, path: Path) -> None:
     """Prune the dense network while it trains on; fine-tune what is left."""
     model, images = _begin(dense, data, settings)
     start = accuracy(model, data.validation, settings)
-    backup = path.parent / BACKUP
+    backup = path.parent / origins.BACKUP
     pruning = _callback(start, data, settings, path.parent, backup)
     recorder = records.Recorder("prune", _log_of(path))
     recorder.add_start(model, start)
@@ -314,31 +305,6 @@ def _described(build: Builder | None, output: Path) -> dict[str, str]:
     return {}
 
 
-def _origin(
-    data: dict[str, str], network: dict[str, str], settings: Settings, output: Path, name: str
-) -> origins.Origin:
-    """Return what the network of a name is made of, as the folder is now."""
-    undecided = (*IDLE, *UNDECIDED[name])
-    chosen = {n: v for n, v in vars(settings).items() if n not in undecided}
-    start = {"dense": fingerprints.of_file(output / "dense.keras")}
-    made_of = fingerprints.of_value(chosen) | data | (network if name == "dense" else start)
-    log = f"{name}.csv"
-    beside = (log, *PRUNING_FILES) if name == "pruned" else (log,)
-    begun = output / BACKUP if name == "pruned" else None
-    return origins.Origin(output / f"{name}.keras", made_of, beside, begun)
-
-
-def _check_fits(dense: origins.Origin) -> None:
-    """Raise a ValueError, before anything is deleted, for a network that cannot be made again."""
-    objection = dense.objection()
-    if objection:
-        raise ValueError(
-            "A dense network that nothing can build again must be of this run. Received: "
-            f"build=None with output='{dense.file.parent}', {objection}. Pass a function that "
-            "builds one, or the data and settings that it was made with."
-        )
-
-
 def _prepare(
     origin_of: Callable[[str], origins.Origin], settings: Settings, output: Path, overwrite: bool
 ) -> None:
@@ -348,11 +314,3 @@ def _prepare(
     for name in names:
         origins.clear(origin_of(name), overwrite)
     records.write_json(output / "settings.json", vars(settings))
-
-
-def _make(origin: origins.Origin, make: Callable[[], None]) -> None:
-    """Make a network if it is not there, and write down what it is made of."""
-    if not origin.file.exists():
-        origin.begin()
-        make()
-    origin.finish()

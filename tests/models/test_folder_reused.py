@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from prune_keras import schedules
-from prune_keras.models import comparison, images, runs
+from prune_keras.models import comparison, images, origins, runs
 
 LAYERS = keras.layers
 
@@ -183,7 +183,7 @@ def test_a_run_goes_on_after_its_last_finished_network(folder, monkeypatch):
 
 def test_schedules_and_functions_are_told_apart(tmp_path):
     def origin(**pruning):
-        return runs._origin({}, {}, settings(pruning=pruning), tmp_path, "pruned").made_of
+        return origins.of_network({}, {}, settings(pruning=pruning), tmp_path, "pruned").made_of
 
     bound = 3
     kinds = [
