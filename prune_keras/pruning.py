@@ -9,7 +9,7 @@ import numpy as np
 
 from prune_keras import criteria, processes
 from prune_keras.accounting import Cost
-from prune_keras.auto import Scoring
+from prune_keras.auto import AUTO, Scoring
 from prune_keras.copies import lasting, rehearsed
 from prune_keras.frontier import Point
 from prune_keras.graph import Graph
@@ -24,13 +24,13 @@ from prune_keras.samples.batches import Samples, is_read_once
 from prune_keras.scoring import indistinct, score_graph
 from prune_keras.selection.choice import plan_for
 from prune_keras.selection.limits import Limits
-from prune_keras.selection.scores import Ranking
+from prune_keras.selection.scores import SCOPES, Ranking
 from prune_keras.selection.stepping import Request
 from prune_keras.selection.targets import check_reached, check_request, missed, target_of
 from prune_keras.surgery import kept_neurons, restore, shrink, thinned
 from prune_keras.tracing import trace
 from prune_keras.untrained import Untrained
-from prune_keras.validation import check_count
+from prune_keras.validation import check_choice, check_count
 
 
 def prune(
@@ -129,6 +129,7 @@ def prune(
     call = call_of("prune_keras.prune", prune, locals(), named=("model",))
     check_request(target, fraction, of)
     check_count("steps", steps)
+    check_choice("scope", scope, (AUTO, *SCOPES))
     data = Samples.of(data, data_batch_size)
     _check_readable_at_each(steps, data)
     graph = trace(model, input_shape)

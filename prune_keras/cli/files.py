@@ -96,12 +96,13 @@ def prune(
 def _latencies(
     before: Any, after: Any, shape: tuple[int, ...] | None
 ) -> tuple[float | None, float | None]:
-    """Return the milliseconds of one sample before and after; None where sizes are left open."""
+    """Return the milliseconds of one sample before and after; say so where they cannot be had."""
     import prune_keras
 
     try:
         first, last = (prune_keras.latency(each, input_shape=shape) for each in (before, after))
-    except ValueError:
+    except ValueError as error:
+        console.say(f"Latency was not measured: {error}")
         return None, None
     return first, last
 

@@ -54,7 +54,10 @@ def score(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Score all neurons, and show how scores of layers compare before and after the debias."""
+    """Score all neurons, and show how scores of layers compare before and after the debias.
+
+    By auto, scores are those that pruning in fit ranks by; prune takes obs where it can.
+    """
     from prune_keras.cli.guarded import read_model
     from prune_keras.cli.scored import scored
     from prune_keras.models.images import read_samples

@@ -100,6 +100,11 @@ class Teacher:
                 "A student must learn something from its teacher. Received: logits=0, features=0, "
                 "attention=0, factors=None. Give one of them a weight."
             )
+        if not isinstance(self.store, bool):
+            raise ValueError(
+                f"`store` must be True or False. Received: store={self.store!r}. Pass True to ask "
+                "the teacher once for each sample of arrays."
+            )
         check_choice("outputs", self.outputs, OUTPUTS)
 
     @property
