@@ -120,7 +120,8 @@ def test_repairs_keep_the_precision(fuse, floatx):
 
 def test_what_is_kept_and_cut_is_told_apart(floatx):
     found = prune_keras.dependence(network(), (IMAGES, CLASSES), share=0.5).to_dict()
-    assert np.isfinite([*found.values()][0])
+    assert all(np.isfinite(value) for value in found.values() if isinstance(value, float))
+    assert sum(isinstance(value, float) for value in found.values()) > 6
 
 
 def test_neurons_are_picked_by_heads(floatx):

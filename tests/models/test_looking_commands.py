@@ -15,7 +15,7 @@ from command_line import call, small_model, succeed
 from keras import layers
 
 import prune_keras
-from prune_keras import cli
+from prune_keras import Report, cli
 from prune_keras.cli import console
 from prune_keras.models import digits
 
@@ -129,6 +129,7 @@ def test_export_writes_a_format_and_compares_with_the_original(file, tmp_path):
 def test_report_shows_what_prune_wrote(file, tmp_path):
     options = ("--target", "params=0.5", "-o", tmp_path / "thin.keras")
     told = succeed("prune", file, *options, "--report", tmp_path / "report.json")
+    assert all(ms > 0 for ms in Report.load(tmp_path / "report.json").latency_ms)
     text = succeed("report", tmp_path, "--html", tmp_path / "page.html")
     assert text.strip() and text.strip() in told
     assert "head/hidden" in (tmp_path / "page.html").read_text("utf-8")

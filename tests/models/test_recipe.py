@@ -56,6 +56,9 @@ def test_stages_are_written_and_told(tmp_path):
     told = json.loads((tmp_path / "stages.json").read_text())
     assert [stage["name"] for stage in told] == names
     assert Report.load(tmp_path / "report.json") == shrunk.report
+    assert {each.name: each.values["bytes"] for each in shrunk.report.outcomes} == {
+        stage.name: stage.bytes for stage in shrunk.stages
+    }
     assert "<svg" in (tmp_path / "report.html").read_text("utf-8")
     assert all(name in shrunk.render() for name in names)
     read = keras.models.load_model(tmp_path / "thin.keras")

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from prune_keras import Report
 from prune_keras.models import cifar10, images, records, runs
 
 pytestmark = pytest.mark.xdist_group("runs")  # one process makes what they share
@@ -59,6 +60,16 @@ def test_a_run_leaves_all_its_files(finished):
     assert json.loads((folder / "settings.json").read_text())["epochs"] == 3
     assert json.loads((folder / "rounds.json").read_text())
     assert result.report == (folder / "report.txt").read_text()
+
+
+def test_the_report_of_a_run_tells_what_each_network_came_to(finished):
+    result, folder = finished
+    told = {each.name: each.values for each in Report.load(folder / "report.json").outcomes}
+    assert [*told] == [row["network"] for row in result.rows]
+    for row in result.rows:
+        assert told[row["network"]]["test accuracy"] == row["test_accuracy"]
+        assert told[row["network"]]["parameters"] == row["params"]
+    assert "Models at the end" in (folder / "report.html").read_text("utf-8")
 
 
 def test_a_run_compares_networks_that_had_the_same_epochs(finished):
