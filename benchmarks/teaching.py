@@ -80,6 +80,8 @@ def arguments():
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=SUBJECTS)
+    parser.add_argument("--flops", type=float, nargs="+", choices=FLOPS, default=FLOPS)
+    parser.add_argument("--terms", nargs="+", choices=tuple(TERMS), default=tuple(TERMS))
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for rows and models")
     return parser.parse_args()
 
@@ -87,13 +89,13 @@ def arguments():
 def cases_of_terms(subjects, given):
     for seed in given.seeds:
         for subject, flops in (("resnet20", 0.25), ("stack", 0.25), ("resnet20", 0.5)):
-            for terms in TERMS if subject in subjects else ():
+            for terms in given.terms if subject in subjects and flops in given.flops else ():
                 yield case_of(subjects, subject, given, seed) | {"flops": flops, "terms": terms}
 
 
 def cases_of_factors(subjects, given, terms=FACTORS):
     for seed in given.seeds:
-        for flops in FLOPS if "resnet20" in subjects else ():
+        for flops in given.flops if "resnet20" in subjects else ():
             for each in terms:
                 yield case_of(subjects, "resnet20", given, seed) | {"flops": flops, "terms": each}
 
