@@ -124,6 +124,7 @@ class BackingUp:
         _keras.begin_at(pruning.model, None)
         if self.is_ended and self.kept is not None:
             count_on(self._fit.callbacks, self.kept.state["callbacks"])
+            _keras.set_random_state(self.kept.state["random"])  # what comes next draws as it did
         elif self._store is not None:
             self._write(pruning, pruning.params.get("epochs", 0), 0, is_ended=True)
 

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from prune_keras import _keras, atomic
+from prune_keras.backups import Backup
 from prune_keras.callbacks import Distillation, ProgressivePruning, QuantizationAware
 from prune_keras.exporting import export
 from prune_keras.plan import Plan
@@ -90,6 +91,7 @@ def shrink_to(
     int8: bool = False,
     int8_epochs: int = 1,
     batch_size: int = 64,
+    backup_dir: str | Path | Backup | None = None,
     verbose: int = 1,
 ) -> Shrunk:
     """Make a classifier small: prune in rounds, distil, fine-tune for eight bits, export.
@@ -113,6 +115,10 @@ def shrink_to(
         int8: whether to go on to eight bits, in LiteRT files. Defaults to False.
         int8_epochs: epochs of fine-tuning for eight bits. Defaults to 1.
         batch_size: samples a batch. Defaults to 64.
+        backup_dir: folder in which pruning is written down as it goes on, or a
+            `prune_keras.callbacks.Backup`; see `ProgressivePruning`. A call that is made again
+            after its process died goes on from there; fine-tuning for eight bits begins anew.
+            Defaults to None: nothing is written.
         verbose: as in `fit`. Defaults to 1.
 
     Returns:
@@ -147,6 +153,7 @@ def shrink_to(
         schedule=Geometric(rounds or max(1, epochs // 2)),
         teacher=teacher,
         data=data,
+        backup_dir=backup_dir,
         verbose=verbose,
     )
     thin.fit(*data, validation_data=validation, epochs=epochs, callbacks=[pruning], **fit)

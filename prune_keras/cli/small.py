@@ -1,5 +1,6 @@
 """The command that does all on the way to a device, one after another: `shrink`."""
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +10,13 @@ from prune_keras.cli import console
 from prune_keras.cli.application import command
 from prune_keras.cli.options import ModelFile, Output, Seed, Targets, parse_targets
 
+BACKUP = "backup"
+"""Folder in the run's, of a run that has not ended."""
 
-@command("prune-keras shrink model.keras --data cifar10.npz --target flops=0.5 --int8")
+
+@command(
+    "prune-keras shrink model.keras --data cifar10.npz --target flops=0.5 --int8", resumes=True
+)
 def shrink(
     model: ModelFile,
     data: Annotated[Path, typer.Option(help="An .npz file with x_train, y_train, x_test, y_test.")],
@@ -57,6 +63,8 @@ def shrink(
         int8=int8,
         int8_epochs=int8_epochs,
         batch_size=batch_size,
+        backup_dir=output / BACKUP,
     )
+    shutil.rmtree(output / BACKUP)
     console.show_report(shrunk)
     console.say(f"Wrote {output}")

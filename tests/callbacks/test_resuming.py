@@ -40,6 +40,15 @@ def test_it_ends_as_it_would_have(way, moment, tmp_path, tmp_path_factory):
     np.testing.assert_equal(outcome(*run(backup, **WAYS[way])), whole)
 
 
+def test_what_comes_after_the_end_draws_as_it_did(tmp_path):
+    drawn = []
+    for _ in range(2):
+        run(tmp_path, data=lambda: {"x": Drawn()})
+        kinds = keras.ops.convert_to_numpy(keras.random.uniform((3,))), np.random.random(3)
+        drawn.append(kinds)
+    np.testing.assert_equal(*drawn)
+
+
 def averaging():
     return small_model(keras.optimizers.SGD(0.1, momentum=0.9, use_ema=True))
 

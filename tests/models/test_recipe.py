@@ -8,6 +8,8 @@ import pytest
 from command_line import call, succeed
 
 import prune_keras
+from prune_keras import recipe
+from prune_keras.callbacks import ProgressivePruning, QuantizationAware
 from prune_keras.report import Report
 
 RNG = np.random.default_rng(0)
@@ -94,6 +96,61 @@ def test_commands_write_what_functions_write(tmp_path):
     succeed("export", folder / "thin.keras", "-o", file, "--int8", "--data", data)
     assert file.stat().st_size < (folder / "thin.keras").stat().st_size
     assert call("export", folder / "thin.keras", "-o", file, "--int8").exit_code == 2
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL."""
+
+
+def die(*args, **kwargs):
+    raise Killed
+
+
+def shrunk_weights(folder):
+    keras.backend.clear_session()  # as in a process of its own
+    keras.utils.set_random_seed(1)
+    shrunk = prune_keras.shrink_to(
+        network(),
+        {"neurons": 0.6},
+        (IMAGES, LABELS),
+        (IMAGES, LABELS),
+        folder,
+        epochs=3,
+        int8=True,
+        backup_dir=folder / "backup",
+        verbose=0,
+    )
+    return shrunk.model.get_weights()
+
+
+AFTER = {
+    "after pruning": (recipe, "_accuracy", 1),
+    "at last": (QuantizationAware, "on_epoch_end", 1),
+}
+DEATHS = {"a round": (ProgressivePruning, "on_epoch_end", 3)} | AFTER
+
+
+@on_tensorflow
+@pytest.mark.parametrize(
+    "moment", ["a round", *(pytest.param(each, marks=pytest.mark.slow) for each in AFTER)]
+)
+def test_a_recipe_that_is_killed_goes_on(moment, tmp_path, monkeypatch):
+    whole = shrunk_weights(tmp_path / "whole")
+    owner, name, left = DEATHS[moment]
+    does = getattr(owner, name)
+    calls = iter([does] * (left - 1))
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(owner, name, lambda *args, **kwargs: next(calls, die)(*args, **kwargs))
+        shrunk_weights(tmp_path / "killed")
+    begun = []
+    begin = ProgressivePruning.on_epoch_begin
+    monkeypatch.setattr(
+        ProgressivePruning,
+        "on_epoch_begin",
+        lambda self, epoch, logs=None: (begun.append(epoch), begin(self, epoch, logs))[1],
+    )
+    np.testing.assert_equal(shrunk_weights(tmp_path / "killed"), whole)
+    assert begun == ([2] if moment == "a round" else [])
 
 
 def test_a_recipe_needs_a_compiled_model(tmp_path):
