@@ -2,8 +2,8 @@
 
     python benchmarks/generated.py --graphs 10000
 
-Each network, of up to a hundred choices among layers, shapes and branches, in float32 or float64, is
-cut by chance, and must give what it gives with the same neurons silenced; of the other promises,
+Each network, of up to a hundred choices among layers, shapes and branches, in float32 or float64,
+is cut by chance, and must give what it gives with the same neurons silenced; of the other promises,
 which the tests check on fewer networks, each network in turn goes through one. A row for each
 promise: networks that it was checked on, those that it says nothing about (there is nothing to
 remove, say), and failures, which are printed with the numbers that build the network. `--first`
@@ -70,8 +70,8 @@ def checked(first, many):
     counts = {name: dict.fromkeys(OUTCOMES, 0) for name in always | others}
     for number in range(first, first + many):
         network, given = drawn(number)
-        name, other = [*others.items()][number // 2 % len(others)]  # in both float types
-        for name, (check, needs) in (always | {name: other}).items():
+        turn = number // 2 % len(others)  # so that each is in both float types
+        for name, (check, needs) in [*always.items(), [*others.items()][turn]]:
             counts[name][outcome(check, network, [given[each] for each in needs], number)] += 1
     return counts
 
