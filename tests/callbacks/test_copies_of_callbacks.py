@@ -25,6 +25,7 @@ def used(made):
 MAKERS = {"pruning": callback, "scores": lambda **data: ScoreHistory(["l1", "l2"], **data)}
 
 
+@pytest.mark.repeats(6)
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickled])
 @pytest.mark.parametrize("name", MAKERS)
 @pytest.mark.parametrize("data", [None, (SAMPLES, LABELS)])

@@ -55,6 +55,7 @@ def test_removed_is_silenced_where_most_goes(composite, way):
     checks.check_removed_is_silenced(composite, (1, 0.7), way)
 
 
+@pytest.mark.repeats(2)
 @pytest.mark.parametrize("composite", [one for one in COMPOSITES if one.name in FITTED], ids=str)
 def test_a_fit_with_cuts(composite):
     checks.check_a_fit_with_cuts(composite)
@@ -88,7 +89,7 @@ def _check_read_back(composites, tmp_path):
     subprocess.run([sys.executable, "-c", code, *paths], cwd=here, check=True)
 
 
-@pytest.mark.repeats(4)
+@pytest.mark.repeats(2)
 @needs_tensorflow
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 @pytest.mark.parametrize("name", EXPORTED)

@@ -70,7 +70,7 @@ def compiled(model):
 MODELS = {"residual": residual, "sequences": sequences}
 
 
-@pytest.mark.repeats(14)
+@pytest.mark.repeats(10)
 @ALL
 @pytest.mark.parametrize("kind", MODELS)
 def test_finite_one_a_unit_and_the_same_again(name, kind):

@@ -105,7 +105,7 @@ def run(folder, overwrite=False, **changes):
     return runs.run(**chosen, output=folder, overwrite=overwrite)
 
 
-@pytest.mark.repeats(8)
+@pytest.mark.repeats(4)
 @pytest.mark.parametrize("message", CHANGES)
 def test_what_was_made_otherwise_is_refused_and_stays(folder, message):
     before = held(folder)
@@ -114,6 +114,7 @@ def test_what_was_made_otherwise_is_refused_and_stays(folder, message):
     assert held(folder) == before
 
 
+@pytest.mark.repeats(2)
 @pytest.mark.parametrize(
     "changes",
     [

@@ -45,6 +45,7 @@ def test_select_takes_it_by_itself(graph, options, expected):
     assert chosen != prune_keras.select(graph, SCORES, fraction=0.5, debias=other, **options)
 
 
+@pytest.mark.repeats(1)
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

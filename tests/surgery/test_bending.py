@@ -138,6 +138,7 @@ def half(graph):
     return prune_keras.Plan(kept | {"a": [0, 1, 4, 5]}, graph.widths)
 
 
+@pytest.mark.repeats(2)
 @pytest.mark.parametrize("make", [own, normalized, grouped, added])
 def test_a_thin_network_is_nearer_behind_activations(make, monkeypatch):
     model, x = drawn(make)

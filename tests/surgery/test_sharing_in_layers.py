@@ -72,6 +72,7 @@ HOLDERS = {
 }
 
 
+@pytest.mark.repeats(3)
 @pytest.mark.parametrize("holder", HOLDERS)
 def test_what_a_layer_holds_is_its_own(holder):
     model = over(HOLDERS[holder](), Perceptual() if holder == "layer" else "mse")
@@ -85,6 +86,7 @@ def second_call_of(part):
     return keras.Model(inputs, part(inputs), name="second")
 
 
+@pytest.mark.repeats(3)
 @pytest.mark.parametrize(
     "part",
     [

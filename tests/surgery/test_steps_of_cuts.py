@@ -204,6 +204,7 @@ def test_a_copy_keeps_its_class():
     assert type(thin) is Shaped and thin.compiled and len(report.steps) == 3
 
 
+@pytest.mark.repeats(1)
 @pytest.mark.parametrize("seed", [3, 4])
 def test_generated_networks_are_cut_in_steps(seed):
     numbers = np.random.default_rng(seed).integers(0, 2**16, 100)

@@ -118,7 +118,7 @@ COPIES = {
 }
 
 
-@pytest.mark.repeats(5)
+@pytest.mark.repeats(3)
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
 @pytest.mark.parametrize("way", COPIES)
 @each_stage

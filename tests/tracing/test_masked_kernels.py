@@ -87,6 +87,7 @@ def numbers():
     return np.random.default_rng(0).normal(size=(2, 5, 5, 3)).astype("float32")
 
 
+@pytest.mark.repeats(5)
 @pytest.mark.parametrize("stream", [False, True], ids=["chain", "stream"])
 @pytest.mark.parametrize("kind", [each for each in KINDS if each != "of each channel"])
 def test_channels_go_with_their_entries_of_the_mask(kind, stream):

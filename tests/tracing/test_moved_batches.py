@@ -75,6 +75,7 @@ def test_all_but_the_output_is_prunable(make):
     assert [fixed.path for fixed in graph.fixed] == ["last"]
 
 
+@pytest.mark.repeats(5)
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 @pytest.mark.parametrize("cut", [(0, 0.3), (1, 0.6)])
 def test_removed_is_silenced(make, cut):

@@ -104,6 +104,7 @@ MOVES = {
 }
 
 
+@pytest.mark.repeats(9)
 @pytest.mark.parametrize("name", MOVES)
 def test_heads_that_are_sliced_keep_their_widths_prunable(name, tmp_path):
     move, heads, neurons = MOVES[name]
