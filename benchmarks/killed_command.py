@@ -3,7 +3,7 @@
     python benchmarks/killed_command.py --data cats_vs_dogs --kills 40
 
 A narrow VGG-16 learns some of the photos at 32 px and is pruned meanwhile. Its process gets SIGKILL
-at a random moment, every third time as it writes a backup, and the same command is given again. A
+at a random moment, one time of three as it writes a backup, and the same command is given again. A
 run that comes to its end must have the plan, the rounds, and bit for bit the weights of one that
 nobody disturbed; then another one begins. A row a kill: what lay in the run's folder.
 """
@@ -81,7 +81,7 @@ def until_its_end(photos, folder, rng, whole, most):
     rows = []
     while len(rows) < most:
         process = start(photos, folder)
-        in_a_write = len(rows) % 3 == 2
+        in_a_write = rng.random() < 1 / 3
         if not kills.kill(process.pid, folder, rng.uniform(0.05, 1) * whole, in_a_write):
             return rows
         found = next(phase for file, phase in PHASES.items() if (folder / file).exists())

@@ -4,7 +4,7 @@
     python benchmarks/kills.py --kills 3 --results FOLDER
 
 scikit-learn's digits are learnt by a small network that is pruned meanwhile, in a process of its
-own, which gets SIGKILL at a random moment; every third time, as it writes a backup. The next
+own, which gets SIGKILL at a random moment; one time of three, as it writes a backup. The next
 process is given the same folder. A run that comes to its end must have the plan, the rounds, and
 bit for bit the weights and the optimizer's state of one that nobody disturbed; then another one
 begins.
@@ -33,14 +33,14 @@ BATCHES = IMAGES // BATCH
 
 
 def main(kills, results):
-    begun = time.perf_counter()
+    begun, rng = time.perf_counter(), random.Random(measuring.SEED)
     place = Place()
     with tempfile.TemporaryDirectory() as folder:
         expected, whole = undisturbed(Path(folder) / "whole", place)
         rows, ends = [], []
         while len(rows) < kills:
             run = Path(folder) / f"run{len(ends)}"
-            rows += until_its_end(run, place, whole, kills - len(rows), len(rows))
+            rows += until_its_end(run, place, whole, kills - len(rows), rng)
             ends.append(outcome(run) == expected)
     results.mkdir(parents=True, exist_ok=True)
     measuring.write_table(results / "kills.csv", rows)
@@ -72,13 +72,13 @@ def undisturbed(folder, place):
     return outcome(folder), time.perf_counter() - begun
 
 
-def until_its_end(folder, place, whole, most, number):
+def until_its_end(folder, place, whole, most, rng):
     """Kill a run up to so many times, then let it come to its end; return a row a kill."""
-    rng, rows = random.Random(number), []
+    rows = []
     while len(rows) < most:
         process = start(folder, place)
-        in_a_write = (number + len(rows)) % 3 == 2
-        if not kill(process, folder, rng.uniform(0.1, 1.1) * whole, in_a_write):
+        in_a_write = rng.random() < 1 / 3
+        if not kill(process, folder, rng.uniform(0.1, 1) * whole, in_a_write):
             return rows
         rows.append({"run": folder.name, "in a write": int(in_a_write)} | loss(folder, place))
         print(rows[-1], flush=True)

@@ -1,11 +1,12 @@
 """What a model comes to on one device of JAX, on four, and in two processes; run as a program.
 
 `shared_work.py devices` looks at one device and at four; `shared_work.py process FOLDER PLACE PORT`
-is one of two processes. Both print JSON.
+is one of two processes, as are `dying`, of which one is killed, and `resuming`. All print JSON.
 """
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -149,12 +150,37 @@ def devices():
     return found | {"rounded": rounded, "parts": in_parts(share)}
 
 
-def process(folder, place):
-    """Return what one of two processes comes to, and the errors that both must end in."""
+class Dying(keras.callbacks.Callback):
+    """Kills its process in the midst of an epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.epoch == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dying(folder, place):
+    """Fit until the second of two processes dies."""
+    backed_up(folder, place, others=[Dying()] if place else [])
+
+
+def resuming(folder, place):
+    """Return what a fit comes to that goes on from what is in a folder, if it is there."""
+    return told(*backed_up(folder, place))
+
+
+def backed_up(folder, place, others=()):
     share, folder = Share(place, 2), Path(folder)
     kept = {"keep_rounds": folder / "rounds", "log_dir": folder / "log"}
-    backed = fitted(share, backup_dir=Backup(folder / "backup", every=1), **kept)
-    again = fitted(share, backup_dir=Backup(folder / "backup", every=1), **kept)
+    return fitted(share, others=others, backup_dir=Backup(folder / "backup", every=1), **kept)
+
+
+def process(folder, place):
+    """Return what one of two processes comes to, and the errors that both must end in."""
+    share = Share(place, 2)
+    backed, again = backed_up(folder, place), backed_up(folder, place)
     found = all_of(share) | {"backed": told(*backed), "again": told(*again)}
     uneven = [share.batches[: 1 + place], [(share.images[0][: 8 - place], None)]]
     calls = {
@@ -190,7 +216,10 @@ def main(kind, *arguments):
     folder, place, port = arguments
     keras.distribution.initialize(f"127.0.0.1:{port}", 2, int(place))
     keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
-    print("\n" + json.dumps(process(folder, int(place))))
+    print("\n" + json.dumps(PROCESSES[kind](folder, int(place))))
+
+
+PROCESSES = {"process": process, "dying": dying, "resuming": resuming}
 
 
 if __name__ == "__main__":

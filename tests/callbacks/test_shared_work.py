@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -31,6 +32,13 @@ def started(*arguments, **environment):
     )
 
 
+def started_both(kind, folder):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return [started(kind, folder, place, port) for place in (0, 1)]
+
+
 def printed(process):
     out, error = process.communicate(timeout=1800)
     assert process.returncode == 0, error
@@ -47,11 +55,7 @@ def found():
 def both(tmp_path_factory):
     """What came out in two processes, and the folder that they wrote to."""
     folder = tmp_path_factory.mktemp("processes")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    places = [started("process", folder, place, port) for place in (0, 1)]
-    return [printed(process) for process in places], folder
+    return [printed(each) for each in started_both("process", folder)], folder
 
 
 def assert_same_scores(found, expected):
@@ -139,6 +143,17 @@ def test_only_the_first_process_writes(both):
 def test_what_two_processes_came_to_is_found_again(both):
     for each in both[0]:
         assert each["again"] == each["backed"]
+
+
+@pytest.mark.slow
+def test_processes_of_which_one_died_go_on(both, tmp_path):
+    first, second = started_both("dying", tmp_path)
+    assert second.wait(timeout=600) == -signal.SIGKILL
+    first.kill()  # it waits for the other one
+    first.wait()
+    assert [*(tmp_path / "backup").iterdir()]
+    for found, whole in zip(started_both("resuming", tmp_path), both[0], strict=True):
+        assert printed(found) == whole["backed"]
 
 
 @pytest.mark.slow
