@@ -1,6 +1,7 @@
 """Processor seconds and memory of a sequential refit, beside `evaluate` over the same images.
 
     python benchmarks/refit_cost.py --networks resnet50 vgg16 --images 16
+    python benchmarks/refit_cost.py --images 1024 --gigabytes 4
 
 Each network is Keras' own, of random weights, at 224 pixels; half of its FLOPs go by the L2 norm of
 units. Each is measured in a process of its own with one thread, which evaluates a batch to begin
@@ -18,7 +19,7 @@ import measuring
 
 NETWORKS = {"resnet50": "ResNet50", "vgg16": "VGG16"}
 BATCH = 16
-BOUND = 2**34  # bytes, so that all images are looked at
+GIGABYTES = 16  # so that all of some hundred images are looked at
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 
@@ -26,20 +27,23 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--images", type=int, default=16)
+    parser.add_argument("--gigabytes", type=int, default=GIGABYTES, help="that a refit may hold")
     parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.in_process:
-        print(json.dumps(measured(*arguments.networks, arguments.images)))
+        print(json.dumps(measured(*arguments.networks, arguments.images, arguments.gigabytes)))
         return
     os.environ.update(dict.fromkeys(THREADS, "1"))
     rows = []
     for name in arguments.networks:
-        options = ("--in-process", "--networks", name, "--images", arguments.images)
-        rows.append(measuring.in_fresh_process(__file__, *options))
+        sizes = ("--images", arguments.images, "--gigabytes", arguments.gigabytes)
+        rows.append(
+            measuring.in_fresh_process(__file__, "--in-process", "--networks", name, *sizes)
+        )
         measuring.finish("refit_cost", rows, batch_size=BATCH, pixels=224, threads=1)
 
 
-def measured(name, images):
+def measured(name, images, gigabytes):
     """Return the seconds and peaks of a refit and of `evaluate`, and the ratio of seconds."""
     import keras
     import numpy as np
@@ -62,7 +66,7 @@ def measured(name, images):
         model.evaluate(x[:count], y[:count], batch_size=BATCH, verbose=0)
 
     def refit():
-        return Repair.of(model, graph, kept, Samples(x, BATCH), Refit(memory=BOUND))
+        return Repair.of(model, graph, kept, Samples(x, BATCH), Refit(memory=gigabytes * 2**30))
 
     evaluate(BATCH)
     (peak, before), (refit_peak, refitted), (_, after) = (
@@ -72,6 +76,7 @@ def measured(name, images):
     return {
         "network": name,
         "images": images,
+        "gigabytes": gigabytes,
         "evaluate_cpu_seconds": round(seconds, 1),
         "refit_cpu_seconds": round(refitted[0], 1),
         "ratio": round(refitted[0] / seconds, 1),
