@@ -23,6 +23,7 @@ from pathlib import Path
 import kills
 import measuring
 
+LATEST = 20  # seconds
 PHOTOS = 60  # of each animal, in each split
 SMALL = (
     ("--weights", "none", "--image-size", 32, "--width", 0.125, "--precision", "float32")
@@ -37,10 +38,10 @@ def main(data, most, results):
     begun, rng = time.perf_counter(), random.Random(measuring.SEED)
     with tempfile.TemporaryDirectory() as folder:
         photos = some_photos(data, Path(folder) / "photos")
-        rows, ends, expected, whole = [], [], *undisturbed(photos, Path(folder) / "whole")
+        rows, ends, expected = [], [], undisturbed(photos, Path(folder) / "whole")
         while len(rows) < most:
             run = Path(folder) / f"run{len(ends)}"
-            rows += until_its_end(photos, run, rng, whole, most - len(rows))
+            rows += until_its_end(photos, run, rng, most - len(rows))
             ends.append(outcome(run) == expected)
             shutil.rmtree(run)
     results.mkdir(parents=True, exist_ok=True)
@@ -69,20 +70,19 @@ def some_photos(data, folder):
 
 
 def undisturbed(photos, folder):
-    """Return what a run comes to, and its seconds."""
-    begun = time.perf_counter()
+    """Return what a run comes to."""
     if start(photos, folder).wait():
         raise SystemExit("the undisturbed run failed")
-    return outcome(folder), time.perf_counter() - begun
+    return outcome(folder)
 
 
-def until_its_end(photos, folder, rng, whole, most):
+def until_its_end(photos, folder, rng, most):
     """Kill a run until it was faster or was killed so many times; return a row a kill."""
     rows = []
     while len(rows) < most:
         process = start(photos, folder)
-        in_a_write = rng.random() < 1 / 3
-        if not kills.kill(process.pid, folder, rng.uniform(0.05, 1) * whole, in_a_write):
+        in_a_write, moment = rng.random() < 1 / 3, Moment(rng, folder)
+        if not kills.kill(process.pid, folder, moment, in_a_write):
             return rows
         found = next(phase for file, phase in PHASES.items() if (folder / file).exists())
         rows.append({"run": folder.name, "in a write": int(in_a_write), "killed in": found})
@@ -90,6 +90,20 @@ def until_its_end(photos, folder, rng, whole, most):
     if start(photos, folder).wait():
         raise SystemExit("a run could not go on")
     return rows
+
+
+class Moment:
+    """Some seconds after a file of the run is there, or after its process began."""
+
+    def __init__(self, rng, folder):
+        self._file, self._since = folder / rng.choice([*PHASES][1:]), None
+        self._seconds = rng.uniform(0, LATEST)
+
+    def __call__(self):
+        now = time.perf_counter()
+        if self._since is None and self._file.exists():
+            self._since = now
+        return self._since is not None and now - self._since > self._seconds
 
 
 def start(photos, folder):

@@ -30,17 +30,18 @@ import measuring
 RESULTS = measuring.RESULTS.parent / "reliability"
 EPOCHS, EVERY, IMAGES, BATCH = 5, 3, 300, 30
 BATCHES = IMAGES // BATCH
+EARLY, LATEST = 0.15, 5  # share of kills before the first batch; seconds after which they come
 
 
 def main(kills, results):
     begun, rng = time.perf_counter(), random.Random(measuring.SEED)
     place = Place()
     with tempfile.TemporaryDirectory() as folder:
-        expected, whole = undisturbed(Path(folder) / "whole", place)
+        expected = undisturbed(Path(folder) / "whole", place)
         rows, ends = [], []
         while len(rows) < kills:
             run = Path(folder) / f"run{len(ends)}"
-            rows += until_its_end(run, place, whole, kills - len(rows), rng)
+            rows += until_its_end(run, place, kills - len(rows), rng)
             ends.append(outcome(run) == expected)
     results.mkdir(parents=True, exist_ok=True)
     measuring.write_table(results / "kills.csv", rows)
@@ -64,21 +65,19 @@ def summary(rows, ends):
 
 
 def undisturbed(folder, place):
-    """Return what a run comes to, and its seconds."""
-    begun = time.perf_counter()
-    process = start(folder, place)
-    if os.waitpid(process, 0)[1]:
+    """Return what a run comes to."""
+    if os.waitpid(start(folder, place), 0)[1]:
         raise SystemExit("the undisturbed run failed")
-    return outcome(folder), time.perf_counter() - begun
+    return outcome(folder)
 
 
-def until_its_end(folder, place, whole, most, rng):
+def until_its_end(folder, place, most, rng):
     """Kill a run up to so many times, then let it come to its end; return a row a kill."""
     rows = []
     while len(rows) < most:
         process = start(folder, place)
-        in_a_write = rng.random() < 1 / 3
-        if not kill(process, folder, rng.uniform(0.1, 1) * whole, in_a_write):
+        in_a_write, moment = rng.random() < 1 / 3, Moment(rng, place)
+        if not kill(process, folder, moment, in_a_write):
             return rows
         rows.append({"run": folder.name, "in a write": int(in_a_write)} | loss(folder, place))
         print(rows[-1], flush=True)
@@ -87,11 +86,25 @@ def until_its_end(folder, place, whole, most, rng):
     return rows
 
 
-def kill(process, folder, seconds, in_a_write):
-    """Kill a process after some seconds, or as it writes then; tell whether it was still there."""
-    begun = time.perf_counter()
+class Moment:
+    """Some seconds after a batch of the run, or after its process began; drawn by chance."""
+
+    def __init__(self, rng, place):
+        self._place, self._since = place, None
+        self._batches = 0 if rng.random() < EARLY else rng.randrange(1, EPOCHS * BATCHES)
+        self._seconds = rng.uniform(0, LATEST if self._batches == 0 else LATEST / 10)
+
+    def __call__(self):
+        now = time.perf_counter()
+        if self._since is None and self._place.read() >= self._batches:
+            self._since = now
+        return self._since is not None and now - self._since > self._seconds
+
+
+def kill(process, folder, moment, in_a_write):
+    """Kill a process at a moment, or as it writes then; tell whether it was still there."""
     while os.waitpid(process, os.WNOHANG) == (0, 0):
-        is_late = time.perf_counter() - begun > seconds
+        is_late = moment()
         if is_late and (not in_a_write or [*folder.glob("backup/.*.partial")]):
             os.kill(process, signal.SIGKILL)
             os.waitpid(process, 0)

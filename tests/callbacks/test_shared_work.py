@@ -148,9 +148,10 @@ def test_what_two_processes_came_to_is_found_again(both):
 @pytest.mark.slow
 def test_processes_of_which_one_died_go_on(both, tmp_path):
     first, second = started_both("dying", tmp_path)
-    assert second.wait(timeout=600) == -signal.SIGKILL
+    second.communicate(timeout=600)
     first.kill()  # it waits for the other one
-    first.wait()
+    first.communicate()
+    assert second.returncode == -signal.SIGKILL
     assert [*(tmp_path / "backup").iterdir()]
     for found, whole in zip(started_both("resuming", tmp_path), both[0], strict=True):
         assert printed(found) == whole["backed"]
