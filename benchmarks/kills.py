@@ -30,7 +30,8 @@ import measuring
 RESULTS = measuring.RESULTS.parent / "reliability"
 EPOCHS, EVERY, IMAGES, BATCH = 5, 3, 300, 30
 BATCHES = IMAGES // BATCH
-EARLY, LATEST = 0.15, 5  # share of kills before the first batch; seconds after which they come
+EARLY, BEGINNING = 0.15, 5  # share of kills as a process begins; seconds after which they come
+FARTHEST, STEP = 25, 0.03  # batches to the next kill; seconds of a batch
 
 
 def main(kills, results):
@@ -73,13 +74,14 @@ def undisturbed(folder, place):
 
 def until_its_end(folder, place, most, rng):
     """Kill a run up to so many times, then let it come to its end; return a row a kill."""
-    rows = []
+    rows, written = [], 0
     while len(rows) < most:
         process = start(folder, place)
-        in_a_write, moment = rng.random() < 1 / 3, Moment(rng, place)
+        in_a_write, moment = rng.random() < 1 / 3, Moment(rng, place, written)
         if not kill(process, folder, moment, in_a_write):
             return rows
         rows.append({"run": folder.name, "in a write": int(in_a_write)} | loss(folder, place))
+        written = rows[-1]["written"]
         print(rows[-1], flush=True)
     if os.waitpid(start(folder, place), 0)[1]:
         raise SystemExit("a run could not go on")
@@ -87,12 +89,13 @@ def until_its_end(folder, place, most, rng):
 
 
 class Moment:
-    """Some seconds after a batch of the run, or after its process began; drawn by chance."""
+    """A moment after a batch that a run is yet to come to, or as its process begins, by chance."""
 
-    def __init__(self, rng, place):
+    def __init__(self, rng, place, written):
         self._place, self._since = place, None
-        self._batches = 0 if rng.random() < EARLY else rng.randrange(1, EPOCHS * BATCHES)
-        self._seconds = rng.uniform(0, LATEST if self._batches == 0 else LATEST / 10)
+        is_early = rng.random() < EARLY
+        self._batches = 0 if is_early else written + rng.randrange(1, FARTHEST)
+        self._seconds = rng.uniform(0, BEGINNING if is_early else STEP)
 
     def __call__(self):
         now = time.perf_counter()
