@@ -201,6 +201,8 @@ def _prune(dense: Path, data: Data, settings: Settings, path: Path) -> None:
     if settings.fine_tune_epochs:
         recorder.phase = "fine-tune"
         _announce("Fine-tuning", settings, settings.epochs, first=cut)
+        # An order of its own: what pruned in another process did not move that of `images`.
+        images = batches(data, settings, settings.seed + 2)
         fit(model, images, data, settings, settings.epochs, [recorder], first=cut)
     if accuracy(model, data.validation, settings) < reached:
         with devices.scope(settings.devices):
@@ -211,6 +213,7 @@ def _prune(dense: Path, data: Data, settings: Settings, path: Path) -> None:
 
 def _begin(dense: Path, data: Data, settings: Settings) -> tuple[Any, Batches]:
     """Return the dense network, compiled for the epochs to come, and its batches."""
+    keras.utils.set_random_seed(settings.seed + 1)  # whichever process trained the dense network
     model, images = _load(dense, settings), batches(data, settings, settings.seed + 1)
     compile_model(model, settings, settings.learning_rate, settings.epochs * len(images))
     return model, images

@@ -21,7 +21,8 @@ def data():
 
 def build():
     layers = [keras.layers.Conv2D(6, 3, name="c"), keras.layers.Flatten(name="f")]
-    layers += [keras.layers.Dense(8, "relu", name="d"), keras.layers.Dense(2, "softmax", name="e")]
+    layers += [keras.layers.Dense(8, "relu", name="d"), keras.layers.Dropout(0.3, name="drop")]
+    layers.append(keras.layers.Dense(2, "softmax", name="e"))
     return keras.Sequential([keras.Input((6, 6, 1)), *layers], name="m")
 
 
@@ -35,10 +36,28 @@ class Killed(BaseException):
     """Stands for SIGKILL."""
 
 
-def killed(folder, monkeypatch):
+def dense(recorder, epoch):
+    return recorder.phase == "dense" and epoch == 0
+
+
+def begun(recorder, epoch):
+    return recorder.phase == "prune" and epoch == 0
+
+
+def pruning(recorder, epoch):
+    return recorder.phase == "prune" and epoch == 1
+
+
+def tuning(recorder, epoch):
+    return recorder.phase == "fine-tune"
+
+
+def killed(folder, monkeypatch, when):
+    """Run until an epoch ends, then as a new process begins: with other random numbers."""
+
     def dies(recorder, epoch, logs=None):
         whole(recorder, epoch, logs)
-        if recorder.phase == "prune" and epoch == 1:
+        if when(recorder, epoch):
             raise Killed
 
     whole = records.Recorder.on_epoch_end
@@ -46,6 +65,7 @@ def killed(folder, monkeypatch):
     with pytest.raises(Killed):
         runs.run(build, data(), settings(), folder)
     monkeypatch.undo()
+    keras.utils.set_random_seed(99)
 
 
 def history(folder):
@@ -54,12 +74,11 @@ def history(folder):
     return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
 
 
-def test_it_comes_to_the_same_network(tmp_path, monkeypatch):
+@pytest.mark.repeats(2)
+@pytest.mark.parametrize("when", [dense, begun, pruning, tuning])
+def test_it_comes_to_the_same_network(when, tmp_path, monkeypatch):
     runs.run(build, data(), settings(), tmp_path / "whole")
-    killed(tmp_path / "killed", monkeypatch)
-    assert (tmp_path / "killed" / "backup").exists()
-    with pytest.raises(ValueError, match="was made with"):
-        runs.run(build, data(), settings(seed=1, dense_epochs=1), tmp_path / "killed")
+    killed(tmp_path / "killed", monkeypatch, when)
     runs.run(build, data(), settings(), tmp_path / "killed")
     assert not (tmp_path / "killed" / "backup").exists()
     assert history(tmp_path / "killed") == history(tmp_path / "whole")
@@ -67,3 +86,10 @@ def test_it_comes_to_the_same_network(tmp_path, monkeypatch):
         keras.models.load_model(tmp_path / n / "pruned.keras") for n in ("whole", "killed")
     )
     np.testing.assert_equal(again.get_weights(), whole.get_weights())
+
+
+def test_another_run_does_not_go_on_from_its_backup(tmp_path, monkeypatch):
+    killed(tmp_path, monkeypatch, pruning)
+    assert (tmp_path / "backup").exists()
+    with pytest.raises(ValueError, match="was made with"):
+        runs.run(build, data(), settings(seed=1, dense_epochs=1), tmp_path)
