@@ -82,6 +82,7 @@ def arguments():
     parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=SUBJECTS)
     parser.add_argument("--flops", type=float, nargs="+", choices=FLOPS, default=FLOPS)
     parser.add_argument("--terms", nargs="+", choices=tuple(TERMS), default=tuple(TERMS))
+    parser.add_argument("--blocks", nargs="+", choices=BLOCKS, default=BLOCKS)
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for rows and models")
     return parser.parse_args()
 
@@ -106,7 +107,7 @@ def cases_of_ensemble(subjects, given):
 
 def cases_of_blocks(subjects, given):
     for seed in given.seeds:
-        for block in BLOCKS:
+        for block in given.blocks:
             for way in WAYS if "resnet20" in subjects else ():
                 yield case_of(subjects, "resnet20", given, seed) | {"block": block, "way": way}
 

@@ -39,6 +39,13 @@ def test_least_squares_beats_what_it_starts_from(reduces, middle, groups):
         assert missed < 1e-4 * np.var(responses)  # as wide as what it replaces
 
 
+def assert_nearer_than_drawn(cheap, model):
+    fresh = keras.models.clone_model(cheap)
+    expected = model.predict(SMOOTH, verbose=0)
+    missed = [np.mean((each.predict(SMOOTH, verbose=0) - expected) ** 2) for each in (cheap, fresh)]
+    assert missed[0] < 0.5 * missed[1]
+
+
 @pytest.mark.repeats(3)
 @pytest.mark.parametrize("block", ["G(2)", "G(8)", "G(N)", "B(2)", "BG(2,2)", "BG(2, N)"])
 def test_blocks_cost_less_and_say_more_than_drawn_ones(block):
@@ -46,12 +53,27 @@ def test_blocks_cost_less_and_say_more_than_drawn_ones(block):
     before = [np.array(weight) for weight in model.weights]
     cheap = prune_keras.cheapen(model, block, data=SMOOTH)
     assert cheap.count_params() < model.count_params()
-    fresh = keras.models.clone_model(cheap)
-    expected = model.predict(SMOOTH, verbose=0)
-    missed = [np.mean((each.predict(SMOOTH, verbose=0) - expected) ** 2) for each in (cheap, fresh)]
-    assert missed[0] < 0.5 * missed[1]
+    assert_nearer_than_drawn(cheap, model)
     for old, new in zip(before, model.weights, strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+KINDS = {
+    1: keras.layers.DepthwiseConv2D,
+    2: keras.layers.DepthwiseConv2D,
+    (2, 1): keras.layers.Conv2D,
+}
+
+
+@pytest.mark.repeats(2)
+@pytest.mark.parametrize("strides", KINDS)
+def test_groups_of_one_channel_are_depthwise_where_that_is_known(strides):
+    model = network("valid", strides)
+    cheap = prune_keras.cheapen(model, "G(N)", layers="b", data=SMOOTH)
+    assert type(cheap.get_layer("b_grouped")) is KINDS[strides]
+    assert_nearer_than_drawn(cheap, model)
+    thin, report = prune_keras.prune(cheap, fraction=0.3)
+    assert report.plan.removed and thin.predict(SMOOTH[:2], verbose=0).shape == (2, 3)
 
 
 @pytest.mark.repeats(1)
