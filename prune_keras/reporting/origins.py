@@ -6,6 +6,7 @@ import datetime
 import functools
 import inspect
 import platform
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import is_dataclass
@@ -18,6 +19,7 @@ import numpy
 from prune_keras import _backend
 from prune_keras.reporting.parts import Origin
 
+_PATH = re.compile(r"(?:Posix|Windows)Path\(('[^']*'|\"[^\"]*\")\)")  # also within records
 _PLAIN = (str, int, float, bool, type(None), Path)
 
 
@@ -105,6 +107,6 @@ def _all_plain(values: Mapping[str, Any]) -> bool:
 
 def _told(value: Any) -> str:
     if _is_plain(value):
-        return repr(str(value)) if isinstance(value, Path) else repr(value)
+        return _PATH.sub(r"\1", repr(value))
     name = getattr(value, "__name__", None)
     return str(name) if isinstance(name, str) and name.isidentifier() else "..."

@@ -1,11 +1,15 @@
 """Reports of one cut: layers and what feeds them, groups, scores, and the call."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
 import prune_keras
+from prune_keras.callbacks import Backup, ProgressivePruning
 from prune_keras.report import Report
+from prune_keras.reporting.origins import call_of
 from prune_keras.reporting.start import Start
 
 layers = keras.layers
@@ -98,6 +102,13 @@ def test_attention_stands_once_between_what_it_reads_and_feeds():
     of_mha = [path for path in found if path.startswith("mha")]
     assert of_mha and found[of_mha[0]] == ["x"] and found["out"] == ["hidden"]
     assert found["sum"] == sorted([of_mha[-1], "x"])
+
+
+def test_a_call_with_paths_makes_it_again():
+    given = {"max_drop": 0.1, "log_dir": Path("log"), "backup_dir": Backup(Path("it's"), every=2)}
+    written = call_of("ProgressivePruning", ProgressivePruning, given)
+    made = eval(written, {"ProgressivePruning": ProgressivePruning, "Backup": Backup})  # noqa: S307
+    assert (made.log_dir, made.backup_dir) == ("log", Backup("it's", every=2))
 
 
 def test_a_report_tells_scores_seconds_ends_and_the_call(tmp_path):
