@@ -76,8 +76,9 @@ def cheapen(
     `"G(g)"` is a convolution in `g` groups and a pointwise one that mixes them, `"G(N)"` one of
     each channel by itself, a `DepthwiseConv2D`, which CPUs do far faster than groups; `"B(b)"` a
     pointwise one to a `b`-th of the units, the convolution, and a pointwise one back; `"BG(b,g)"`
-    both. There is nothing between these, so that each block is fitted by least squares to what the
-    convolution responds on samples; what that cannot hold is left to fine-tuning, best with
+    both. There is nothing between these, so that one block after another is fitted by least
+    squares: from what it reads behind those before it, to what the convolution responds in the
+    model, on samples. What that cannot hold is left to fine-tuning, best with
     `prune_keras.callbacks.Distillation` from the model. The copy is a plain functional model, which
     is pruned like any other, and is not compiled.
 
@@ -116,7 +117,6 @@ def cheapen(
         raise ValueError(
             "Blocks are fitted to samples. Received: data=None. Pass some training inputs."
         )
-    seen = _seen(model, list(chosen.values()), data)
     made: dict[int, list[Any]] = {}
 
     def instead(layer: Any) -> Callable[[Any], Any] | None:
@@ -126,12 +126,12 @@ def cheapen(
         return lambda x: _through(made[id(layer)], x)
 
     twin = _keras.with_others(model, instead)
-    for layer in chosen.values():
-        rows, responses = seen[id(layer)]
-        taps = int(np.prod(layer.kernel_size))
-        middle, groups = sizes[id(layer)]
-        factors = factored(rows, responses, taps, middle, groups, form.bottleneck > 1)
-        _assign(made[id(layer)], factors)
+    samples = Samples.of(data)
+    for layer in chosen.values():  # in the order of calls, so that each sees those before it
+        block, taps = made[id(layer)], int(np.prod(layer.kernel_size))
+        rows, responses = _seen(model, twin, layer, block[0], samples)
+        factors = factored(rows, responses, taps, *sizes[id(layer)], form.bottleneck > 1)
+        _assign(block, factors)
     return twin
 
 
@@ -169,25 +169,39 @@ def _that_read_inputs(model: Any, calls: Sequence[_keras.Place]) -> set[int]:
     return found
 
 
-def _seen(model: Any, chosen: list[Any], data: Any) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Return rows that each layer reads, and its responses to them, at positions drawn."""
-    drawn = np.random.default_rng(0)
-    held: dict[int, list] = {id(layer): [] for layer in chosen}
+def _seen(
+    model: Any, twin: Any, layer: Any, first: Any, samples: Samples
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows that a block reads in the twin, and what the layer responds in the model there.
 
-    def see(layer: Any, x: Any, response: Any) -> Any:
-        found = held[id(layer)]
-        most = max(ROWS, 4 * int(np.prod(layer.kernel.shape[:-1])))
-        if sum(len(rows) for rows, _ in found) < most:
-            found.append(_rows(layer, x, response, most, drawn))
+    Args:
+        model: the model.
+        twin: its copy, with blocks that are fitted up to this one.
+        layer: the layer of the model.
+        first: the block's first layer.
+        samples: what both look at, up to as many rows as a fit needs.
+    """
+    drawn = np.random.default_rng(0)
+    most = max(ROWS, 4 * int(np.prod(layer.kernel.shape[:-1])))
+    read: list[Any] = []
+    responded: list[Any] = []
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def see(each: Any, x: Any, response: Any) -> Any:
+        read.append(x) if each is first else responded.append(response)
         return response
 
-    with _keras.undisturbed(model), _keras.watched(chosen, see):
-        for inputs, _, _ in batches(Samples.of(data)):
-            model(inputs, training=False)
-    return {
-        key: tuple(np.concatenate(each) for each in zip(*found, strict=True))  # type: ignore[misc]
-        for key, found in held.items()
-    }
+    with _keras.undisturbed(model), _keras.watched([layer, first], see):
+        for inputs, _, _ in batches(samples):
+            for each in (model, twin):
+                each(inputs, training=False)
+            both = zip(read, responded, strict=True)
+            found += [_rows(layer, x, response, most, drawn) for x, response in both]
+            read.clear(), responded.clear()
+            if sum(len(rows) for rows, _ in found) >= most:
+                break
+    rows, responses = (np.concatenate(each) for each in zip(*found, strict=True))
+    return rows, responses
 
 
 def _rows(

@@ -64,7 +64,38 @@ def factored(
     ).reshape(taps, channels // groups, middle)
     inner = _grouped(rows, grouped, groups)
     mix, bias = _affine(inner, responses)
-    return Factors(reduce, grouped, mix, bias)
+    return balanced(Factors(reduce, grouped, mix, bias))
+
+
+def balanced(factors: Factors) -> Factors:
+    """Return factors of the same product of which those that meet are as large, channel by channel.
+
+    Else the smaller one has gradients as much larger, and training at a usual rate diverges.
+
+    Example:
+
+    >>> grouped, mix = 100 * np.ones((9, 1, 2)), np.ones((2, 4)) / 100
+    >>> found = balanced(Factors(None, grouped, mix, np.zeros(4)))
+    >>> bool(np.isclose(np.linalg.norm(found.grouped[..., 0]), np.linalg.norm(found.mix[0])))
+    True
+    """
+    reduce, grouped, mix = factors.reduce, factors.grouped, factors.mix
+    scales = _ratios(mix.T, grouped.reshape(-1, grouped.shape[-1]))
+    grouped, mix = grouped * scales, mix / scales[:, None]
+    if reduce is not None:
+        groups = grouped.shape[-1] // (inner := grouped.shape[1])
+        by_group = grouped.reshape(len(grouped), inner, groups, -1)
+        read = by_group.transpose(0, 3, 2, 1).reshape(-1, groups * inner)
+        scales = _ratios(read, reduce)
+        by_group = by_group / scales.reshape(groups, inner).T[None, :, :, None]
+        reduce, grouped = reduce * scales, by_group.reshape(grouped.shape)
+    return Factors(reduce, grouped, mix, factors.bias)
+
+
+def _ratios(wanted: np.ndarray, had: np.ndarray) -> np.ndarray:
+    """Return by how much columns are scaled to meet others half-way; 1 where one is zero."""
+    norms = np.linalg.norm(wanted, axis=0), np.linalg.norm(had, axis=0)
+    return np.sqrt(np.divide(*norms, out=np.ones(len(norms[0])), where=np.minimum(*norms) > 0))
 
 
 def applied(factors: Factors, rows: np.ndarray, groups: int) -> np.ndarray:

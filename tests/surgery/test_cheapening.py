@@ -88,6 +88,24 @@ def test_a_bottleneck_as_wide_as_the_layer_changes_nothing(padding, strides):
     )
 
 
+@pytest.mark.parametrize("block", ["G(4)", "B(2)"])
+def test_a_block_is_fitted_to_what_those_before_it_feed(block):
+    """What is missed at its responses cannot be told from what its last layer reads."""
+    pixels = keras.Input((6, 6, 3))
+    x = keras.layers.Conv2D(8, 3, activation="relu", padding="same", name="stem")(pixels)
+    x = keras.layers.Conv2D(8, 3, activation="relu", padding="same", name="b")(x)
+    model = keras.Model(pixels, keras.layers.Conv2D(8, 3, padding="same", name="c")(x))
+    images = SMOOTH[:, :6, :6]
+    cheap = prune_keras.cheapen(model, block, data=images)
+    inner = keras.Model(cheap.input, cheap.get_layer("c_grouped").output)
+    read = inner.predict(images, verbose=0).reshape(-1, inner.output.shape[-1])
+    missed = model.predict(images, verbose=0) - cheap.predict(images, verbose=0)
+    missed = missed.reshape(len(read), -1)
+    read = (read - read.mean(0)) / read.std(0)
+    told = np.abs(read.T @ missed / len(read)).max() / missed.std()
+    assert 1e-3 < missed.std() and told < 1e-2
+
+
 def test_the_cheaper_model_is_pruned_taught_and_read_back(tmp_path):
     cheap = prune_keras.cheapen(network(), "G(2)", data=SMOOTH)
     thin, report = prune_keras.prune(cheap, fraction=0.3)
