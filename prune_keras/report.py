@@ -289,7 +289,7 @@ class Report:
 
         epochs = self.training.epochs if self.training else ()
         _check_there("training", epochs, "Curves come with ProgressivePruning in fit.")
-        return curves.draw(self.training or Training("", "auto"), ax)
+        return curves.draw(self.training or Training("", "auto"), self.before, ax)
 
     def plot_seconds(self, ax: Any = None) -> Figure:
         """Draw what the seconds of cuts went into.

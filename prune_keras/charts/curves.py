@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from prune_keras.accounting import Cost
 from prune_keras.charts.style import (
     BLUE,
     GREEN,
@@ -29,11 +30,12 @@ SIZES = {"flops": ("FLOPs", ORANGE), "params": ("parameters", GREEN), "neurons":
 
 
 @in_style
-def draw(training: Training, ax: Any = None) -> Figure:
+def draw(training: Training, start: Cost, ax: Any = None) -> Figure:
     """Draw the metric over epochs, above what was left of the model.
 
     Args:
         training: the fit.
+        start: the cost of the model that shares are counted of.
         ax: the axes to draw in, which are parted. Defaults to None: a new figure.
 
     Returns:
@@ -50,7 +52,8 @@ def draw(training: Training, ax: Any = None) -> Figure:
     if training.bound is not None:
         above.axhline(training.bound, color=INK, ls="--", lw=0.9, label="bound")
     for name, (said, color) in SIZES.items():
-        _line(below, epochs, name, share=True, color=color, **small, label=said)
+        whole = getattr(start, name) or 1
+        _line(below, epochs, name, whole, color=color, **small, label=said)
     _finish(above, below, training.cuts)
     return above.figure
 
@@ -65,11 +68,10 @@ def _two(ax: Any) -> tuple[Any, Any]:
     return ax.inset_axes((0, 0.45, 1, 0.47), sharex=below), below
 
 
-def _line(ax: Any, epochs: Sequence[Any], name: str, share: bool = False, **how: Any) -> None:
+def _line(ax: Any, epochs: Sequence[Any], name: str, whole: float = 1, **how: Any) -> None:
     """Draw what the logs hold of a name, after so many epochs each."""
     known = [(n, e[name]) for n, e in enumerate(epochs, 1) if e.get(name) is not None]
     if known:
-        whole = (known[0][1] or 1) if share else 1
         ax.plot([n for n, _ in known], [value / whole for _, value in known], **how)
 
 
@@ -92,7 +94,7 @@ def _cuts(ax: Any, training: Training) -> None:
 
 def _finish(above: Any, below: Any, cuts: Sequence[Cut]) -> None:
     above.set_ylabel("metric")
-    below.set(ylabel="of the first epoch", ylim=(0, 1.05), xlabel="epochs")
+    below.set(ylabel="of the start", ylim=(0, 1.05), xlabel="epochs")
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
     for ax in (above, below):
         ax.grid()

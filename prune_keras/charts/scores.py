@@ -26,8 +26,8 @@ from prune_keras.reporting.parts import Distribution
 def draw(distributions: Sequence[Distribution], ax: Any = None) -> Figure:
     """Draw where the scores of each family lie: all of them, the middle half, and the median.
 
-    Scores as measured stand on the left, where they are all positive on a logarithmic axis;
-    those that families were compared by on the right.
+    Scores as measured stand on the left, those that families were compared by on the right; where
+    they lie far apart, on a logarithmic axis, which is even about zero if some are not positive.
 
     Args:
         distributions: how the scores of each family are spread.
@@ -44,7 +44,7 @@ def draw(distributions: Sequence[Distribution], ax: Any = None) -> Figure:
     names = [f"{each.family}" for each in distributions]
     right.set_yticks([])
     right.set_ylim(len(names) - 0.4, -0.6)
-    legend(left, ncols=3, columnspacing=1.2)
+    legend(left, ncols=3, columnspacing=1.2, outside=ax is None)
     left.figure.draw_without_rendering()
     rows(left, names, 20)
     return left.figure
@@ -58,14 +58,24 @@ def _panel(ax: Any, families: Sequence[tuple[float, ...]], label: str) -> None:
         ax.plot([each[0], each[-1]], [place] * 2, color=SKY, lw=1.6, label=named[0])
         ax.barh(place, each[15] - each[5], 0.5, each[5], color=BLUE, label=named[1])
         ax.plot(each[10], place, "|", color=ORANGE, ms=6, mew=2, label=named[2])
-    if known and all(each[0] > 0 for _, each in known) and _spans(known):
-        ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(numticks=4))
-        ax.xaxis.set_major_formatter(lambda value, _: _power(value))
-        ax.xaxis.set_minor_locator(NullLocator())
+    if known and _spans(known):
+        _by_powers(ax, [each for _, each in known])
     ax.set_xlabel(label)
     ax.tick_params(axis="x", labelsize=7)
     ax.grid(axis="x")
+
+
+def _by_powers(ax: Any, families: Sequence[tuple[float, ...]]) -> None:
+    """Let powers of ten be as far from each other; below what most scores exceed, even steps."""
+    if all(each[0] > 0 for each in families):
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(numticks=4))
+    else:
+        least = min(abs(score) for each in families for score in each[5::5] if score)
+        ax.set_xscale("symlog", linthresh=least)
+        ax.xaxis.get_major_locator().set_params(numticks=4)
+    ax.xaxis.set_major_formatter(lambda value, _: _power(value))
+    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def _power(value: float) -> str:

@@ -89,9 +89,13 @@ def panels_of(ax: Any, number: int, height: float, **how: Any) -> list[Any]:
     return [ax.inset_axes((n / number, 0, 0.88 / number, 1)) for n in range(number)]
 
 
-def legend(ax: Any, **how: Any) -> None:
-    """Tell what colours and marks stand for, above the axes."""
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.3, **how)
+def legend(ax: Any, outside: bool = False, **how: Any) -> None:
+    """Tell what colours and marks stand for, above the axes, or above all axes of their figure."""
+    if outside:  # one that is wider than its axes would take room beside them
+        shown = ax.get_legend_handles_labels()
+        ax.figure.legend(*shown, loc="outside upper center", **how)
+    else:
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.3, **how)
 
 
 def short(name: object, most: int = 28, head: float = 0.5) -> str:

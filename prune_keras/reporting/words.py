@@ -113,17 +113,16 @@ def outcome_rows(outcomes: Any) -> tuple[list[str], list[list[str]]]:
     (['model', 'accuracy', 'bytes', 'ms'], [['dense', '0.9100', '1,536', '']])
     """
     names = list(dict.fromkeys(name for each in outcomes for name in each.values))
-    rows = [
-        [printable(each.name), *(_told(each.values.get(name)) for name in names)]
-        for each in outcomes
-    ]
-    return ["model", *map(printable, names)], rows
+    columns = [_column([each.values.get(name) for each in outcomes]) for name in names]
+    rows = zip([printable(each.name) for each in outcomes], *columns, strict=True)
+    return ["model", *map(printable, names)], [list(row) for row in rows]
 
 
-def _told(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if float(value).is_integer() and value > 1 else f"{value:.4f}"
+def _column(values: list[float | None]) -> list[str]:
+    """Return texts of a column: whole numbers, if all of them are."""
+    known = [float(value) for value in values if value is not None]
+    form = ",.0f" if all(map(float.is_integer, known)) else ",.4f"
+    return ["" if value is None else f"{value:{form}}" for value in values]
 
 
 def width_table(widths: Any) -> Table:

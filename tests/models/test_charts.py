@@ -1,5 +1,6 @@
 """Charts: each is drawn for any number of layers, its labels apart, in axes of one's own too."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -9,8 +10,10 @@ from reports import CHARTS, HOSTILE, report
 
 from prune_keras.accounting import Cost
 from prune_keras.charts import style
+from prune_keras.charts.scores import draw as draw_scores
 from prune_keras.plan import Plan
 from prune_keras.report import Report
+from prune_keras.reporting.parts import Distribution
 
 ROOT = Path(style.__file__).parents[1]
 PLAIN = Report("net", Plan({"a": [0]}, {"a": 2}), Cost(9, None, 2), Cost(5, None, 1), ())
@@ -52,6 +55,37 @@ def test_labels_do_not_touch(chart, number):
     figure = drawn(chart, report(number, rounds=number + 1))
     for boxes in labels(figure):
         assert not touching(boxes)
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_what_axes_show_lies_in_the_figure_and_has_room(chart):
+    figure = drawn(chart, report(14, name="vgg16/block{}_conv1"))
+    for ax in figure.axes:
+        said = ax.xaxis.label.get_window_extent()
+        assert figure.bbox.x0 <= said.x0 and said.x1 <= figure.bbox.x1
+        assert ax.get_window_extent().width > 0.5 * figure.bbox.width / len(figure.axes)
+
+
+@pytest.mark.parametrize("zeros", [0, 5, 15, 20])
+def test_scores_that_lie_far_apart_are_told_apart(zeros):
+    """A median that is a millionth of the largest score still stands beside the lowest one."""
+    powers = tuple(10.0**n for n in range(-14, 7))
+    scores = (0.0,) * zeros + powers[zeros:]
+    even = Distribution("even", 8, 2, powers, powers)
+    spread = Distribution("spread", 8, 2, scores, scores)
+    figure = draw_scores([even, spread])
+    with style.styled():
+        figure.draw_without_rendering()
+    for ax in figure.axes:
+        places = [ax.transData.transform((each, 0))[0] for each in scores[zeros::5]]
+        assert all(b - a > 5 for a, b in itertools.pairwise(places))
+
+
+def test_sizes_over_epochs_are_shares_of_the_start():
+    given = report(4)
+    below = drawn("curves", given).axes[1]
+    first = below.get_lines()[0].get_ydata()[0]
+    assert first == given.training.epochs[0]["flops"] / given.before.flops
 
 
 @pytest.mark.slow
