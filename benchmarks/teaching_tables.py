@@ -11,8 +11,8 @@ RESULTS = subjects.RESULTS.parent / "teaching"
 PARTS = {  # what tells rows of a table apart, and what is shown of them
     "terms": (("subject", "flops", "terms"), ("validation", "test")),
     "blocks": (("block", "way"), ("validation", "test")),
-    "factors": (("subject", "terms"), ("validation", "test")),
-    "ensemble": (("subject", "way"), ("validation", "test")),
+    "factors": (("subject", "flops", "terms"), ("validation", "test")),
+    "ensemble": (("subject", "flops", "terms"), ("validation", "test")),
     "recipe": (("subject", "stage"), ("validation", "test")),
 }
 SIZES = {"params": "parameters", "flops_left": "FLOPs", "bytes": "bytes"}
