@@ -5,8 +5,9 @@
 
 Plans, frontiers, backups, arrays, and models as .keras and .h5 are written, changed at random
 places (bits, pieces cut out, doubled or replaced by what numbers end at), and read again. That
-happens in a process of its own, which may take two gigabytes beside what it has: what breaks it,
-HDF5's library included, is found and named, and the next file goes to a new one.
+happens in a process of its own, which may take two gigabytes beside what it has, and ten seconds
+of a processor for a file: what breaks or stops it, HDF5's library included, is found and named,
+and the next file goes to a new one.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import mmap
 import os
 import random
 import resource
+import signal
 import struct
 import tempfile
 import time
@@ -37,6 +39,7 @@ EDGES = [
     b"{}",
 ]
 MOST = 2 * 2**30
+SECONDS = 10
 
 
 def main(files, results, seed):
@@ -51,6 +54,7 @@ def main(files, results, seed):
     measuring.write_table(results / "fuzzing.csv", rows)
     told = {"files": sum(row["files"] for row in rows), "seed": seed}
     told |= {"broken": sum(row["broken"] + row["other errors"] for row in rows)}
+    told |= {"stopped": sum(row["stopped"] for row in rows)}
     told |= {"seconds": round(time.perf_counter() - begun)}
     (results / "fuzzing.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     print(json.dumps([told, rows], indent=1))
@@ -114,16 +118,18 @@ def read(path):
 def fuzz(original, files, seed):
     """Read so many damaged copies of a file; return how many were read, refused, or broke."""
     counts = mmap.mmap(-1, 32)  # the next file, files that were read, refused, other errors
-    broken = []
+    broken, stopped = [], []
     while struct.unpack("4q", counts[:])[0] < files:
-        if subprocess_of(lambda: go_through(original, files, seed, counts)) == 0:
+        ended = subprocess_of(lambda: go_through(original, files, seed, counts))
+        if ended == 0:
             continue
         number, *others = struct.unpack("4q", counts[:])
-        broken.append(number)
+        (stopped if ended == -signal.SIGPROF else broken).append(number)
         counts[:] = struct.pack("4q", number + 1, *others)
     _, well, refused, other = struct.unpack("4q", counts[:])
     row = {"files": files, "read": well, "refused": refused, "other errors": other}
-    return row | {"broken": len(broken), "which": " ".join(map(str, broken))}
+    row |= {"broken": len(broken), "stopped": len(stopped)}
+    return row | {"which": " ".join(map(str, [*broken, *stopped]))}
 
 
 def go_through(original, files, seed, counts):
@@ -135,6 +141,7 @@ def go_through(original, files, seed, counts):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / original.name
         for number in range(struct.unpack("4q", counts[:])[0], files):
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
             path.write_bytes(damaged(content, random.Random(f"{seed} {original.name} {number}")))
             found = attempt(path, number)
             numbers = [number + 1, *struct.unpack("4q", counts[:])[1:]]

@@ -19,7 +19,7 @@ SPARE = 2 * 2**30
 """Bytes beside what the process has already, for libraries and their threads."""
 TIMES = 12
 """Bytes for each one of the file."""
-SECONDS = 120
+SECONDS = 60
 """Of the processor, and one more for each megabyte of the file."""
 
 _may_fork = False
