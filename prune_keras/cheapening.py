@@ -128,10 +128,11 @@ def cheapen(
     twin = _keras.with_others(model, instead)
     samples = Samples.of(data)
     for layer in chosen.values():  # in the order of calls, so that each sees those before it
-        block, taps = made[id(layer)], int(np.prod(layer.kernel_size))
-        rows, responses = _seen(model, twin, layer, block[0], samples)
+        instead_of = made[id(layer)]
+        rows, responses = _seen(model, twin, layer, instead_of[0], samples)
+        taps = int(np.prod(layer.kernel_size))
         factors = factored(rows, responses, taps, *sizes[id(layer)], form.bottleneck > 1)
-        _assign(block, factors)
+        _assign(instead_of, factors)
     return twin
 
 
@@ -197,7 +198,8 @@ def _seen(
                 each(inputs, training=False)
             both = zip(read, responded, strict=True)
             found += [_rows(layer, x, response, most, drawn) for x, response in both]
-            read.clear(), responded.clear()
+            read.clear()
+            responded.clear()
             if sum(len(rows) for rows, _ in found) >= most:
                 break
     rows, responses = (np.concatenate(each) for each in zip(*found, strict=True))
