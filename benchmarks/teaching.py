@@ -5,6 +5,7 @@
     python benchmarks/teaching.py recipe --data DIR [--stack FILE]
     python benchmarks/teaching.py factors --data DIR
     python benchmarks/teaching.py ensemble --data DIR
+    python benchmarks/teaching.py repairs --data DIR
 
 `DIR` holds `cifar10.npz` and `cifar10_resnet20.keras`; FILE is a trained stack. Each row is
 appended to `results/teaching/PART.csv` as it is done; a command that is started again goes on with
@@ -48,6 +49,11 @@ TERMS = {
 FACTORS = {"factors": 0.0, "logits, factors": 0.9}  # share that logits take over
 BRANCHED = {"one cut": False, "one cut, ensemble": True}
 RAMP = 0.5  # of all steps, until branches fully learn from their ensemble
+REPAIRS = {
+    "as by default": {},
+    "fitted anew": {"fuse": "sequential"},
+    "obs, optimal, fitted anew": {"criterion": "obs", "scope": "optimal", "fuse": "sequential"},
+}
 FLOPS = (0.5, 0.25)
 BLOCKS = ("G(2)", "G(8)", "G(N)", "B(2)", "BG(2,8)")
 WAYS = {"labels": None, "logits": {"logits": 0.9}, "attention": TERMS["attention"]}
@@ -105,6 +111,10 @@ def cases_of_ensemble(subjects, given):
     yield from cases_of_factors(subjects, given, BRANCHED)
 
 
+def cases_of_repairs(subjects, given):
+    yield from cases_of_factors(subjects, given, REPAIRS)
+
+
 def cases_of_blocks(subjects, given):
     for seed in given.seeds:
         for block in given.blocks:
@@ -154,13 +164,19 @@ def branched(model, case, data, given):
     yield row_of(kept, history["val_branch_1_accuracy"], seconds, data)
 
 
-def pruned(model, teacher, case, data, given):
+def repaired(model, case, data, given):
+    """Prune one network without a teacher, and repair it in one way after each cut."""
+    yield from pruned(model, None, case, data, given, **REPAIRS[case["terms"]])
+
+
+def pruned(model, teacher, case, data, given, **options):
     pruning = ProgressivePruning(
         target={"flops": case["flops"]},
         schedule=Geometric(ROUNDS),
         teacher=teacher,
         data=tuple(each[:2048] for each in data.train),
         verbose=0,
+        **options,
     )
     yield fitted(model, [pruning], case, data, given)
 
@@ -261,6 +277,7 @@ CASES = {
     "recipe": cases_of_recipe,
     "factors": cases_of_factors,
     "ensemble": cases_of_ensemble,
+    "repairs": cases_of_repairs,
 }
 MADE = {
     "terms": taught,
@@ -268,6 +285,7 @@ MADE = {
     "recipe": small,
     "factors": transferred,
     "ensemble": branched,
+    "repairs": repaired,
 }
 
 if __name__ == "__main__":

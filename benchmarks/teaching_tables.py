@@ -13,6 +13,7 @@ PARTS = {  # what tells rows of a table apart, and what is shown of them
     "blocks": (("block", "way"), ("validation", "test")),
     "factors": (("subject", "flops", "terms"), ("validation", "test")),
     "ensemble": (("subject", "flops", "terms"), ("validation", "test")),
+    "repairs": (("subject", "flops", "terms"), ("validation", "test")),
     "recipe": (("subject", "stage"), ("validation", "test")),
 }
 SIZES = {"params": "parameters", "flops_left": "FLOPs", "bytes": "bytes"}
