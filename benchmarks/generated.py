@@ -31,7 +31,8 @@ def main(graphs, first, results):
     begun, totals = time.perf_counter(), {}
     for start in range(first, first + graphs, CHUNK):
         many = min(CHUNK, first + graphs - start)
-        found = measuring.in_fresh_process(__file__, "--in-process", start, many)
+        found, told = measuring.in_fresh_process(__file__, "--in-process", start, many)
+        print(*told, sep="\n", end="\n" if told else "")
         for promise, counts in found.items():
             of = totals.setdefault(promise, dict.fromkeys(counts, 0))
             totals[promise] = {name: of[name] + counts[name] for name in counts}
@@ -45,7 +46,7 @@ def main(graphs, first, results):
 
 
 def checked(first, many):
-    """Check the promises on networks by number; return counts by promise."""
+    """Check the promises on networks by number; return counts by promise, and what failed."""
     sys.path.insert(0, str(ROOT / "tests" / "conformance"))
     import promises
     import promises_in_training
@@ -68,12 +69,13 @@ def checked(first, many):
     }
     always = {"removed equals silenced": (promises.check_removed_is_silenced, ("cut",))}
     counts = {name: dict.fromkeys(OUTCOMES, 0) for name in always | others}
+    told = []
     for number in range(first, first + many):
         network, given = drawn(number)
         turn = number // 2 % len(others)  # so that each is in both float types
         for name, (check, needs) in [*always.items(), [*others.items()][turn]]:
-            counts[name][outcome(check, network, [given[each] for each in needs], number)] += 1
-    return counts
+            counts[name][outcome(check, network, [given[each] for each in needs], told)] += 1
+    return counts, told
 
 
 def drawn(number):
@@ -91,8 +93,8 @@ def drawn(number):
     return network, given | {"optimizer": optimizer}
 
 
-def outcome(check, network, given, number):
-    """Check one promise on one network, and name what came of it."""
+def outcome(check, network, given, told):
+    """Check one promise on one network, and name what came of it; add to `told` what failed."""
     from promises import NothingToCheck
 
     try:
@@ -100,7 +102,7 @@ def outcome(check, network, given, number):
     except NothingToCheck:
         return "nothing to check"
     except Exception:
-        print(number, network, check.__name__, given, traceback.format_exc(), file=sys.stderr)
+        told.append(f"{check.__name__} {given} {network}\n{traceback.format_exc()}")
         return "failures"
     return "checked"
 
