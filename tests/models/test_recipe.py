@@ -36,20 +36,17 @@ def network():
     return model
 
 
+def shrunk_to(folder, model, **options):
+    data = (IMAGES, LABELS)
+    options |= {"int8": True, "verbose": 0}
+    return prune_keras.shrink_to(model, {"neurons": 0.6}, data, data, folder, **options)
+
+
 @on_tensorflow
 def test_stages_are_written_and_told(tmp_path):
     model = network()
     before = [np.array(weight) for weight in model.weights]
-    shrunk = prune_keras.shrink_to(
-        model,
-        {"neurons": 0.6},
-        (IMAGES, LABELS),
-        (IMAGES, LABELS),
-        tmp_path,
-        epochs=2,
-        int8=True,
-        verbose=0,
-    )
+    shrunk = shrunk_to(tmp_path, model, epochs=2)
     names = ["dense", "thin", "thin, int8 after training", "thin, int8 aware"]
     assert [stage.name for stage in shrunk.stages] == names
     sizes = [stage.bytes for stage in shrunk.stages]
@@ -109,17 +106,7 @@ def die(*args, **kwargs):
 def shrunk_weights(folder):
     keras.backend.clear_session()  # as in a process of its own
     keras.utils.set_random_seed(1)
-    shrunk = prune_keras.shrink_to(
-        network(),
-        {"neurons": 0.6},
-        (IMAGES, LABELS),
-        (IMAGES, LABELS),
-        folder,
-        epochs=3,
-        int8=True,
-        backup_dir=folder / "backup",
-        verbose=0,
-    )
+    shrunk = shrunk_to(folder, network(), epochs=3, backup_dir=folder / "backup")
     return shrunk.model.get_weights()
 
 

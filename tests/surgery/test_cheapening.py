@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import prune_keras
-from prune_keras.factoring import applied, factored
+from prune_keras.factoring import Factors, applied, balanced, factored
 
 RNG = np.random.default_rng(0)
 SMOOTH = np.cumsum(RNG.normal(size=(24, 10, 10, 3)), axis=1).astype("float32")
@@ -37,6 +37,18 @@ def test_least_squares_beats_what_it_starts_from(reduces, middle, groups):
     assert missed < np.mean((applied(drawn, rows, groups) - responses) ** 2)
     if middle == 8 and groups == 1:
         assert missed < 1e-4 * np.var(responses)  # as wide as what it replaces
+
+
+@pytest.mark.parametrize(("middle", "groups"), [(4, 1), (4, 2), (4, 4)])
+def test_balanced_kernels_have_the_same_product(middle, groups):
+    scales = 10.0 ** RNG.uniform(-3, 3, middle)
+    drawn = (RNG.normal(size=shape) for shape in ((5, middle), (9, middle // groups, middle)))
+    factors = Factors(*drawn, RNG.normal(size=(middle, 6)) * scales[:, None], np.ones(6))
+    found, rows = balanced(factors), RNG.normal(size=(7, 45))
+    expected = applied(factors, rows, groups)
+    np.testing.assert_allclose(applied(found, rows, groups), expected, 1e-9, 1e-9)
+    spread = [np.ptp(np.log(np.linalg.norm(each.mix, axis=1))) for each in (found, factors)]
+    assert spread[0] < 0.7 * spread[1]
 
 
 def assert_nearer_than_drawn(cheap, model):
