@@ -14,6 +14,7 @@ import hypothesis  # noqa: E402
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from keras.src.backend.common.global_state import get_global_attribute  # noqa: E402
 
 # A first example traces and compiles, which says nothing of how slow the next ones are.
 hypothesis.settings.register_profile(
@@ -63,6 +64,16 @@ def seed(request):
     for value in vars(request.module).values():
         if isinstance(value, np.random.Generator):
             value.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def no_scope_left():
+    """Fail a test that leaves Keras in a name scope: paths of the next one would begin with it."""
+    yield
+    left = get_global_attribute("name_scope_stack") or []
+    names = [scope.name for scope in left]
+    left.clear()
+    assert not names
 
 
 @pytest.fixture

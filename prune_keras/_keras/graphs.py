@@ -18,6 +18,8 @@ from keras.src.ops.nn import Relu, Relu6
 from keras.src.ops.node import Node
 from keras.src.ops.numpy import Add
 
+from prune_keras._keras.name_scopes import same_name_scope
+
 
 def function_of(operation: Any) -> Any:
     """Return the graph behind a functional or Sequential model, or None where `call` hides it."""
@@ -207,7 +209,7 @@ def unmoved(model: Any) -> Iterator[None]:
     try:
         for state in states:
             state.assign(keras.ops.zeros_like(state))
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), same_name_scope():
             warnings.filterwarnings("ignore", "The structure of `inputs` doesn't match")
             yield
     finally:

@@ -13,6 +13,7 @@ from keras.src.trainers.compile_utils import CompileLoss
 
 from prune_keras import _backend
 from prune_keras._keras.graphs import all_layers, is_layer
+from prune_keras._keras.name_scopes import same_name_scope
 
 
 @contextlib.contextmanager
@@ -41,13 +42,14 @@ def passing(step: Callable, model: Any, calls: float | None = None) -> Iterator[
 def undisturbed(model: Any) -> Iterator[None]:
     """Keep what calls of layers and of the loss update as it is, whatever happens.
 
-    That is the state of layers, their losses and random seeds, and all metrics. Weights are not
-    kept.
+    That is the state of layers, their losses and random seeds, all metrics, and in which name scope
+    Keras is. Weights are not kept.
     """
     state = [(variable, keras.ops.copy(variable.value)) for variable in _state_of(model)]
     losses = [(layer, layer._losses[:], set(layer._loss_ids)) for layer in all_layers(model)]
     try:
-        yield
+        with same_name_scope():
+            yield
     finally:
         for layer, added, ids in losses:
             layer._losses[:] = added

@@ -3,6 +3,7 @@
 import dataclasses
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
 from typer.testing import CliRunner
@@ -70,6 +71,30 @@ def test_inspect_and_prune_show_names_escaped(tmp_path):
         found = CliRunner().invoke(app, arguments)
         assert visible(found.output), arguments
         assert r"\x1b[31m\u202e" in found.output, arguments
+
+
+def on_samples(model, file):
+    data = np.ones((2048, 4)), np.ones((2048, 2))
+    prune_keras.score(model, "taylor", data)
+
+
+WAYS_IN_A_GRAPH = {
+    "latency": lambda model, file: prune_keras.latency(model),
+    "score": on_samples,
+    "export": lambda model, file: prune_keras.export(model, file, format="tf_saved_model"),
+}
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="others take any name")
+@pytest.mark.parametrize("way", WAYS_IN_A_GRAPH)
+def test_a_name_that_no_graph_takes_is_refused_and_no_later_layer_bears_it(way, tmp_path):
+    model = named("a[red]")
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="not a valid (root )?scope name"):
+        WAYS_IN_A_GRAPH[way](model, tmp_path / "saved")
+    later = layers.Dense(2, name="later")
+    later.build((None, 2))
+    assert later.kernel.path == "later/kernel"
 
 
 def test_letters_of_all_scripts_stay():
