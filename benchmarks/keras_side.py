@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from subjects import FUSED
 
 import prune_keras
 from prune_keras import schedules
@@ -123,11 +124,11 @@ def callback(given, share, data, steps):
     return ProgressivePruning(
         target={"flops": share},
         schedule=schedules.Geometric(rounds),
-        criterion=given.get("criterion", "auto"),
         data=(data["x_train"][:SAMPLES], data["y_train"][:SAMPLES]),
         seed=given["seed"],
         verbose=0,
         **pace,
+        **{**FUSED, "criterion": given.get("criterion", FUSED["criterion"])},
     )
 
 

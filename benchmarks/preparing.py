@@ -155,7 +155,8 @@ def rounds(run, length=1, rate_epochs=None, **options):
     if rate_epochs is not None:
         compiled(run.model, RATE, rate_epochs * len(run.batches))
     schedule = prune_keras.schedules.Geometric(rounds=max(run.epochs // 3, 1) * 2 // length)
-    asked = {"target": TARGET, "data": run.some, "monitor": "loss", "schedule": schedule} | options
+    asked = {"target": TARGET, "data": run.some, "monitor": "loss", "schedule": schedule}
+    asked |= subjects.FUSED | options
     asked["epochs_per_round"] = length
     copies = Copies()
     run.fit(0, run.epochs, ProgressivePruning(**asked), copies)

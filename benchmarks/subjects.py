@@ -12,6 +12,8 @@ from prune_keras.models import images  # noqa: E402
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "scores"
 SCORED = 2048  # training images that criteria see
+# What `fit` went by where tables were made before it took `obs` with `optimal` by itself.
+FUSED = {"criterion": "mean(taylor, reconstruction)", "scope": "global", "fuse": "weights"}
 JUDGED = 1024  # validation images that losses of single neurons are measured on
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from subjects import FUSED
 
 import prune_keras
 from prune_keras.callbacks import Distillation, Factors, ProgressivePruning, Teacher
@@ -50,7 +51,7 @@ FACTORS = {"factors": 0.0, "logits, factors": 0.9}  # share that logits take ove
 BRANCHED = {"one cut": False, "one cut, ensemble": True}
 RAMP = 0.5  # of all steps, until branches fully learn from their ensemble
 REPAIRS = {
-    "as by default": {},
+    "fused": {},
     "fitted anew": {"fuse": "sequential"},
     "obs, optimal, fitted anew": {"criterion": "obs", "scope": "optimal", "fuse": "sequential"},
 }
@@ -100,11 +101,11 @@ def cases_of_terms(subjects, given):
                 yield case_of(subjects, subject, given, seed) | {"flops": flops, "terms": terms}
 
 
-def cases_of_factors(subjects, given, terms=FACTORS):
+def cases_of_factors(subjects, given, terms=FACTORS, subject="resnet20"):
     for seed in given.seeds:
-        for flops in given.flops if "resnet20" in subjects else ():
+        for flops in given.flops if subject in subjects else ():
             for each in terms:
-                yield case_of(subjects, "resnet20", given, seed) | {"flops": flops, "terms": each}
+                yield case_of(subjects, subject, given, seed) | {"flops": flops, "terms": each}
 
 
 def cases_of_ensemble(subjects, given):
@@ -112,7 +113,8 @@ def cases_of_ensemble(subjects, given):
 
 
 def cases_of_repairs(subjects, given):
-    yield from cases_of_factors(subjects, given, REPAIRS)
+    for subject in SUBJECTS:
+        yield from cases_of_factors(subjects, given, REPAIRS, subject)
 
 
 def cases_of_blocks(subjects, given):
@@ -176,7 +178,7 @@ def pruned(model, teacher, case, data, given, **options):
         teacher=teacher,
         data=tuple(each[:2048] for each in data.train),
         verbose=0,
-        **options,
+        **FUSED | options,
     )
     yield fitted(model, [pruning], case, data, given)
 

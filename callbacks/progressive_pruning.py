@@ -33,7 +33,7 @@ from prune_keras.interrupts import deferred
 from prune_keras.report import Report
 from prune_keras.reporting.origins import call_of, origin
 from prune_keras.rounds.course import Course
-from prune_keras.rounds.cutter import Cutter
+from prune_keras.rounds.cutter import Cutter, check_asked
 from prune_keras.rounds.fine_tuning import FineTuning, Tuning
 from prune_keras.rounds.judge import Judge
 from prune_keras.rounds.keeper import Keeper
@@ -83,14 +83,19 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         max_epochs_per_round: a round that is not back within the bound by then goes on until it
             is, at most for this many epochs. Defaults to None: `epochs_per_round`.
         criterion: name of a criterion, or what else `prune_keras.criteria.get` takes. Defaults
-            to `"auto"`: `"l2"` without `data`, the mean of `"taylor"` and `"reconstruction"` where
-            it has targets and the model is compiled with a loss, else `"reconstruction"`.
+            to `"auto"`: `"l2"` without `data`, and with it `"reconstruction"` unless it has
+            targets and the model is compiled with a loss. Then `"obs"` where the scope is
+            `"optimal"`, or is `"auto"` and may be; else the mean of `"taylor"` and
+            `"reconstruction"`. The report's notes tell why.
         debias: name or function; see `prune_keras.debias`. Defaults to `"auto"`: `"none"` for
             `"obs"`, whose scores compare as they are, and with `scope="optimal"`, else `"mean"`.
         combine: one of `{"mean", "sum", "max", "min"}`: the score of coupled units. Defaults to
             `"mean"`.
-        scope: one of `{"global", "per_cost", "optimal", "layerwise", "uniform"}`; see
-            `prune_keras.select`. Defaults to `"global"`.
+        scope: one of `{"auto", "global", "per_cost", "optimal", "layerwise", "uniform"}`; see
+            `prune_keras.select`. Defaults to `"auto"`: `"optimal"` for `"obs"`, named or by itself,
+            else `"global"`. By itself, both are where `data` hold at least 256 samples with
+            targets, the model is compiled with a loss, weights are fused or fitted anew, no debias
+            is named, and the target is on parameters, FLOPs, bytes or latency.
         monitor: metric to judge rounds by. Defaults to `"val_accuracy"`.
         mode: one of `{"auto", "min", "max"}`; `"auto"` asks the model's metric. Defaults to
             `"auto"`.
@@ -115,8 +120,8 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             neurons that stay make up for those that go, or only the bias, for their mean; or fit
             all weights behind the cut anew, layer after layer, which takes longer and leaves a
             better model, and of which `prune_keras.repair.Refit` bounds the memory. True stands
-            for `"weights"`, False for None. Defaults to `"auto"`: `"weights"` where
-            there is `data`, else None, as training follows.
+            for `"weights"`, False for None. Defaults to `"auto"`: None without `data`, and with it
+            `"sequential"` where there are at least 256 samples, else `"weights"`.
         min_units: units that a layer keeps at least; one number, or numbers by path, pattern or
             type of layer: `{"block1_*": 16, "Dense": 8}`. Defaults to 1.
         max_layer_fraction: share of its original units that a layer loses at most, over all
@@ -192,7 +197,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
     criterion: Any = "auto"
     debias: Any = "auto"
     combine: str = "mean"
-    scope: str = "global"
+    scope: str = "auto"
     monitor: str = "val_accuracy"
     mode: str = "auto"
     max_drop: float | None = None
@@ -225,8 +230,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         self._asked = judge_of(self)
         check_arguments(self, self._asked)
         check_folder(self.tensorboard)
-        self._cutter = Cutter.of(self)
-        self._cutter.check_needs()
+        check_asked(self)
         self._keeper = Keeper(self.log_dir, self.keep_rounds)
         self._judging = Judging.of(self._asked, self.epochs_per_round, self.max_epochs_per_round)
         self._begun: Course | None = None
@@ -301,7 +305,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         graph = trace(self.model)
         fit = _keras.running_fit(self.model)
         self._check(graph, fit)
-        self._cutter = Cutter.of(self, fit).settled(self.model)
+        cutter = Cutter.of(self, self.model, fit)
         goes_on = self._begun is not None and self._begun.is_of(self.model, graph)
         judging = self._judging.begun(self.model, self, fit, goes_on)
         _keras.start_averages(self.model)
@@ -313,9 +317,9 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             self._lessons.meet(self.model, graph, goes_on, backing.start_of())
             backing.keep_start({} if goes_on else self._lessons.fixed())
         if goes_on:
-            self._course.go_on(self.model, self._cutter)
+            self._course.go_on(self.model, cutter)
         else:
-            self._begun = self._new_course(graph)
+            self._begun = self._new_course(graph, cutter)
         self._judging, self._backing = judging, backing
         self._telling.begin(self.tensorboard, fit.callbacks, goes_on)
         self._judging.metric, self._epoch = self._course.metric, -1
@@ -325,7 +329,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             self._course.start(self.model)
         self._keeper.write(self.rounds, self.frontier)
         if self.verbose:
-            print("\n" + "; ".join([f"Scores: {self._cutter.scoring}", *self._cutter.unseen]))
+            print("\n" + "; ".join([f"Scores: {cutter.way.scoring}", *cutter.unseen]))
             print(*(f"Note: {note}\n" for note in self._file_notes), sep="", end="")
         self._followers = Followers(fit.callbacks)
         if self._lessons is not None:
@@ -459,13 +463,12 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         steps = self.params.get("steps")
         check_batches(self.batches_per_round, steps)
         self._tuning.check(self.model, steps, fit.callbacks)
-        self._cutter.check_data(self.model)
         self._file_notes = check_files(self.model, graph, fit.callbacks, self.keep_rounds)
 
-    def _new_course(self, graph: Graph) -> Course:
+    def _new_course(self, graph: Graph, cutter: Cutter) -> Course:
         pace = Pace(self.fraction, self.schedule)
         start, least = self._asked.start, self.min_fraction
-        return Course(self.model, graph, self._cutter, self._keeper, pace, least, start)
+        return Course(self.model, graph, cutter, self._keeper, pace, least, start)
 
     @property
     def _epochs(self) -> int:

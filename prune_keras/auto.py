@@ -3,8 +3,8 @@
 Right after a cut, criteria that look at samples leave by far the most accuracy, and repairs add to
 each. `taylor` leaves more on one network and `reconstruction` on another; their mean is the best or
 next to it on both. Weights that are all fitted anew leave more than fused ones by any criterion,
-and take longer, so that they are where no training follows. The folders `results/scores` and
-`results/untrained` of the repository have what was measured.
+also once training has followed. The folders `results/scores`, `results/untrained` and
+`results/teaching` of the repository have what was measured.
 """
 
 from __future__ import annotations
@@ -57,18 +57,17 @@ class Scoring:
         chosen = self.criterion == AUTO or criteria.needs_data(criteria.get(self.criterion))
         return data is not None and (chosen or self.fuse is not None)
 
-    def settled(self, model: Any, data: Any, trains: bool = False) -> Scoring:
+    def settled(self, model: Any, data: Any) -> Scoring:
         """Return a criterion and a repair, with `"auto"` exchanged for what suits model and data.
 
         The criterion is `"l2"` without data, the mean of `"taylor"` and `"reconstruction"` where
         there are targets and a compiled loss, and else `"reconstruction"`, which looks at inputs
-        alone. Wherever there is data, weights are fused; where no training follows, and
-        there are at least 256 samples, they are fitted anew one layer after another.
+        alone. Wherever there is data, weights are fused; where there are at least 256
+        samples, they are fitted anew one layer after another.
 
         Args:
             model: the model.
             data: inputs, `(inputs, targets)`, a dataset of batches, or None.
-            trains: whether training follows. Defaults to False.
 
         Raises:
             ValueError: if one of them is unknown, samples are missing, or can be read only once.
@@ -91,7 +90,7 @@ class Scoring:
                 "Pass arrays, a PyDataset or a tf.data.Dataset, or a criterion and fuse=None."
             )
         chosen = _suitable(model, data) if self.criterion == AUTO else self.criterion
-        fuse = _repair(data, trains) if self.fuse == AUTO else self.fuse
+        fuse = _repair(data) if self.fuse == AUTO else self.fuse
         return Scoring(criteria.get(chosen), fuse)
 
     def ranking(self, scope: str, debias: Any, combine: str) -> Ranking:
@@ -123,11 +122,9 @@ class Scoring:
         return self.name if self.fuse is None else f"{self.name}, fused {self.fuse}"
 
 
-def _repair(data: Any, trains: bool) -> str | None:
+def _repair(data: Any) -> str | None:
     if data is None:
         return None
-    if trains:
-        return "weights"
     return "sequential" if are_enough(data) else "weights"
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from prune_keras import criteria, processes
 from prune_keras.accounting import Cost
 from prune_keras.auto import AUTO, Scoring
@@ -29,8 +27,8 @@ from prune_keras.selection.stepping import Request
 from prune_keras.selection.targets import check_reached, check_request, missed, target_of
 from prune_keras.surgery import kept_neurons, restore, shrink, thinned
 from prune_keras.tracing import trace
-from prune_keras.untrained import Untrained
 from prune_keras.validation import check_choice, check_count
+from prune_keras.ways import Way
 
 
 def prune(
@@ -136,7 +134,7 @@ def prune(
     original, (model, made_plain) = model, lasting(model, graph)
     if model is not original:
         graph = trace(model, input_shape)
-    way = Untrained.of(Scoring(criterion, fuse), (scope, debias, combine), model, data, target)
+    way = Way.of(Scoring(criterion, fuse), (scope, debias, combine), model, data, target)
     check_readable_again(model, data)
     copied = rehearsed(model, graph, steps > 1 and criteria.needs_loss(way.scoring.criterion))
     limits = Limits(min_units, max_layer_fraction, exclude, round_to)
@@ -177,7 +175,7 @@ class _Cut:
     """
 
     def __init__(
-        self, model: Any, graph: Graph, way: Untrained, data: Any, seed: Any, input_shape: Any
+        self, model: Any, graph: Graph, way: Way, data: Any, seed: Any, input_shape: Any
     ) -> None:
         self.thin, self._graph, self._way = model, graph, way
         self._dense = model, graph
@@ -189,7 +187,7 @@ class _Cut:
     def begin(self) -> tuple[Mapping[str, Any], Ranking]:
         """Return scores of the model as it is, and how they are ranked."""
         scores, otherwise = self.score(), self._way.otherwise
-        if otherwise is not None and not any(np.ptp(each) for each in scores.values()):
+        if otherwise is not None and not self._way.tells_apart(scores):
             self._way, self.notes = otherwise, otherwise.notes
             scores = self.score()
         return scores, self._way.ranking

@@ -14,6 +14,7 @@ from prune_keras.cli.options import (
     InputShape,
     ModelFile,
     Samples,
+    Scope,
     Seed,
     Targets,
     parse_fuse,
@@ -34,9 +35,7 @@ def prune(
     criterion: Criterion = "auto",
     debias: Debias = "auto",
     fuse: Fuse = "auto",
-    scope: Annotated[
-        str, typer.Option(help="auto, global, per_cost, optimal, layerwise or uniform.")
-    ] = "auto",
+    scope: Scope = "auto",
     min_units: Annotated[int, typer.Option(help="Units that every layer keeps.")] = 1,
     max_layer_fraction: Annotated[
         float, typer.Option(help="Share of its units that a layer loses at most.")

@@ -56,7 +56,7 @@ def score(
 ) -> None:
     """Score all neurons, and show how scores of layers compare before and after the debias.
 
-    By auto, scores are those that pruning in fit ranks by; prune takes obs where it can.
+    By auto, scores are those that prune and fit go by for a target on FLOPs.
     """
     from prune_keras.cli.guarded import read_model
     from prune_keras.cli.scored import scored

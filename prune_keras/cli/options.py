@@ -52,7 +52,7 @@ Fuse = Annotated[
 Debias = Annotated[
     str, typer.Option(help="Makes layers comparable: auto, none, mean, l2, zscore or rank.")
 ]
-Scope = Annotated[str, typer.Option(help="global, per_cost, optimal, layerwise or uniform.")]
+Scope = Annotated[str, typer.Option(help="auto, global, per_cost, optimal, layerwise or uniform.")]
 Fraction = Annotated[float, typer.Option(help="Share of the neurons that one round removes.")]
 Schedule = Annotated[
     str | None,

@@ -76,7 +76,7 @@ def cats_vs_dogs(
         str | None, typer.Option(help="auto, weights, bias, sequential or none.")
     ] = None,
     scope: Annotated[
-        str | None, typer.Option(help="global, per_cost, optimal, layerwise or uniform.")
+        str | None, typer.Option(help="auto, global, per_cost, optimal, layerwise or uniform.")
     ] = None,
     target: Targets = None,
     max_drop: MaxDrop = 0.01,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import prune_keras
-from prune_keras.auto import Scoring
+from prune_keras.auto import AUTO, Scoring
 from prune_keras.graph import Graph
 from prune_keras.scoring import score_graph
 from prune_keras.selection.scores import combine_members, ranked
+from prune_keras.ways import Way
 
 if TYPE_CHECKING:
     from prune_keras.models.records import Row
@@ -56,14 +57,20 @@ class Scored:
 def scored(
     model: Any, data: Any, criterion: str = "auto", debias: str = "auto", seed: int = 0
 ) -> Scored:
-    """Return the scores of a model's units; arguments are those of `prune_keras.prune`."""
+    """Return the scores of a model's units; arguments are those of `prune_keras.prune`.
+
+    By `"auto"` they are those for a target on FLOPs.
+    """
     graph = prune_keras.trace(model)
-    scoring = Scoring(criterion, None).settled(model, data)
-    scores = score_graph(model, graph, scoring.criterion, data, seed)
-    ranking = scoring.ranking("global", debias, "mean")
+    way = Way.of(Scoring(criterion), (AUTO, debias, "mean"), model, data, {"flops": 0.5})
+    scores = score_graph(model, graph, way.scoring.criterion, data, seed)
+    if way.otherwise is not None and not way.tells_apart(scores):
+        way = way.otherwise
+        scores = score_graph(model, graph, way.scoring.criterion, data, seed)
+    ranking = replace(way.ranking, scope="global")
     before = combine_members(graph, scores, "mean")
     after = ranked(graph, before, ranking)
-    return Scored(str(scoring), ranking.by.__name__, scores, _rows(graph, before, after))
+    return Scored(way.scoring.name, ranking.by.__name__, scores, _rows(graph, before, after))
 
 
 def _rows(graph: Graph, before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> list[Row]:

@@ -73,7 +73,7 @@ def cifar10(
     criterion: Criterion = "auto",
     debias: Debias = "auto",
     fuse: Fuse = "auto",
-    scope: Scope = "global",
+    scope: Scope = "auto",
     target: Targets = None,
     max_drop: MaxDrop = None,
     fraction: Fraction = 0.1,

@@ -225,8 +225,10 @@ class Course:
         notes = missed(goal.target(done.original), graph.cost, why)
         if not self.ended and not goal.counted:
             notes += (f"nothing was cut: {why}",)
-        notes += goal.timed(frontier, why) + self._said + self._cutter.unseen + graph.notes
-        costs, points, scores = (done.original, graph.cost), tuple(frontier), self._cutter.scoring
+        way = self._cutter.way
+        notes += goal.timed(frontier, why) + way.notes + self._said
+        notes += self._cutter.unseen + graph.notes
+        costs, points, scores = (done.original, graph.cost), tuple(frontier), way.scoring
         of, took = goal.shares_of, summed(each.phases for each in self.ended)
         steps = tuple(cost for each in self.ended if each.kept for cost in each.steps)
         told = {
@@ -259,26 +261,28 @@ class Course:
         begun, progress, watch = time.perf_counter(), self._progress, Stopwatch(self.shown)
         number = len(self.ended) + len(self.open) + 1
         with watch.phase("score"):
-            scores = self._cutter.score(model, progress, number - 1)
+            cutter, scores, said = self._cutter.begin(model, progress, number - 1)
         with watch.phase("choose"):
-            follows = self._cutter.follow(progress, scores, self._pace, number - 1)
+            follows = cutter.follow(progress, scores, self._pace, number - 1)
         request, plan, pace = follows
         processes.check_plan(plan.to_dict())
         if plan.removed == 0 or plan == self._refused_plan:
             self.is_finished = True
             return None
-        self.spread = spread(progress.graph, scores, self._cutter.ranking, plan)
+        self.spread = spread(progress.graph, scores, cutter.way.ranking, plan)
         self._first_spread = self._first_spread or self.spread
         before, metric = progress.graph.cost, progress.metric
         if not self.open:
             self._asked_plan = plan
-        went = self._cutter.go(model, progress, request, plan, scores, number - 1, watch)
+        went = cutter.go(model, progress, request, plan, scores, number - 1, watch)
         after, seconds = progress.graph.cost, time.perf_counter() - begun
         fraction = pace.step if pace.schedule is None else 1 - after.neurons / before.neurons
         opened = Round(number, epoch, fraction, went.plan, before, after, metric, seconds)
         opened = replace(opened, phases=watch.seconds)
         widths = progress.plan.new_widths
-        opened = replace(opened, batch=batch, widths=widths, notes=went.notes, steps=went.steps)
+        opened = replace(
+            opened, batch=batch, widths=widths, notes=said + went.notes, steps=went.steps
+        )
         self.open.append(opened)
         self._pace, self._cut_at = pace, time.perf_counter()
         return opened

@@ -8,7 +8,7 @@ from typing import Any
 
 from prune_keras import _keras, criteria, processes
 from prune_keras.accounting import Cost
-from prune_keras.auto import Scoring
+from prune_keras.auto import AUTO, Scoring
 from prune_keras.plan import Plan
 from prune_keras.repair import Repair
 from prune_keras.rounds.goal import Goal
@@ -20,9 +20,11 @@ from prune_keras.samples.ending import check_end_is_told
 from prune_keras.samples.inputs import check_data
 from prune_keras.scoring import indistinct, score_graph
 from prune_keras.selection.limits import Limits
-from prune_keras.selection.scores import Ranking
+from prune_keras.selection.scores import SCOPES, Ranking
 from prune_keras.selection.stepping import Request
 from prune_keras.surgery import check_alone, kept_neurons
+from prune_keras.validation import check_choice
+from prune_keras.ways import Way
 
 
 @dataclass(frozen=True)
@@ -40,17 +42,27 @@ class Went:
     notes: tuple[str, ...]
 
 
+def check_asked(given: Any) -> None:
+    """Raise a ValueError for arguments of a `ProgressivePruning` that can be met for no model."""
+    Goal.of(given)
+    _limits(given)
+    check_choice("scope", given.scope, (AUTO, *SCOPES))
+    Ranking("global" if given.scope == AUTO else given.scope, given.debias, given.combine)
+    scoring, data = Scoring(given.criterion, given.fuse), Samples.of(given.data)
+    scoring.check(data)
+    if scoring.reads_all(data):
+        check_end_is_told(data.data)
+
+
 @dataclass(frozen=True)
 class Cutter:
     """How a round scores, chooses and cuts; the arguments are those of `ProgressivePruning`.
 
-    `goal` is what its target says; `scoring` is `criterion` and `fuse`, settled before anything is
-    cut.
+    `goal` is what its target says; `way` is `criterion`, `fuse`, `scope`, `debias` and `combine`.
     """
 
     goal: Goal
-    scoring: Scoring
-    ranking: Ranking
+    way: Way
     limits: Limits
     data: Any
     recalibration_steps: int | None
@@ -58,52 +70,29 @@ class Cutter:
     steps: int = 1
 
     @classmethod
-    def of(cls, given: Any, fit: Any = None) -> Cutter:
-        """Return the cutter for the arguments of a `ProgressivePruning`, in a `fit` if one runs."""
-        fit = fit or _keras.Fit()
-        return cls(
-            Goal.of(given),
-            Scoring(given.criterion, given.fuse),
-            Ranking(given.scope, given.debias, given.combine),
-            Limits(given.min_units, given.max_layer_fraction, given.exclude, given.round_to),
-            Samples.of(given.data, given.data_batch_size or fit.batch_size, fit.class_weight),
-            given.recalibration_steps,
-            given.seed,
-            given.steps_per_cut,
-        )
+    def of(cls, given: Any, model: Any, fit: Any) -> Cutter:
+        """Return the cutter of a `fit`, with what `"auto"` stands for there.
 
-    def check_needs(self) -> None:
-        """Raise a ValueError if criterion or repair is unknown or misses its data."""
-        self.scoring.check(self.data)
-        if self.scoring.reads_all(self.data):
-            check_end_is_told(self.data.data)
-
-    def settled(self, model: Any) -> Cutter:
-        """Return the cutter for a model, with what `"auto"` stands for there.
+        Args:
+            given: the `ProgressivePruning`.
+            model: the model that is trained.
+            fit: the `fit` that runs.
 
         Raises:
-            ValueError: if the data have no end, or lack targets to score by.
+            ValueError: if the data do not fit the model, have no end, or lack targets to score by.
         """
-        scoring = self.scoring.settled(model, self.data, trains=True)
-        if scoring.reads_all(self.data):
-            check_ends(self.data)
-        if criteria.needs_targets(scoring.criterion):
-            for _, targets, _ in batches(self.data, steps=1):
-                check_targets(targets, scoring.criterion.__name__)
-        ranking = scoring.ranking(self.ranking.scope, self.ranking.debias, self.ranking.combine)
-        if self.goal.latency_ms is not None:
-            ranking = replace(ranking, measure="flops")  # what time goes by before it is measured
-        return replace(self, scoring=scoring, ranking=ranking)
-
-    def check_data(self, model: Any) -> None:
-        """Raise a ValueError if the data do not fit the model."""
-        if self.data is not None:
-            inputs = _keras.graph_of(model).inputs
-            check_data(self.data, inputs, self.recalibration_steps)
-
-    def choose(self, model: Any, progress: Progress, fraction: float, turn: int) -> Plan:
-        """Choose what to cut: the fraction, or the least that can go where that is more."""
-        return self._least(progress, self.score(model, progress, turn), fraction, turn)[1]
+        data = Samples.of(given.data, given.data_batch_size or fit.batch_size, fit.class_weight)
+        if data is not None:
+            check_data(data, _keras.graph_of(model).inputs, given.recalibration_steps)
+        scoring = Scoring(given.criterion, given.fuse)
+        ranking = given.scope, given.debias, given.combine
+        way = Way.of(scoring, ranking, model, data, given.target)
+        _check_read(way.scoring, data)
+        goal = Goal.of(given)
+        if goal.latency_ms is not None:
+            way = way.measured_in("flops")  # what time goes by before it is measured
+        rest = given.recalibration_steps, given.seed, given.steps_per_cut
+        return cls(goal, way, _limits(given), data, *rest)
 
     def _least(
         self, progress: Progress, scores: Mapping[str, Any], fraction: float, turn: int
@@ -135,7 +124,7 @@ class Cutter:
 
     def notes(self, scores: Mapping[str, Any]) -> tuple[str, ...]:
         """Return what is to be said of scores."""
-        return indistinct(scores, self.scoring.criterion)
+        return indistinct(scores, self.way.scoring.criterion)
 
     @property
     def unseen(self) -> tuple[str, ...]:
@@ -145,7 +134,23 @@ class Cutter:
     def score(self, model: Any, progress: Progress, turn: int) -> Mapping[str, Any]:
         """Score the units of every prunable layer, in a round counted from 0."""
         seed = None if self.seed is None else self.seed + turn
-        return score_graph(model, progress.graph, self.scoring.criterion, self.data, seed, turn)
+        criterion = self.way.scoring.criterion
+        return score_graph(model, progress.graph, criterion, self.data, seed, turn)
+
+    def begin(
+        self, model: Any, progress: Progress, turn: int
+    ) -> tuple[Cutter, Mapping[str, Any], tuple[str, ...]]:
+        """Score the units as a round begins.
+
+        Returns:
+            The cutter that goes by the scores, which is another one if the scores of this one tell
+            no neurons apart and others may do; the scores; what is to be said of that.
+        """
+        scores, otherwise = self.score(model, progress, turn), self.way.otherwise
+        if otherwise is None or self.way.tells_apart(scores):
+            return self, scores, ()
+        cutter = replace(self, way=otherwise)
+        return cutter, cutter.score(model, progress, turn), otherwise.notes
 
     def _request(
         self,
@@ -155,7 +160,7 @@ class Cutter:
         turn: int | None = None,
     ) -> Request:
         graph, widths = progress.graph, progress.plan.widths
-        return Request(graph, self.ranking, self.limits, budget, fraction, turn, widths)
+        return Request(graph, self.way.ranking, self.limits, budget, fraction, turn, widths)
 
     def go(
         self,
@@ -205,7 +210,7 @@ class Cutter:
         with watch.phase("cut"):
             views = check_alone(model)
         with watch.phase("fuse"):
-            kept, fuse = kept_neurons(progress.graph, plan), self.scoring.fuse
+            kept, fuse = kept_neurons(progress.graph, plan), self.way.scoring.fuse
             steps = self.recalibration_steps
             repair = Repair.of(model, progress.graph, kept, self.data, fuse, steps)
         with watch.phase("cut"):
@@ -213,3 +218,16 @@ class Cutter:
         with watch.phase("recalibrate"), _keras.averages_follow(model):
             repair.apply(model)
         return repair.notes
+
+
+def _limits(given: Any) -> Limits:
+    return Limits(given.min_units, given.max_layer_fraction, given.exclude, given.round_to)
+
+
+def _check_read(scoring: Scoring, data: Any) -> None:
+    """Raise a ValueError if data have no end, or lack targets to score by."""
+    if scoring.reads_all(data):
+        check_ends(data)
+    if criteria.needs_targets(scoring.criterion):
+        for _, targets, _ in batches(data, steps=1):
+            check_targets(targets, scoring.criterion.__name__)

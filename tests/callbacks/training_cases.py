@@ -9,7 +9,7 @@ BATCHED = Case(
 )
 DATA = Case(
     "`data` alone, with or without targets",
-    "scores by the mean of `taylor` and `reconstruction`, or by the latter, and fuses weights; a "
+    "scores and repairs by what [suits them](choosing.md); a "
     "first line tells it; a round that is undone brings back what was fused",
 )
 MIRRORED = Case(

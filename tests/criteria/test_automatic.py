@@ -12,7 +12,7 @@ from prune_keras import criteria
 from prune_keras.auto import Scoring
 from prune_keras.criteria import OptimalBrainSurgeon
 from prune_keras.repair import Refit
-from prune_keras.untrained import Untrained
+from prune_keras.ways import Way
 
 PAIR = (SAMPLES, LABELS)
 
@@ -149,21 +149,19 @@ def way(model=None, criterion="auto", scope="auto", debias="auto", fuse="auto", 
     """Return how a model is cut, without a cut."""
     asked = {"data": MANY, "target": FLOPS} | asked
     model = flattened() if model is None else model
-    return Untrained.of(Scoring(criterion, fuse), (scope, debias, "mean"), model, **asked)
+    return Way.of(Scoring(criterion, fuse), (scope, debias, "mean"), model, **asked)
 
 
 def told(found):
     return found.scoring.name, found.ranking.scope, found.ranking.by.__name__
 
 
-def test_where_no_training_follows_obs_goes_with_optimal():
+def test_obs_goes_with_optimal():
     model = flattened()
     report = prune_keras.prune(model, FLOPS, data=MANY)[1]
     by_hand = prune_keras.prune(model, FLOPS, data=MANY, **OBS)[1]
     assert (report.plan, report.scores) == (by_hand.plan, by_hand.scores)
-    assert report.notes[0] == (
-        "scored by obs with scope='optimal', which leave most where no training follows"
-    )
+    assert report.notes[0] == ("scored by obs with scope='optimal', which lose least")
     assert not any(note.startswith("scored by") for note in by_hand.notes)
 
 
@@ -275,10 +273,45 @@ def test_layers_of_float64_are_scored_where_float32_is_the_rule(criterion):
     assert all(np.isfinite(each).all() and np.ptp(each) > 0 for each in scores.values())
 
 
-def test_where_training_follows_weights_are_fused():
-    pruning = callback(data=MANY)
-    fit(dense_model(), pruning, epochs=1)
-    assert pruning.report.scores == BOTH
+@pytest.mark.parametrize("target", [FLOPS, {"params": 0.6, "neurons": 0.9}, {"latency_ms": 1e-9}])
+def test_in_fit_too_obs_goes_with_optimal(target, capsys):
+    asked = {"target": target, "data": MANY}
+    by_itself, by_hand = callback(**asked, verbose=1), callback(**asked, **OBS)
+    for pruning in (by_itself, by_hand):
+        keras.utils.set_random_seed(1)
+        fit(flattened(), pruning, epochs=2)
+    assert by_itself.report.plan == by_hand.report.plan
+    assert by_itself.report.scores == by_hand.report.scores == "obs, fused sequential"
+    assert "\nScores: obs, fused sequential\n" in capsys.readouterr().out
+    said = "scored by obs with scope='optimal', which lose least"
+    assert said in by_itself.report.notes and said not in by_hand.report.notes
+
+
+@pytest.mark.parametrize("data", [MANY, PAIR])
+def test_in_fit_too_what_speaks_against_both_is_told(data):
+    pruning = callback(target={"neurons": 0.9}, data=data)
+    fit(flattened(), pruning, epochs=1)
+    why = "the target says nothing of what neurons cost"
+    assert pruning.report.scores.startswith(OLD["criterion"])
+    assert any(note.endswith(f"'optimal': {why}") for note in pruning.report.notes)
+
+
+def test_a_round_whose_scores_tell_no_neurons_apart_goes_by_others():
+    def flat():
+        hidden = keras.layers.Dense(8, activation="relu", name="hidden")
+        model = keras.Sequential([keras.Input((6,)), hidden])
+        model.add(keras.layers.Dense(1, bias_initializer=keras.initializers.Constant(9.0)))
+        model.compile("sgd", "hinge")
+        return model
+
+    data = MANY[0], np.ones((264, 1), "float32")
+    by_itself = callback(target=FLOPS, data=data)
+    by_hand = callback(target=FLOPS, data=data, **OLD, fuse="sequential")
+    for pruning in (by_itself, by_hand):
+        keras.utils.set_random_seed(1)
+        flat().fit(*data, epochs=1, callbacks=[pruning], verbose=0)
+    assert by_itself.report.plan == by_hand.report.plan
+    assert by_itself.rounds[0].notes[0].endswith("'optimal': these tell no neurons apart")
 
 
 def test_the_callback_says_nothing_if_it_is_to_say_nothing(capsys):

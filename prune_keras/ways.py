@@ -1,9 +1,10 @@
-"""What `"auto"` stands for where no training follows a cut: criterion, scope and repair together.
+"""Ways to cut: criterion, scope and repair together, and what `"auto"` stands for among them.
 
-There, `obs` with the scope `optimal` leaves more than other criteria ranked by `global`, or as
-much. By `global`, `obs` empties single layers where much is cut. It counts on weights that make up
-for what goes, on samples enough to tell how, and on a target that tells neurons apart by what they
-cost. The folder `results/untrained` of the repository has what was measured.
+`obs` with the scope `optimal` leaves more than other criteria ranked by `global`, or as much, and
+so it does once training has followed. By `global`, `obs` empties single layers where much is cut.
+It counts on weights that make up for what goes, on samples enough to tell how, and on a target that
+tells neurons apart by what they cost. The folders `results/untrained` and `results/teaching` of the
+repository have what was measured.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from prune_keras import criteria
 from prune_keras import debias as debiasing
 from prune_keras.accounting import METRICS
@@ -19,12 +22,12 @@ from prune_keras.auto import AUTO, ENOUGH, Scoring, are_enough
 from prune_keras.selection.scores import Ranking
 
 NOT = "and not by obs with 'optimal': "
-COSTS = [metric for metric in METRICS if metric != "neurons"]
+COSTS = [*(metric for metric in METRICS if metric != "neurons"), "latency_ms"]
 
 
 @dataclass(frozen=True)
-class Untrained:
-    """How a cut is made that no training follows.
+class Way:
+    """How a cut is made.
 
     Args:
         scoring: what neurons are scored by, and what makes up for those that go.
@@ -37,7 +40,7 @@ class Untrained:
     scoring: Scoring
     ranking: Ranking
     notes: tuple[str, ...] = ()
-    otherwise: Untrained | None = None
+    otherwise: Way | None = None
 
     @classmethod
     def of(
@@ -47,7 +50,7 @@ class Untrained:
         model: Any,
         data: Any,
         target: Mapping[str, float] | None = None,
-    ) -> Untrained:
+    ) -> Way:
         """Choose what is left open.
 
         `obs` and the scope `optimal` go together: to one that is named, the other one is chosen,
@@ -67,8 +70,8 @@ class Untrained:
         Example:
 
         >>> import numpy as np
-        >>> untrained = Untrained.of(Scoring("taylor"), ("auto", "auto", "mean"), None, np.ones(3))
-        >>> untrained.ranking.scope
+        >>> way = Way.of(Scoring("taylor"), ("auto", "auto", "mean"), None, np.ones(3))
+        >>> way.ranking.scope
         'global'
         """
         settled, both = scoring.settled(model, data), scoring.criterion == ranking[0] == AUTO
@@ -79,13 +82,22 @@ class Untrained:
         if data is None or against:
             return cls._made(settled, ranking, *own, None if data is None else NOT + against)
         rest = cls._made(settled, ranking, *own, NOT + "these tell no neurons apart")
-        together = criteria.get("obs"), "optimal", "which leave most where no training follows"
+        together = criteria.get("obs"), "optimal", "which lose least"
         return replace(cls._made(settled, ranking, *together), otherwise=rest)
+
+    def tells_apart(self, scores: Mapping[str, np.ndarray]) -> bool:
+        """Tell whether scores tell neurons apart, or are the only ones to go by."""
+        return self.otherwise is None or any(np.ptp(each) for each in scores.values())
+
+    def measured_in(self, metric: str) -> Way:
+        """Return the same way, with costs in this metric where there is no budget of any."""
+        otherwise = self.otherwise and self.otherwise.measured_in(metric)
+        return replace(self, ranking=replace(self.ranking, measure=metric), otherwise=otherwise)
 
     @classmethod
     def _made(
         cls, settled: Scoring, ranking: tuple, criterion: Any, scope: str, why: str | None
-    ) -> Untrained:
+    ) -> Way:
         scoring = replace(settled, criterion=criterion)
         notes = (f"scored by {scoring.name} with scope={scope!r}, {why}",) if why else ()
         return cls(scoring, scoring.ranking(scope, *ranking[1:]), notes)
