@@ -45,11 +45,12 @@ def measure(cuts):
     """Return a row a round: neurons, megabytes of the process, seconds."""
     import keras
 
+    import prune_keras
     from prune_keras.rounds.progress import Progress
     from prune_keras.tracing import trace
 
     model, x, y = trained()
-    progress, cutter = Progress(model, trace(model)), l2_cutter()
+    progress = Progress(model, trace(model))
     rows = []
 
     class Cuts(keras.callbacks.Callback):
@@ -58,7 +59,8 @@ def measure(cuts):
             self.back = progress.graph.cost.neurons < progress.original.neurons / 2
             if self.back:
                 progress.go_back(model)
-            progress.cut(model, cutter.choose(model, progress, 0.1, epoch))
+            scores = prune_keras.score(model, "l2")
+            progress.cut(model, prune_keras.select(progress.graph, scores, fraction=0.1))
 
         def on_epoch_end(self, epoch, logs=None):
             row = {"round": epoch, "neurons": progress.graph.cost.neurons}
@@ -84,18 +86,6 @@ def trained():
     y = rng.integers(0, 10, len(x))
     model.fit(x, y, verbose=0)
     return model, x, y
-
-
-def l2_cutter():
-    from prune_keras import criteria
-    from prune_keras.auto import Scoring
-    from prune_keras.rounds.cutter import Cutter
-    from prune_keras.rounds.goal import Goal
-    from prune_keras.selection.limits import Limits
-    from prune_keras.selection.scores import Ranking
-
-    ranking = Ranking("global", "mean", "mean")
-    return Cutter(Goal(), Scoring(criteria.get("l2"), None), ranking, Limits(), None, 1, None)
 
 
 def draw(rounds, path):

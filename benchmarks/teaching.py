@@ -55,6 +55,8 @@ REPAIRS = {
     "fitted anew": {"fuse": "sequential"},
     "obs, optimal, fitted anew": {"criterion": "obs", "scope": "optimal", "fuse": "sequential"},
 }
+TAUGHT = "the same, taught"  # as the last one, by all terms
+REPAIRS[TAUGHT] = REPAIRS["obs, optimal, fitted anew"]
 FLOPS = (0.5, 0.25)
 BLOCKS = ("G(2)", "G(8)", "G(N)", "B(2)", "BG(2,8)")
 WAYS = {"labels": None, "logits": {"logits": 0.9}, "attention": TERMS["attention"]}
@@ -167,8 +169,9 @@ def branched(model, case, data, given):
 
 
 def repaired(model, case, data, given):
-    """Prune one network without a teacher, and repair it in one way after each cut."""
-    yield from pruned(model, None, case, data, given, **REPAIRS[case["terms"]])
+    """Prune one network, and repair it in one way after each cut."""
+    teacher = Teacher("start", **TERMS["all"]) if case["terms"] == TAUGHT else None
+    yield from pruned(model, teacher, case, data, given, **REPAIRS[case["terms"]])
 
 
 def pruned(model, teacher, case, data, given, **options):
