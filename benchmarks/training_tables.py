@@ -3,6 +3,7 @@
 python benchmarks/training_tables.py
 """
 
+import equal_accuracy
 import subjects
 from few_epochs_tables import cell
 from tables import fill, markdown, read
@@ -15,6 +16,8 @@ SIZES = ("params", "flops")
 def main():
     rows = read(RESULTS / "training.csv")
     found = {name: table(rows, name) for name in CUTS}
+    equal = read(RESULTS / "equal_accuracy.csv")
+    found |= {f"equal {cut}": equal_accuracy.table(equal, cut) for cut in ("weight", "unit")}
     found["preparing"] = preparing(read(RESULTS / "preparing.csv"))
     fill(RESULTS / "README.md", found)
 
