@@ -57,8 +57,8 @@ def unread(subject: Subject, readers: Iterable[Reader], name: str) -> np.ndarray
 
 def _along(value: Any, slope: Any, axis: int) -> Any:
     """Sum a weight times the slope of the loss by it over all but one axis."""
-    products = ops.cast(value, slope.dtype) * slope
-    return ops.sum(products, axis=[a for a in range(len(value.shape)) if a != axis])
+    products, rank = ops.cast(value, slope.dtype) * slope, len(value.shape)
+    return ops.sum(products, axis=[a for a in range(rank) if a != axis % rank])
 
 
 def _other_reads(subject: Subject, readers: Iterable[Reader]) -> Iterable[tuple]:

@@ -4,14 +4,16 @@ Each run checks what can be pruned and that removed is silenced, for every one o
 promises, which generated networks hold up each time, are for the thorough run.
 """
 
+import keras
 import numpy as np
 import promises
 import promises_in_training
 import pytest
 import zoo
-from networks import runs_channels_first
+from networks import outputs_of, packed, runs_channels_first, samples
 
 import prune_keras
+from prune_keras import _keras
 
 UNRUN = pytest.mark.skipif(
     not runs_channels_first(2, "float32"), reason="no kernels with channels in front here"
@@ -109,3 +111,20 @@ def test_costs_are_foreseen_and_all_units_accounted_for(network):
 @each_that_runs
 def test_a_step_trains_every_weight(network):
     promises_in_training.check_a_step_trains_every_weight(network, (0, 0.5))
+
+
+@pytest.mark.repeats(8)
+@each_that_runs
+def test_it_is_cut_by_what_is_chosen_by_itself(network):
+    """Scored by obs, with widths by the optimal scope, and all weights fitted anew."""
+    with network.built() as model:
+        x = samples(model, 256)
+        outputs = keras.tree.flatten(model.predict(packed(model, x), verbose=0))
+        rng = np.random.default_rng(3)
+        y = [rng.normal(size=given.shape).astype(given.dtype) for given in outputs]
+        model.compile("sgd", "mse")
+        data = packed(model, x), keras.tree.pack_sequence_as(_keras.output_structure(model), y)
+        thin, report = prune_keras.prune(model, {"params": 0.8}, data=data, data_batch_size=64)
+        assert report.scores == "obs, fused sequential"
+        assert report.after.params <= 0.8 * report.before.params
+        assert all(np.isfinite(given).all() for given in outputs_of(thin, x))

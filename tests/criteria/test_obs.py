@@ -293,6 +293,30 @@ def test_what_no_response_tells_counts_by_the_slope_of_the_loss():
     np.testing.assert_allclose(found, expected, rtol=2e-2)
 
 
+@pytest.mark.parametrize("kind", [layers.Dense, layers.Conv1D])
+def test_what_no_weight_reads_counts_by_the_slope_of_the_loss(kind):
+    """Products of two layers, summed over channels; one sample a batch, and a gate moved."""
+    keras.utils.set_random_seed(2)
+    size = () if kind is layers.Dense else (1,)
+    inputs, rng = keras.Input((5, 4)), np.random.default_rng(0)
+    a, b = (kind(3, *size, use_bias=False, name=name) for name in "ab")
+    model = keras.Model(inputs, keras.ops.sum(a(inputs) * b(inputs), axis=-1))
+    model.compile("sgd", "mse", run_eagerly=True)
+    x, y = (rng.normal(size=shape).astype("float32") for shape in ((6, 5, 4), (6, 5)))
+    found, before, slopes = score(model, "obs", (x, y), data_batch_size=1), a.get_weights(), []
+    for unit in range(3):
+        misses = []
+        for sign in (1, -1):
+            gate = np.where(np.arange(3) == unit, 1 + sign * 1e-2, 1)
+            a.set_weights([each * gate for each in before])
+            misses.append(np.square(numbers(model(x)) - y).mean(1))
+        slopes.append((misses[0] - misses[1]) / 2e-2)
+    each = np.square(2 * np.array(slopes)).mean(1) / 2  # by the weights of a, and by those of b
+    expected = np.cumsum(np.sort(each))[np.argsort(np.argsort(each))]
+    for name in "ab":
+        np.testing.assert_allclose(found[name], expected, rtol=2e-2)
+
+
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "float64"])
 def test_precisions_give_nearly_the_same(policy):
     if policy == "float64" and keras.backend.backend() == "jax":
