@@ -1,6 +1,6 @@
 """The demo: scikit-learn's 1,797 handwritten digits of 8x8 pixels, and a small network for them.
 
-Everything is on the disk already, so the demo downloads nothing; it trains for about a minute.
+Everything is on the disk already, so the demo downloads nothing; it takes about two minutes.
 """
 
 from __future__ import annotations

@@ -128,5 +128,5 @@ def _against(settled: Scoring, debias: Any, data: Any, target: Mapping[str, floa
     if not _is_plain(debias):
         return "a debias is named"
     if not any(metric in COSTS for metric in target or ()):
-        return "the target says nothing of what neurons cost"
+        return "no target says what neurons cost"
     return "" if are_enough(data) else f"there are fewer than {ENOUGH} samples"

@@ -189,8 +189,8 @@ AGAINST = [
     ({"data": PAIR}, "there are fewer than 256 samples"),
     ({"data": MANY[0]}, "there are no targets, or no loss"),
     ({"model": uncompiled()}, "there are no targets, or no loss"),
-    ({"target": {"neurons": 0.5}}, "the target says nothing of what neurons cost"),
-    ({"target": None}, "the target says nothing of what neurons cost"),
+    ({"target": {"neurons": 0.5}}, "no target says what neurons cost"),
+    ({"target": None}, "no target says what neurons cost"),
     ({"debias": "max"}, "a debias is named"),
     ({"fuse": None}, "no weights make up for what goes, fuse=None"),
     ({"fuse": "bias"}, "no weights make up for what goes, fuse='bias'"),
@@ -291,7 +291,7 @@ def test_in_fit_too_obs_goes_with_optimal(target, capsys):
 def test_in_fit_too_what_speaks_against_both_is_told(data):
     pruning = callback(target={"neurons": 0.9}, data=data)
     fit(flattened(), pruning, epochs=1)
-    why = "the target says nothing of what neurons cost"
+    why = "no target says what neurons cost"
     assert pruning.report.scores.startswith(OLD["criterion"])
     assert any(note.endswith(f"'optimal': {why}") for note in pruning.report.notes)
 
