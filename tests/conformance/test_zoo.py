@@ -113,7 +113,7 @@ def test_a_step_trains_every_weight(network):
     promises_in_training.check_a_step_trains_every_weight(network, (0, 0.5))
 
 
-@pytest.mark.repeats(8)
+@pytest.mark.repeats(4)
 @each_that_runs
 def test_it_is_cut_by_what_is_chosen_by_itself(network):
     """Scored by obs, with widths by the optimal scope, and all weights fitted anew."""
