@@ -186,20 +186,25 @@ class _Cut:
 
     def begin(self) -> tuple[Mapping[str, Any], Ranking]:
         """Return scores of the model as it is, and how they are ranked."""
-        scores, otherwise = self.score(), self._way.otherwise
-        if otherwise is not None and not self._way.tells_apart(scores):
-            self._way, self.notes = otherwise, otherwise.notes
-            scores = self.score()
+        self._way, scores = self._way.scored(self._scores)
+        self.notes = self._way.notes
+        self._tell(scores)
         return scores, self._way.ranking
 
     def score(self) -> Mapping[str, Any]:
         """Score what is left, and keep in mind what is to be said of the scores."""
-        criterion, graph = self._way.scoring.criterion, self._graph
-        with self._watch.phase("score"):
-            scores = score_graph(self.thin, graph, criterion, self._data, self._seed)
-        new = indistinct(scores, criterion)
-        self.notes = tuple(dict.fromkeys([*self.notes, *new]))
+        scores = self._scores(self._way)
+        self._tell(scores)
         return scores
+
+    def _scores(self, way: Way) -> dict[str, Any]:
+        criterion = way.scoring.criterion
+        with self._watch.phase("score"):
+            return score_graph(self.thin, self._graph, criterion, self._data, self._seed)
+
+    def _tell(self, scores: Mapping[str, Any]) -> None:
+        new = indistinct(scores, self._way.scoring.criterion)
+        self.notes = tuple(dict.fromkeys([*self.notes, *new]))
 
     def told(self, plan: Plan) -> dict[str, Any]:
         """Return what a report says of the cut, which came to a plan, and of what it cost."""

@@ -9,7 +9,7 @@ repository have what was measured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,9 +85,18 @@ class Way:
         together = criteria.get("obs"), "optimal", "which lose least"
         return replace(cls._made(settled, ranking, *together), otherwise=rest)
 
-    def tells_apart(self, scores: Mapping[str, np.ndarray]) -> bool:
-        """Tell whether scores tell neurons apart, or are the only ones to go by."""
-        return self.otherwise is None or any(np.ptp(each) for each in scores.values())
+    def scored(
+        self, score: Callable[[Way], dict[str, np.ndarray]]
+    ) -> tuple[Way, dict[str, np.ndarray]]:
+        """Return the way to go, `otherwise` where scores tell no neurons apart, and its scores.
+
+        Args:
+            score: from a way to path -> `(units,)` scores.
+        """
+        scores = score(self)
+        if self.otherwise is None or any(np.ptp(each) for each in scores.values()):
+            return self, scores
+        return self.otherwise, score(self.otherwise)
 
     def measured_in(self, metric: str) -> Way:
         """Return the same way, with costs in this metric where there is no budget of any."""

@@ -63,10 +63,9 @@ def scored(
     """
     graph = prune_keras.trace(model)
     way = Way.of(Scoring(criterion), (AUTO, debias, "mean"), model, data, {"flops": 0.5})
-    scores = score_graph(model, graph, way.scoring.criterion, data, seed)
-    if way.otherwise is not None and not way.tells_apart(scores):
-        way = way.otherwise
-        scores = score_graph(model, graph, way.scoring.criterion, data, seed)
+    way, scores = way.scored(
+        lambda each: score_graph(model, graph, each.scoring.criterion, data, seed)
+    )
     ranking = replace(way.ranking, scope="global")
     before = combine_members(graph, scores, "mean")
     after = ranked(graph, before, ranking)

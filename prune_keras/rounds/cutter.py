@@ -131,7 +131,7 @@ class Cutter:
         """What is to be said of samples that scores do not look at."""
         return () if self.data is None else self.data.note
 
-    def score(self, model: Any, progress: Progress, turn: int) -> Mapping[str, Any]:
+    def score(self, model: Any, progress: Progress, turn: int) -> dict[str, Any]:
         """Score the units of every prunable layer, in a round counted from 0."""
         seed = None if self.seed is None else self.seed + turn
         criterion = self.way.scoring.criterion
@@ -146,11 +146,10 @@ class Cutter:
             The cutter that goes by the scores, which is another one if the scores of this one tell
             no neurons apart and others may do; the scores; what is to be said of that.
         """
-        scores, otherwise = self.score(model, progress, turn), self.way.otherwise
-        if otherwise is None or self.way.tells_apart(scores):
-            return self, scores, ()
-        cutter = replace(self, way=otherwise)
-        return cutter, cutter.score(model, progress, turn), otherwise.notes
+        way, scores = self.way.scored(
+            lambda way: replace(self, way=way).score(model, progress, turn)
+        )
+        return replace(self, way=way), scores, () if way is self.way else way.notes
 
     def _request(
         self,
