@@ -7,10 +7,11 @@ is cut by chance, and must give what it gives with the same neurons silenced; of
 which the tests check on fewer networks, each network in turn goes through one. A row for each
 promise: networks that it was checked on, those that it says nothing about (there is nothing to
 remove, say), and failures, which are printed with the numbers that build the network. `--first`
-asks for other networks.
+asks for other networks, and `--go-on` takes up a run that was stopped, from what its table holds.
 """
 
 import argparse
+import csv
 import json
 import sys
 import time
@@ -27,22 +28,30 @@ LENGTH = 100
 OUTCOMES = "checked", "nothing to check", "failures"
 
 
-def main(graphs, first, results):
-    begun, totals = time.perf_counter(), {}
-    for start in range(first, first + graphs, CHUNK):
-        many = min(CHUNK, first + graphs - start)
+def main(graphs, first, table, goes_on):
+    begun, end = time.perf_counter(), first + graphs
+    reached, totals = stored(table) if goes_on else (first, {})
+    for start in range(reached, end, CHUNK):
+        many = min(CHUNK, end - start)
         found, told = measuring.in_fresh_process(__file__, "--in-process", start, many)
         print(*told, sep="\n", end="\n" if told else "")
         for promise, counts in found.items():
             of = totals.setdefault(promise, dict.fromkeys(counts, 0))
             totals[promise] = {name: of[name] + counts[name] for name in counts}
-        rows = [{"promise": name, **counts} for name, counts in totals.items()]
-        measuring.write_table(results / "generated.csv", rows)
+        measuring.write_table(table, [{"promise": name, **of} for name, of in totals.items()])
+        measuring.write_settings(table, first=first, next=start + many)
         print(start + many, round(time.perf_counter() - begun), flush=True)
-    measuring.write_settings(results / "generated.csv", graphs=graphs, first=first)
     failed = sum(counts["failures"] for counts in totals.values())
-    print(f"{graphs} networks, {failed} failures")
+    print(f"{end - first} networks, {failed} failures")
     raise SystemExit(bool(failed))
+
+
+def stored(table):
+    """Return the number of the first network that is not in a table, and what the table counts."""
+    with open(table, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    counts = {row["promise"]: {name: int(row[name]) for name in OUTCOMES} for row in rows}
+    return json.loads(table.with_suffix(".json").read_text(encoding="utf-8"))["next"], counts
 
 
 def checked(first, many):
@@ -111,10 +120,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--graphs", type=int, default=10_000)
     parser.add_argument("--first", type=int, default=0, help="number of the first network")
+    parser.add_argument("--go-on", action="store_true", help="take up a run that was stopped")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--in-process", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.in_process:
         print(json.dumps(checked(*arguments.in_process)))
     else:
-        main(arguments.graphs, arguments.first, arguments.results)
+        table = arguments.results / "generated.csv"
+        main(arguments.graphs, arguments.first, table, arguments.go_on)

@@ -55,8 +55,7 @@ class Gradients(Criterion):
                         first, *others = keras.tree.flatten(outputs)
                         places = math.prod(ops.shape(first)[1:]) // units[path]
                         positions[path] = places * _windows(first, gates[path])
-                        gated = first * _spread(gates[path], axis, first)
-                        gated = _keras.with_mask_of(first, gated)
+                        gated = _keras.with_mask_of(first, _gated(first, gates[path], axis))
                         outputs = keras.tree.pack_sequence_as(outputs, [gated, *others])
                     return outputs
 
@@ -81,14 +80,20 @@ def _windows(outputs: Any, gate: Any) -> Any:
     return ops.shape(outputs)[0] // ops.shape(gate)[0]
 
 
-def _spread(gate: Any, axis: int, outputs: Any) -> Any:
-    """Lay a gate `(batch, units)` along the channel axis of activations."""
-    shape = [1] * len(outputs.shape)
-    gate = ops.repeat(gate, _windows(outputs, gate), axis=0)
-    axis = axis if axis < 0 else axis + 1
-    gate = ops.tile(gate, (1, outputs.shape[axis] // gate.shape[1]))  # both directions
-    shape[0], shape[axis] = -1, gate.shape[1]
-    return ops.cast(ops.reshape(gate, shape), outputs.dtype)
+def _gated(outputs: Any, gate: Any, axis: int) -> Any:
+    """Return activations times the gate `(batch, units)` of their samples and channels.
+
+    Entries along the batch that belong to one sample get an axis of their own meanwhile: to repeat
+    the gate for them would take far more operations, which deep models take long to differentiate.
+    """
+    sizes, axis = ops.shape(outputs), axis if axis < 0 else axis + 1
+    times = outputs.shape[axis] // gate.shape[1]
+    gate = ops.tile(gate, (1, times)) if times > 1 else gate  # both directions
+    shape = [1] * len(sizes)
+    shape[axis] = gate.shape[1]
+    gate = ops.cast(ops.reshape(gate, (-1, *shape)), outputs.dtype)
+    apart = ops.reshape(outputs, (ops.shape(gate)[0], -1, *sizes[1:]))
+    return ops.reshape(apart * gate, sizes)
 
 
 @dataclass(frozen=True)
