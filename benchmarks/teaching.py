@@ -2,12 +2,13 @@
 
     python benchmarks/teaching.py terms --data DIR [--stack FILE]
     python benchmarks/teaching.py blocks --data DIR
-    python benchmarks/teaching.py recipe --data DIR [--stack FILE]
+    python benchmarks/teaching.py recipe --data DIR [--stack FILE] [--vgg16 FILE]
     python benchmarks/teaching.py factors --data DIR
     python benchmarks/teaching.py ensemble --data DIR
     python benchmarks/teaching.py repairs --data DIR
 
-`DIR` holds `cifar10.npz` and `cifar10_resnet20.keras`; FILE is a trained stack. Each row is
+`DIR` holds `cifar10.npz` and `cifar10_resnet20.keras`, and for a VGG-16 `cats_vs_dogs`; FILE is a
+trained stack, or `dense.keras` of a transfer, of which the recipe alone is made. Each row is
 appended to `results/teaching/PART.csv` as it is done; a command that is started again goes on with
 the rows that are missing, so that a table can be made in pieces: `--seeds 1 --subjects resnet20`.
 All that is chosen is chosen by validation images; the test images are looked at once for each row,
@@ -16,6 +17,7 @@ at its end. `--images` takes a part of the training images.
 
 import argparse
 import csv
+import functools
 import time
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from subjects import FUSED
 
 import prune_keras
 from prune_keras.callbacks import Distillation, Factors, ProgressivePruning, Teacher
-from prune_keras.models import cifar10
+from prune_keras.models import cifar10, photos, vgg16_transfer
 from prune_keras.models.images import Batches, read_npz, split
 from prune_keras.models.settings import compile_model
 from prune_keras.quantizing.litert import Interpreted
@@ -34,9 +36,11 @@ from prune_keras.schedules import Geometric
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "teaching"
 SEEDS = (0, 1, 2)
 SUBJECTS = ("resnet20", "stack")
+PHOTOS = "vgg16"
 EPOCHS = 5
 ROUNDS = 3
-SETTINGS = {name: cifar10.settings(name) for name in ("resnet20", "stack")}
+SETTINGS = {name: cifar10.settings(name) for name in SUBJECTS}
+SETTINGS[PHOTOS] = vgg16_transfer.settings()
 TERMS = {
     "none": None,
     "logits": {"logits": 0.9},
@@ -64,9 +68,9 @@ WAYS = {"labels": None, "logits": {"logits": 0.9}, "attention": TERMS["attention
 
 def main():
     given = arguments()
-    data = split(*read_npz(given.data / "cifar10.npz"))
-    data = data._replace(train=tuple(each[: given.images] for each in data.train))
+    data = functools.cache(functools.partial(data_of, given))
     files = {"resnet20": given.data / "cifar10_resnet20.keras", "stack": given.stack}
+    files[PHOTOS] = given.vgg16
     subjects = {name: files[name] for name in given.subjects if files[name] is not None}
     file = given.output / f"{given.part}.csv"
     done = rows_of(file)
@@ -76,8 +80,18 @@ def main():
             continue
         keras.utils.set_random_seed(case["seed"])
         model = keras.models.load_model(case["file"], compile=False)
-        for row in MADE[given.part](model, case, data, given):
+        size = model.input_shape[1] if case["subject"] == PHOTOS else None
+        for row in MADE[given.part](model, case, data(size), given):
             append(file, key | row)
+
+
+def data_of(given, size):
+    """Return the splits of CIFAR-10, or of photos of a size, with a part of what is learnt from."""
+    if size is None:
+        data = split(*read_npz(given.data / "cifar10.npz"))
+    else:
+        data = photos.load_data(given.data / "cats_vs_dogs", size)
+    return data._replace(train=tuple(each[: given.images] for each in data.train))
 
 
 def arguments():
@@ -85,10 +99,12 @@ def arguments():
     parser.add_argument("part", choices=tuple(CASES))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--stack", type=Path)
+    parser.add_argument("--vgg16", type=Path, help="of a transfer, for the recipe")
     parser.add_argument("--images", type=int, help="training images; all of them if left out")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=SUBJECTS)
+    of = (*SUBJECTS, PHOTOS)
+    parser.add_argument("--subjects", nargs="+", choices=of, default=of)
     parser.add_argument("--flops", type=float, nargs="+", choices=FLOPS, default=FLOPS)
     parser.add_argument("--terms", nargs="+", choices=tuple(TERMS), default=tuple(TERMS))
     parser.add_argument("--blocks", nargs="+", choices=BLOCKS, default=BLOCKS)
@@ -239,7 +255,8 @@ def row_of(model, validation, seconds, data):
 
 def small(model, case, data, given):
     """Run the whole recipe on one network; a row for each stage."""
-    compiled(model, case, given.epochs * (len(data.train[1]) // 64))
+    epochs = given.epochs + 1  # the last one in eight bits
+    compiled(model, case, epochs * (len(data.train[1]) // 64))
     folder = given.output / f"{case['subject']}_{case['seed']}"
     floats = [(x.astype("float32"), y) for x, y in (data.train, data.validation, data.test)]
     shrunk = prune_keras.shrink_to(
@@ -247,7 +264,7 @@ def small(model, case, data, given):
     )
     x, y = (each[:2000] for each in floats[2])
     for stage in shrunk.stages:
-        given_by = Interpreted((folder / stage.file).read_bytes())(x).argmax(-1)
+        given_by = classes(Interpreted((folder / stage.file).read_bytes())(x))
         yield {
             "stage": stage.name,
             "validation": round(stage.accuracy, 4),
@@ -255,6 +272,11 @@ def small(model, case, data, given):
             "bytes": stage.bytes,
             "milliseconds": round(stage.milliseconds, 4),
         }
+
+
+def classes(probabilities):
+    is_one = probabilities.shape[-1] == 1
+    return probabilities[:, 0] > 0.5 if is_one else probabilities.argmax(-1)
 
 
 def rows_of(file):

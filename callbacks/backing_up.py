@@ -87,11 +87,12 @@ class BackingUp:
         if self._backup.replay and self._fit.batches is not None and not self.is_ended:
             _keras.replay(self._fit.batches, epoch - self._fit.initial_epoch)
         _keras.begin_at(model, epoch)
+        _keras.on_failure(model, lambda: _keras.begin_at(model, None))
 
     @property
     def is_ended(self) -> bool:
-        """Whether the backup that the fit goes on from is of its end."""
-        return self.kept is not None and self.kept.state["is_ended"]
+        """Whether the fit was at its end already in an earlier process, and has no more epochs."""
+        return self.kept is not None and self.kept.state["is_ended"] and not self._begun
 
     def begin_epoch(self, pruning: Any, epoch: int) -> bool:
         """Write a backup as an epoch begins, or come to where the last one was written.
@@ -127,6 +128,11 @@ class BackingUp:
             _keras.set_random_state(self.kept.state["random"])  # what comes next draws as it did
         elif self._store is not None:
             self._write(pruning, pruning.params.get("epochs", 0), 0, is_ended=True)
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of what the fit was given."""
+        self._fit = _keras.Fit()
 
     def _write(self, pruning: Any, epoch: int, batch: int, is_ended: bool = False) -> None:
         if self._store is None:

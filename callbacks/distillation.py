@@ -69,10 +69,10 @@ class Distillation(Copied, keras.callbacks.Callback):
         plan = Plan.everything(graph.widths)
         self._lessons.meet(self.model, graph)
         self._lessons.begin(self.model, lambda: plan)
-        _keras.on_failure(self.model, self._lessons.end)
+        _keras.on_failure(self.model, self._lessons.forget)
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        self._lessons.end()
+        self._lessons.forget()
 
 
 def check_no_pruning(callback: Any) -> None:

@@ -48,6 +48,10 @@ class Judging:
         judge = self.judge if goes_on else _new(self.asked)
         return replace(self, judge=monitoring.directed(judge, model), monitoring=monitoring)
 
+    def forget(self) -> None:
+        """Let go of what the fit was given."""
+        self.monitoring = Monitoring(_keras.Fit(), self.asked.monitor)
+
     def measure(self, model: Any, epoch: int, logs: dict[str, Any]) -> bool:
         """Read the metric from the logs of an epoch, and tell whether that ends with one."""
         measured = self.monitoring.ends(epoch)

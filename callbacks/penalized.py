@@ -89,7 +89,7 @@ class ScaleSparsity(_Penalized):
     """
 
     def _penalty(self, neurons: Neurons) -> Penalty:
-        found = scales(neurons)
+        found = scales(self.model, neurons)
         if not found:
             raise ValueError(
                 "There must be scales of batch normalization that belong to prunable neurons. "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -230,6 +230,8 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         self._asked = judge_of(self)
         check_arguments(self, self._asked)
         check_folder(self.tensorboard)
+        if isinstance(self.exclude, Iterator):  # which is read more than once
+            self.exclude = tuple(self.exclude)
         check_asked(self)
         self._keeper = Keeper(self.log_dir, self.keep_rounds)
         self._judging = Judging.of(self._asked, self.epochs_per_round, self.max_epochs_per_round)
@@ -305,7 +307,23 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         graph = trace(self.model)
         fit = _keras.running_fit(self.model)
         self._check(graph, fit)
-        cutter = Cutter.of(self, self.model, fit)
+        with self._as_before_on_error():
+            self._start(graph, fit, Cutter.of(self, self.model, fit))
+        self._runs = True
+        self._is_watched = _keras.on_failure(self.model, self._abandon)
+
+    @contextlib.contextmanager
+    def _as_before_on_error(self) -> Iterator[None]:
+        """Let a fit that is refused leave nothing that the next one would go on from."""
+        before = self._begun, self._judging, self._backing
+        try:
+            yield
+        except BaseException:
+            self._begun, self._judging, self._backing = before
+            raise
+
+    def _start(self, graph: Graph, fit: _keras.Fit, cutter: Cutter) -> None:
+        """Begin with the model as it stands, go on from an earlier fit, or from a backup."""
         goes_on = self._begun is not None and self._begun.is_of(self.model, graph)
         judging = self._judging.begun(self.model, self, fit, goes_on)
         _keras.start_averages(self.model)
@@ -334,8 +352,6 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         self._followers = Followers(fit.callbacks)
         if self._lessons is not None:
             self._lessons.begin(self.model, lambda: self._course.plan)
-        self._runs = True
-        self._is_watched = _keras.on_failure(self.model, self._abandon)
 
     @cleanly
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -394,7 +410,8 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         elif measured and judging.judge.waits and not judging.warms_up(course, epoch + 1):
             judging.start()
             course.mark(self.model, judging.metric)
-            self._keeper.keep(self.model, 0)  # as it was measured
+            with course.averages.shown(self.model):
+                self._keeper.keep(self.model, 0)  # as it was measured
         elif judging.holds(course, epoch):
             course.mark(self.model, judging.metric)
         if not judging.warms_up(course, epoch + 1):
@@ -410,10 +427,18 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         self._end_lessons()
         self._runs = False
         self._telling.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Hold nothing of a fit that is over, such as its data."""
+        self._judging.forget()
+        self._backing.forget()
+        self._followers = Followers()
 
     def _end(self) -> None:
         if self._course.open:
-            self._end_rounds(None, kept=not self._asked.judges)
+            judges = self._asked.judges
+            self._end_rounds(None, kept=not judges, judged=not judges)
         elif not self._judging.holds(self._course, self._epoch):
             self._course.refused = True
         if self._course.refused:
@@ -487,10 +512,10 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             share = batch / (self.params.get("steps") or batch + 1)
             self._telling.cut(self._course, self._asked.monitor, share)
 
-    def _end_rounds(self, metric: float | None, kept: bool) -> None:
+    def _end_rounds(self, metric: float | None, kept: bool, judged: bool = True) -> None:
         self._course.keep(self.model)
         with deferred():  # until the file tells what the model is
-            ended = self._course.end(self.model, metric, kept)
+            ended = self._course.end(self.model, metric, kept, judged)
             self._keeper.write(self.rounds, self.frontier)
         self._telling.end(ended, self._course, self._judging.judge)
 
@@ -528,8 +553,10 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             cost = self._course.cost
             left = f"{cost.neurons} neurons, {cost.params} parameters"
             self._telling.close()
-            print(f"\nInterrupted: the model is back at its last good state, {left}.")
+            if self.verbose:
+                print(f"\nInterrupted: the model is back at its last good state, {left}.")
             self._followers.rolled_back(undone, self._sizes)
+            self._let_go()
 
     def _end_lessons(self) -> None:
         if self._lessons is not None:

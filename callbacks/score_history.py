@@ -112,15 +112,15 @@ class ScoreHistory(Copied, keras.callbacks.Callback):
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         for criterion in self._criteria.values():
             check_needs(self.model, criterion, self.data)
+        graph = trace(self.model)
         if self.data is not None:
-            check_data(self.data, _keras.function_of(self.model).inputs, 1)
+            check_data(self.data, _keras.graph_of(self.model).inputs, 1)
         fit = _keras.running_fit(self.model)
         size = self.data_batch_size or fit.batch_size
         self._samples = Samples.of(self.data, size, fit.class_weight)
         found = [each for each in fit.callbacks if isinstance(each, ProgressivePruning)]
         self._pruning = found[0] if found else None
         if self._fitted() is not self.model:
-            graph = trace(self.model)
             self._start_over(graph)
             self._record(graph)
 
@@ -171,16 +171,13 @@ class ScoreHistory(Copied, keras.callbacks.Callback):
         return graph.widths
 
     def _record(self, graph: Graph) -> None:
-        plan = self._kept(graph)
+        plan, cuts = self._kept(graph), 0 if self._pruning is None else len(self._pruning.rounds)
         self.epochs.append(self._trained)
-        self._records.append(
-            {
-                name: self._placed(
-                    score_graph(self.model, graph, criterion, self._samples, self.seed), plan
-                )
-                for name, criterion in self._criteria.items()
-            }
-        )
+        scored = {
+            name: score_graph(self.model, graph, criterion, self._samples, self.seed, cuts)
+            for name, criterion in self._criteria.items()
+        }
+        self._records.append({name: self._placed(each, plan) for name, each in scored.items()})
 
     def _kept(self, graph: Graph) -> Plan:
         """Return what is left of the model that records began with."""

@@ -12,6 +12,8 @@ from prune_keras.callbacks.in_steps import InSteps
 from prune_keras.graph import Graph
 from prune_keras.preparing.layers import check_layers, producers_in
 from prune_keras.preparing.sensitivity import WATCHED, Sensitivity
+from prune_keras.teaching.outputs import by_output, is_of_numbers
+from prune_keras.tracing import trace
 from prune_keras.validation import check_choice, check_count, check_positive
 
 FORMS = ("unspecific", "specific")
@@ -46,7 +48,7 @@ class SensitivityRegularization(InSteps):
         monitor: what is to fall, by its name in the logs. Defaults to `"loss"`.
         patience: number of epochs without a new minimum that make a plateau. Defaults to 3.
         layers: paths of layers, or patterns. Defaults to None: all but the first convolution and
-            outputs.
+            outputs. Frozen ones are left out.
 
     Attributes:
         zeroed_at: the epochs that began with weights set to zero.
@@ -95,12 +97,22 @@ class SensitivityRegularization(InSteps):
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self.zeroed_at, self._least, self._stalled = [], math.inf, 0
-        if len(self.model.outputs) != 1:
+        self._check(self.model)
+        super().on_train_begin(logs)
+
+    def _check(self, model: Any) -> None:
+        trace(model)  # which looks into a `call` of its own
+        outputs = _keras.graph_of(model).outputs
+        if len(outputs) != 1:
             raise ValueError(
                 "The model must have one output. "
-                f"Received: {len(self.model.outputs)} outputs of {self.model.name!r}."
+                f"Received: {len(outputs)} outputs of {model.name!r}."
             )
-        super().on_train_begin(logs)
+        if self.form == "specific" and is_of_numbers(*by_output(model, model.loss)):
+            raise ValueError(
+                "The specific form must be of a model of classes, compiled with a cross-entropy. "
+                f"Received: loss={model.loss!r} of {model.name!r}. Use form='unspecific'."
+            )
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         if self._sensitivity is not None and self.zeroed_at:
@@ -130,7 +142,13 @@ class SensitivityRegularization(InSteps):
         super().on_train_end(logs)
 
     def _made(self, graph: Graph) -> _keras.View:
-        producers = producers_in(graph, self.layers)
+        named = producers_in(graph, self.layers)
+        producers = [p for p in named if p.kernel.trainable]  # what is frozen is not to be zeroed
+        if not producers:
+            raise ValueError(
+                "There must be a layer that is trained. Received: "
+                f"{[p.path for p in named]}, all of which are frozen. Name others by `layers`."
+            )
         by_unit = self.granularity == "unit"
         others = [p.path for p in producers if not isinstance(p.layer, WATCHED)]
         if by_unit and others:

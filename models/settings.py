@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from prune_keras.models import devices, precision
+from prune_keras.teaching.outputs import ends
 
 OPTIMIZERS = ("adam", "sgd")
 
@@ -94,18 +95,17 @@ def compile_model(model: Any, settings: Settings, learning_rate: float, steps: i
             optimizer = keras.optimizers.SGD(
                 schedule, momentum=0.9, nesterov=True, weight_decay=5e-4
             )
-        model.compile(optimizer, _loss(model), metrics=["accuracy"])
+        model.compile(optimizer, loss_for(model), metrics=["accuracy"])
     return model
 
 
-def _loss(model: Any) -> Any:
+def loss_for(model: Any) -> Any:
+    """Return the cross-entropy of a classifier with one output: binary, if that is one number."""
     if model.output_shape[-1] == 1:
-        return keras.losses.BinaryCrossentropy()
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=_gives_logits(model))
+        return keras.losses.BinaryCrossentropy(from_logits=_gives_logits(model, "sigmoid"))
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=_gives_logits(model, "softmax"))
 
 
-def _gives_logits(model: Any) -> bool:
-    """Tell whether the last layer leaves the softmax to the loss."""
-    last = model.layers[-1]
-    softmax = isinstance(last, keras.layers.Softmax)
-    return not softmax and getattr(last, "activation", None) is not keras.activations.softmax
+def _gives_logits(model: Any, activation: str) -> bool:
+    """Tell whether the last activation is left to the loss."""
+    return ends(model)[0] != activation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import keras
@@ -108,11 +109,53 @@ def behind(model: Any, shared: Any, at: str, number: int) -> Any:
     return behind
 
 
-def renewed(behind: Any, fresh: bool) -> Any:
-    made = keras.models.clone_model(behind)
+def renewed(behind: Any, fresh: bool, number: int) -> Any:
+    """Return a copy of what stands behind a tensor, as a branch of its own.
+
+    What is random in its layers is drawn from other seeds than in other branches.
+
+    Args:
+        behind: the model.
+        fresh: whether the copy begins with new weights. Frozen layers, which would never learn
+            what they are for, keep theirs.
+        number: of the branch.
+    """
+
+    def again(operation: Any) -> Any:
+        return type(operation).from_config(_reseeded(operation.get_config(), number))
+
+    made = keras.models.clone_model(behind, clone_function=again)
     if not fresh:
         made.set_weights(behind.get_weights())
+    for old, new in zip(*map(_keras.all_layers, (behind, made)), strict=True):
+        if not old.trainable:
+            new.set_weights(old.get_weights())
     return made
+
+
+def _reseeded(config: Any, number: int) -> Any:
+    """Return a config in which each seed that is given is another one, for each number.
+
+    Example:
+
+    >>> config = _reseeded({"units": 2, "kernel_initializer": {"config": {"seed": 3}}}, 2)
+    >>> config["units"], config["kernel_initializer"]["config"]["seed"] == 3
+    (2, False)
+    """
+    if isinstance(config, dict):
+        return {
+            key: _seed(value, number)
+            if key == "seed" and isinstance(value, int)
+            else _reseeded(value, number)
+            for key, value in config.items()
+        }
+    if isinstance(config, list | tuple):
+        return type(config)(_reseeded(each, number) for each in config)
+    return config
+
+
+def _seed(seed: int, number: int) -> int:
+    return random.Random(f"{seed} of {number}").randrange(1, 10**9)
 
 
 def gated(shared: Any, axis: int | None, branches: int) -> Any:

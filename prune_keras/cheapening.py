@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import tee
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from keras import layers
 from prune_keras import _keras
 from prune_keras.factoring import Factors, factored
 from prune_keras.readers.patches import Patches
-from prune_keras.samples.batches import Samples, batches
+from prune_keras.samples.batches import Samples, batches, is_read_once
 from prune_keras.tracing import trace
 
 ROWS = 4096  # that a convolution is fitted to, at least
@@ -82,20 +84,24 @@ def cheapen(
     `prune_keras.callbacks.Distillation` from the model. The copy is a plain functional model, which
     is pruned like any other, and is not compiled.
 
+    A block is trainable if the convolution is. Each of its kernels gets the regularizer and the
+    constraint of the kernel, its last layer those of the bias and of the responses.
+
     Args:
         model: a built functional or Sequential model; it is not changed.
         block: one of the forms above.
         layers: paths or patterns of `Conv2D` layers that read more than one position. Defaults to
             None: all of them but those that have groups already, or read the model's inputs,
             scaled or not.
-        data: inputs, `(inputs, targets)` or a dataset of batches to fit to.
+        data: inputs, `(inputs, targets)` or a dataset of batches to fit to. Of an iterator, what is
+            looked at is held in memory until all blocks are fitted.
 
     Returns:
         A `keras.Model` with the same inputs and outputs.
 
     Raises:
-        ValueError: if the block is of another form, there are no samples, no such layer, or one
-            whose channels cannot be divided so.
+        ValueError: if the block is of another form, there are no samples, a pattern names no such
+            layer, or one whose channels cannot be divided so.
 
     Example:
 
@@ -126,7 +132,7 @@ def cheapen(
         return lambda x: _through(made[id(layer)], x)
 
     twin = _keras.with_others(model, instead)
-    samples = Samples.of(data)
+    samples = Samples.of(_Kept(data) if is_read_once(data) else data)
     for layer in chosen.values():  # in the order of calls, so that each sees those before it
         instead_of = made[id(layer)]
         rows, responses = _seen(model, twin, layer, instead_of[0], samples)
@@ -136,23 +142,48 @@ def cheapen(
     return twin
 
 
+class _Kept:
+    """What can be read once, kept as far as it was read, so that it can be read for each layer."""
+
+    def __init__(self, data: Any) -> None:
+        self._begin = tee(data, 1)[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        return copy.copy(self._begin)
+
+
 def _chosen(model: Any, wanted: Sequence[str] | str | None) -> dict[str, Any]:
     """Return path -> layer of the convolutions that are replaced."""
-    patterns = [wanted] if isinstance(wanted, str) else wanted
-    found: dict[str, Any] = {}
-    calls = _keras.places(model)
-    firsts = _that_read_inputs(model, calls)
-    for number, place in enumerate(calls):
-        layer = place.operation
-        if type(layer) is not layers.Conv2D or np.prod(layer.kernel_size) == 1 or layer.groups > 1:
-            continue
-        by_name = patterns is not None and any(fnmatchcase(place.path, p) for p in patterns)
-        if by_name or (patterns is None and number not in firsts):
-            found[place.path] = layer
-    if not found:
+    places = _keras.places(model)
+    calls = {number: each for number, each in enumerate(places) if _is_wide(each.operation)}
+    known = {each.path: each.operation for each in calls.values()}
+    if wanted is None:
+        firsts = _that_read_inputs(model, places)
+        names = {each.path for number, each in calls.items() if number not in firsts}
+    else:
+        patterns = [wanted] if isinstance(wanted, str) else wanted
+        names = set().union(*(_named(pattern, known) for pattern in patterns))
+    if not names:
         raise ValueError(
             "There must be a Conv2D that reads several positions. Received: "
             f"layers={wanted!r}, of {model.name!r}. Name paths that prune_keras.trace shows."
+        )
+    return {path: layer for path, layer in known.items() if path in names}
+
+
+def _is_wide(operation: Any) -> bool:
+    """Tell whether an operation is a convolution that a block can take the place of."""
+    if type(operation) is not layers.Conv2D:
+        return False
+    return np.prod(operation.kernel_size) > 1 and operation.groups == 1
+
+
+def _named(pattern: str, known: Collection[str]) -> list[str]:
+    found = [pattern] if pattern in known else [p for p in known if fnmatchcase(p, pattern)]
+    if not found:
+        raise ValueError(
+            "Each of `layers` must name a Conv2D that reads several positions, all channels at "
+            f"once. Received: layers=[{pattern!r}], while such are {[*known]}. Name one of these."
         )
     return found
 
@@ -192,7 +223,7 @@ def _seen(
         read.append(x) if each is first else responded.append(response)
         return response
 
-    with _keras.undisturbed(model), _keras.watched([layer, first], see):
+    with _keras.undisturbed(model), _keras.undisturbed(twin), _keras.watched([layer, first], see):
         for inputs, _, _ in batches(samples):
             for each in (model, twin):
                 each(inputs, training=False)
@@ -219,18 +250,29 @@ def _rows(
 def _layers(layer: Any, middle: int, groups: int, reduces: bool) -> list[Any]:
     """Return the layers of a block, not built yet."""
     shared = {"data_format": layer.data_format, "dtype": layer.dtype_policy}
+    shared |= {"trainable": layer.trainable}
+    kernel = shared | _held(layer, "kernel", "kernel")
+    reduce = layers.Conv2D(middle, 1, use_bias=False, name=f"{layer.name}_reduce", **kernel)
+    mix = kernel | _held(layer, "bias", "bias") | {"name": f"{layer.name}_mix"}
+    mix |= {name: getattr(layer, name) for name in ("activation", "activity_regularizer")}
+    grouped = _grouped(layer, middle, groups, shared)
+    return [*([reduce] if reduces else []), grouped, layers.Conv2D(layer.filters, 1, **mix)]
+
+
+def _grouped(layer: Any, middle: int, groups: int, shared: dict[str, Any]) -> Any:
+    """Return the layer of a block that reads what the layer reads around, in groups."""
     names = ("kernel_size", "strides", "padding", "dilation_rate")
     spatial = {name: getattr(layer, name) for name in names} | shared
     spatial |= {"use_bias": False, "name": f"{layer.name}_grouped"}
-    reduce = layers.Conv2D(middle, 1, use_bias=False, name=f"{layer.name}_reduce", **shared)
-    is_depthwise = groups == middle and len({*layer.strides}) == 1  # of others it knows no kernel
-    grouped = (
-        layers.DepthwiseConv2D(**spatial)
-        if is_depthwise
-        else layers.Conv2D(middle, groups=groups, **spatial)
-    )
-    mix = {"activation": layer.activation, "name": f"{layer.name}_mix"} | shared
-    return [*([reduce] if reduces else []), grouped, layers.Conv2D(layer.filters, 1, **mix)]
+    if groups == middle and len({*layer.strides}) == 1:  # of others it knows no kernel
+        return layers.DepthwiseConv2D(**spatial, **_held(layer, "kernel", "depthwise"))
+    return layers.Conv2D(middle, groups=groups, **spatial, **_held(layer, "kernel", "kernel"))
+
+
+def _held(layer: Any, weight: str, name: str) -> dict[str, Any]:
+    """Return what holds a layer's weight in training, as arguments for a weight of some name."""
+    kinds = ("regularizer", "constraint")
+    return {f"{name}_{kind}": getattr(layer, f"{weight}_{kind}") for kind in kinds}
 
 
 def _through(block: list[Any], x: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -80,9 +81,9 @@ def dependence(
     """Measure how much a model depends on its smallest neurons or weights.
 
     What would be cut is the share that `callbacks.TargetedDropout` takes as candidates. Of neurons,
-    the weights that read them count as cut, by which they are silenced; all other weights that are
-    trained count as kept. Second derivatives are products of the Hessian with `k` and `c`, and take
-    about as long as four passes of training.
+    the weights that read them count as cut, by which they are silenced; their layers' other
+    weights, and all that are trained, count as kept. Second derivatives are products of the Hessian
+    with `k` and `c`, and take about as long as four passes of training.
 
     Args:
         model: a built functional or Sequential model, compiled with a loss; it is not changed.
@@ -128,10 +129,11 @@ def dependence(
 
 
 def _masks(model: Any, kind: Units | Weights, share: float) -> list[tuple[keras.Variable, Any]]:
-    """Return each variable that is trained, and ones for the weights of it that are kept."""
+    """Return each variable that is trained or cut, and ones for the weights of it that stay."""
     kept = kind.look(ops.convert_to_tensor(share, "float32"))
-    found = {id(variable): mask for variable, mask in kind.masks(kept, 1.0, 0)}
-    return [(v, found.get(id(v), 1.0)) for v in model.trainable_variables]
+    found = {id(variable): (variable, mask) for variable, mask in kind.masks(kept, 1.0, 0)}
+    trained = {id(v): (v, 1.0) for v in model.trainable_variables}
+    return [*(trained | found).values()]
 
 
 def _expanded(subject: Subject, masks: list[tuple[keras.Variable, Any]]) -> Dependence:
@@ -161,4 +163,10 @@ def _expanded(subject: Subject, masks: list[tuple[keras.Variable, Any]]) -> Depe
         return {name: value / scale for name, value in found.items()}
 
     sums, samples, _ = subject.summed(step, "dependence", targets=True, scaled=True)
-    return Dependence(**{name: float(total) / samples for name, total in sums.items()})
+    means = {name: float(total) / samples for name, total in sums.items()}
+    if not all(map(math.isfinite, means.values())):
+        raise ValueError(
+            f"The losses must be finite. Received: {means}. Look for NaN or infinity in the data, "
+            "targets among it, and in the weights."
+        )
+    return Dependence(**means)

@@ -40,7 +40,8 @@ class NativeEnsemble(keras.Model):
         at: name of the last layer that is shared, through which all must pass. Defaults to None:
             the end of the last stage but one, that is the last layer of the second smallest maps.
         fresh: whether the other branches begin with new weights, as they must to differ; else with
-            the model's, and they differ by what is random in their layers. Defaults to True.
+            the model's, and they differ by what is random in their layers. Frozen layers keep
+            theirs. Seeds of layers are others in each branch. Defaults to True.
         temperature: `T`, above 0. Defaults to 3.
         ramp_steps: training steps until the branches fully learn from the ensemble; in the paper,
             those of 80 epochs of 300. Defaults to 0: from the beginning.
@@ -91,7 +92,7 @@ class NativeEnsemble(keras.Model):
         at, shared, axis = last_shared(stem, at)
         first, *others = (behind(stem, shared, at, n + 1) for n in range(branches))
         family = activations(stem)[0]
-        made = [first, *(renewed(each, fresh) for each in others)]
+        made = [first, *(renewed(each, fresh, n + 2) for n, each in enumerate(others))]
         outputs = {each.name: each(shared) for each in made}
         gate = gated(shared, axis, branches)
         outputs[TOGETHER] = Together(family, name=TOGETHER)([gate, *outputs.values()])
@@ -178,9 +179,13 @@ class NativeEnsemble(keras.Model):
     def _each(self, given: Any) -> Any:
         """Return what is given for the model's one output, for each output there is."""
         names = self.output_names
-        if given is None or (isinstance(given, dict) and {*given} == {*names}):
-            return given
-        return dict.fromkeys(names, given)
+        if isinstance(given, dict) and {*given} != {*names}:
+            raise ValueError(
+                "Targets and their weights must be arrays, which hold for all outputs, or a dict "
+                f"of one for each output. Received: a dict of {[*given]}, while outputs are "
+                f"{names}. Pass the array itself."
+            )
+        return given if given is None or isinstance(given, dict) else dict.fromkeys(names, given)
 
     def _apart(self, y_pred: Any, sample_weight: Any) -> Any:
         """Return how far all branches are from the ensemble."""
@@ -189,8 +194,10 @@ class NativeEnsemble(keras.Model):
         loss = Softened(family, activated, self._settings["temperature"])
         taught = ops.stop_gradient(ops.cast(y_pred[TOGETHER], "float32"))
         names = [name for name in self.output_names if name != TOGETHER]
-        weight = sample_weight if not isinstance(sample_weight, dict) else None
-        return sum(loss(taught, ops.cast(y_pred[name], "float32"), weight) for name in names)
+        weights = self._each(sample_weight) or {}
+        return sum(
+            loss(taught, ops.cast(y_pred[name], "float32"), weights.get(name)) for name in names
+        )
 
     def _weight(self) -> Any:
         """Return `w(t)`, and count the step."""

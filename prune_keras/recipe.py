@@ -2,58 +2,29 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
 
 from prune_keras import _keras, atomic
 from prune_keras.backups import Backup
-from prune_keras.callbacks import Distillation, ProgressivePruning, QuantizationAware
+from prune_keras.callbacks import Distillation, ProgressivePruning, QuantizationAware, Teacher
 from prune_keras.exporting import export
 from prune_keras.plan import Plan
-from prune_keras.quantizing import calibrate
-from prune_keras.quantizing.litert import Interpreted
+from prune_keras.quantizing import Quantization, calibrate, check_model
 from prune_keras.report import Report
 from prune_keras.schedules import Geometric
+from prune_keras.stages import Judged, Stage
 from prune_keras.surgery import shrink
 from prune_keras.tracing import trace
 from prune_keras.validation import check_count
 
-REPEATS = 50
 COMPARED = 32  # samples that outputs of files are compared on
-LOOKED_AT = 2000  # samples of validation that files are judged by, one by one
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One model on the way.
-
-    Args:
-        name: what was done to it.
-        accuracy: share of validation samples that its file classifies correctly.
-        bytes: size of its file.
-        milliseconds: median time of one sample in LiteRT's interpreter, with one thread; None where
-            there is no such file.
-        file: name of its file.
-    """
-
-    name: str
-    accuracy: float
-    bytes: int
-    milliseconds: float | None
-    file: str
-
-    @property
-    def measured(self) -> dict[str, float | None]:
-        """What a report shows of it."""
-        took = {"ms": self.milliseconds}
-        return {"validation accuracy": self.accuracy, "bytes": self.bytes} | took
+INT8_RATE = 0.1  # of the highest learning rate that training had
 
 
 @dataclass(frozen=True)
@@ -61,7 +32,7 @@ class Shrunk:
     """What a recipe came to.
 
     Args:
-        model: the thin model, compiled as the original is.
+        model: the thin model, compiled as the original is; that of `thin.keras`.
         stages: the dense model, the thin one, and those in eight bits.
         report: what pruning removed, and what the stages came to.
     """
@@ -98,8 +69,9 @@ def shrink_to(
 
     Each model is written, read back and compared, and judged on the validation samples;
     `folder` gets `dense.keras`, `thin.keras`, `stages.json`, the report on pruning as `report.json`
-    and `report.html`, and LiteRT files in eight bits where they are asked for: made after training,
-    and of a model that was fine-tuned for them.
+    and `report.html`, and LiteRT files where eight bits are asked for: of both models as they are,
+    of the thin one in eight bits, and of a copy of it that was fine-tuned for them, at a tenth of
+    the highest learning rate that pruning had.
 
     Args:
         model: a built model, compiled with a loss; it is not changed.
@@ -143,7 +115,10 @@ def shrink_to(
     >>> [stage.name for stage in shrunk.stages], shrunk.report.after.neurons
     (['dense', 'thin'], 4)
     """
-    _check(model, epochs, int8_epochs, int8)
+    for name, count in {"epochs": epochs, "int8_epochs": int8_epochs, "rounds": rounds}.items():
+        if count is not None:
+            check_count(name, count)
+    _check(model, {"data": data, "validation": validation}, int8)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     fit = {"batch_size": batch_size, "verbose": verbose}
@@ -157,23 +132,28 @@ def shrink_to(
         verbose=verbose,
     )
     thin.fit(*data, validation_data=validation, epochs=epochs, callbacks=[pruning], **fit)
-    stages = [
-        _stage(name, each, validation, export(each, folder / f"{name}.keras"))
+    judged = Judged.of(model, validation)
+    stages = tuple(
+        judged.kept(name, each, export(each, folder / f"{name}.keras"))
         for name, each in (("dense", model), ("thin", thin))
-    ]
-    if int8:
-        stages = _in_eight_bits(model, thin, data, validation, folder, teacher, int8_epochs, fit)
-    outcomes = {each.name: each.measured for each in stages}
-    shrunk = Shrunk(thin, tuple(stages), pruning.report.with_outcomes(outcomes))
-    atomic.write_json(folder / "stages.json", [asdict(each) for each in stages])
-    shrunk.report.save(folder / "report.json")
-    shrunk.report.to_html(folder / "report.html")
-    return shrunk
+    )
+    shrunk = _written(folder, Shrunk(thin, stages, pruning.report))
+    if not int8:
+        return shrunk
+    behind = _teacher_behind(teacher, model, pruning.report.plan)
+    aware, quantization = _aware(thin, behind, data, validation, int8_epochs, fit)
+    files = _in_eight_bits(model, thin, aware, quantization, data, folder)
+    return _written(folder, replace(shrunk, stages=judged.interpreted(files)))
 
 
-def _check(model: Any, epochs: int, int8_epochs: int, int8: bool) -> None:
-    check_count("epochs", epochs)
-    check_count("int8_epochs", int8_epochs)
+def _check(model: Any, pairs: Mapping[str, Any], int8: bool) -> None:
+    for name, pair in pairs.items():
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ValueError(
+                f"`{name}` must be inputs and labels. Received: {type(pair).__name__}"
+                f"{f' of {len(pair)}' if isinstance(pair, tuple | list) else ''}. "
+                "Pass two arrays, (x, y)."
+            )
     if not getattr(model, "compiled", False):
         raise ValueError(
             "The model must be compiled, so that it can be trained. Received: "
@@ -184,64 +164,61 @@ def _check(model: Any, epochs: int, int8_epochs: int, int8: bool) -> None:
             "Eight bits are written in LiteRT files, by TensorFlow. Received: int8=True with "
             f"backend {keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow, or leave int8 out."
         )
+    if int8:
+        check_model(model)
+
+
+def _teacher_behind(teacher: Any, model: Any, plan: Plan) -> Teacher | None:
+    """Return the teacher of a thin model as it goes on: the one that it had as it was pruned."""
+    if teacher is None:
+        return None
+    asked = teacher if isinstance(teacher, Teacher) else Teacher(teacher)
+    if asked.model == "start":
+        asked = replace(asked, model=model)
+    if asked.plan is not None:
+        return replace(asked, plan=asked.plan.then(plan))
+    is_alike = trace(asked.model).widths == plan.widths
+    return replace(asked, plan=plan) if is_alike else asked
+
+
+def _aware(
+    thin: Any,
+    teacher: Teacher | None,
+    data: tuple,
+    validation: tuple,
+    epochs: int,
+    fit: dict[str, Any],
+) -> tuple[Any, Quantization]:
+    """Return a copy of a thin model that was fine-tuned for eight bits, and its scales."""
+    twin = shrink(thin, Plan.everything(trace(thin).widths))
+    rate = INT8_RATE * _keras.highest_rate(thin.optimizer)  # a schedule may have come to zero
+    _keras.compile_like(twin, thin, rate)
+    aware = QuantizationAware(np.asarray(data[0]))
+    callbacks = [aware] if teacher is None else [aware, Distillation(teacher)]
+    twin.fit(*data, validation_data=validation, epochs=epochs, callbacks=callbacks, **fit)
+    return twin, cast(Quantization, aware.quantization)
 
 
 def _in_eight_bits(
-    model: Any,
-    thin: Any,
-    data: tuple,
-    validation: tuple,
-    folder: Path,
-    teacher: Any,
-    epochs: int,
-    fit: dict[str, Any],
-) -> list[Stage]:
-    """Return the stages as LiteRT files, after fine-tuning the thin model for eight bits."""
+    model: Any, thin: Any, aware: Any, quantization: Quantization, data: tuple, folder: Path
+) -> dict[str, Path]:
+    """Write LiteRT files, and return them by name."""
     x = np.asarray(data[0])
-    few, grids = x[:COMPARED], calibrate(thin, x)
-    files = {
+    few = x[:COMPARED]
+    after = export(thin, folder / "after.tflite", few, int8=calibrate(thin, x))
+    return {
         "dense": export(model, folder / "dense.tflite", few),
         "thin": export(thin, folder / "thin.tflite", few),
-        "thin, int8 after training": export(thin, folder / "after.tflite", few, int8=grids),
+        "thin, int8 after training": after,
+        "thin, int8 aware": export(aware, folder / "aware.tflite", few, int8=quantization),
     }
-    aware = QuantizationAware(x)
-    callbacks = [aware] if teacher is None else [aware, Distillation(teacher)]
-    thin.fit(*data, validation_data=validation, epochs=epochs, callbacks=callbacks, **fit)
-    files["thin, int8 aware"] = export(thin, folder / "aware.tflite", few, int8=aware.quantization)
-    return _interpreted(files, validation)
 
 
-def _stage(name: str, model: Any, validation: tuple, file: Path) -> Stage:
-    with _keras.undisturbed(model):
-        given = model.predict(validation[0], verbose=0)
-    return Stage(name, _accuracy(given, validation[1]), file.stat().st_size, None, file.name)
-
-
-def _interpreted(files: Mapping[str, Path], validation: tuple) -> list[Stage]:
-    """Judge LiteRT files; their times are taken in turns, so that ratios are of one machine."""
-    runs = {name: Interpreted(file.read_bytes()) for name, file in files.items()}
-    x, y = (np.asarray(each)[:LOOKED_AT] for each in validation)
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(REPEATS):
-        for name, run in runs.items():
-            begun = time.perf_counter()
-            run(x[:1])
-            times[name].append(1000 * (time.perf_counter() - begun))
-    return [
-        Stage(
-            name,
-            _accuracy(run(x), y),
-            files[name].stat().st_size,
-            statistics.median(times[name]),
-            files[name].name,
-        )
-        for name, run in runs.items()
-    ]
-
-
-def _accuracy(given: np.ndarray, labels: Sequence | np.ndarray) -> float:
-    labels = np.asarray(labels)
-    if given.shape[-1] == 1:  # one class or not
-        return float(np.mean((given.reshape(-1) > 0.5) == (labels.reshape(-1) > 0.5)))
-    labels = labels.argmax(-1) if labels.shape[-1:] == given.shape[-1:] else labels
-    return float(np.mean(given.argmax(-1).reshape(-1) == labels.reshape(-1)))
+def _written(folder: Path, shrunk: Shrunk) -> Shrunk:
+    """Write what a recipe came to, and return it with its stages in the report."""
+    outcomes = {each.name: each.measured for each in shrunk.stages}
+    told = replace(shrunk, report=shrunk.report.with_outcomes(outcomes))
+    atomic.write_json(folder / "stages.json", [asdict(each) for each in told.stages])
+    told.report.save(folder / "report.json")
+    told.report.to_html(folder / "report.html")
+    return told

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import keras
 import numpy as np
 
 from prune_keras import _keras, criteria
@@ -74,9 +75,9 @@ def sensitivity(
     >>> thin, report = prune_keras.prune(model, target={"params": 0.5}, debias=table)
     """
     _check(model, shares)
+    widths = trace(model).widths
     check_data(data, _keras.graph_of(model).inputs, 1)
     check_batch_size(data_batch_size)
-    widths = trace(model).widths
     twin = shrink(model, Plan.everything(widths))
     _check_compiled(twin, model)
     graph = trace(twin)
@@ -132,7 +133,7 @@ def _without(graph: Graph, neurons: Any, measure: Callable[[], float]) -> float:
 
 
 def _measure(twin: Any, data: Any, batch_size: int | None, monitor: str) -> float:
-    parts = data if isinstance(data, tuple) else (data,)
+    parts = data if isinstance(data, tuple) else (Listed(data) if _is_listed(data) else data,)
     x, y, weights = (*parts, None, None)[:3]
     size = batch_size if is_arrays(data) else None
     logs = twin.evaluate(x, y, size, sample_weight=weights, verbose=0, return_dict=True)
@@ -141,4 +142,27 @@ def _measure(twin: Any, data: Any, batch_size: int | None, monitor: str) -> floa
             f"`monitor` must be a metric of the model. Received: monitor={monitor!r}, while it has "
             f"{sorted(logs)}. Choose one of these, or compile the model with it."
         )
+    if not np.isfinite(logs[monitor]):
+        raise ValueError(
+            f"The metric must be finite. Received: {monitor}={logs[monitor]}. Look for NaN or "
+            "infinity in the data, targets among it, and in the weights."
+        )
     return float(logs[monitor])
+
+
+def _is_listed(data: Any) -> bool:
+    return isinstance(data, list) and not is_arrays(data)
+
+
+class Listed(keras.utils.PyDataset):
+    """A list of batches, as Keras evaluates on batches."""
+
+    def __init__(self, batches: list[tuple]) -> None:
+        super().__init__()
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, place: int) -> tuple:
+        return self._batches[place]

@@ -61,7 +61,7 @@ from prune_keras._keras.graphs import (
     without_new_calls,
 )
 from prune_keras._keras.held import Held, other_optimizers
-from prune_keras._keras.kernels import Missing, check_runs, missing_kernel
+from prune_keras._keras.kernels import Missing, batch_scales, check_runs, missing_kernel
 from prune_keras._keras.masks import carried_mask, carry, masks_made, with_masks
 from prune_keras._keras.numbering import number, numbers
 from prune_keras._keras.optimizers import (
@@ -70,6 +70,7 @@ from prune_keras._keras.optimizers import (
     averages_of,
     build_optimizer,
     finalize,
+    highest_rate,
     learning_rates,
     optimizer_slots,
     optimizer_variables,
@@ -123,10 +124,17 @@ from prune_keras._keras.state import (
     with_arguments,
 )
 from prune_keras._keras.steps import is_surrounded, surround
-from prune_keras._keras.training import Logs, direction, logs_of, refresh, sync
+from prune_keras._keras.training import (
+    Logs,
+    direction,
+    logs_of,
+    loss_weights_of,
+    refresh,
+    sync,
+)
 from prune_keras._keras.undisturbed import give_losses, losses_of, passing, undisturbed
 from prune_keras._keras.updates import go_to, let_be_late, points, rates_of, update_only
-from prune_keras._keras.views import View, hide, show, showing
+from prune_keras._keras.views import View, hide, paid, show, showing
 from prune_keras._keras.walks import (
     Call,
     first_input,
@@ -174,6 +182,7 @@ __all__ = [
     "answering",
     "averages_follow",
     "averages_of",
+    "batch_scales",
     "build_optimizer",
     "call_arguments",
     "carried_mask",
@@ -204,6 +213,7 @@ __all__ = [
     "has_lora",
     "heard",
     "hide",
+    "highest_rate",
     "held_in",
     "parts_along",
     "input_like",
@@ -217,6 +227,7 @@ __all__ = [
     "kernel_of",
     "learning_rates",
     "logs_of",
+    "loss_weights_of",
     "lora_of",
     "made_by",
     "losses_of",
@@ -240,6 +251,7 @@ __all__ = [
     "output_structure",
     "own_classes",
     "padded",
+    "paid",
     "passing",
     "places",
     "plain",

@@ -22,6 +22,7 @@ from prune_keras._keras.configs import (
     same_layers,
 )
 from prune_keras._keras.graphs import all_layers, function_of, is_layer, models_in, operations_in
+from prune_keras._keras.optimizers import at_rate
 from prune_keras._keras.own_attributes import copied
 from prune_keras._keras.own_state import copy_own_state
 from prune_keras._keras.state import set_value_on_exit
@@ -172,11 +173,17 @@ def _share_activations(old: Any, new: Any) -> None:
             setattr(new, name, getattr(old, name))
 
 
-def compile_like(twin: Any, model: Any) -> None:
-    """Compile `twin` as `model` was, with its own optimizer and metrics, if these can be made."""
+def compile_like(twin: Any, model: Any, learning_rate: float | None = None) -> None:
+    """Compile `twin` as `model` was, with its own optimizer and metrics, if these can be made.
+
+    With a `learning_rate`, the optimizer keeps to it, whatever schedule there was.
+    """
     if getattr(model, "compiled", False) and uncompilable(twin, model) is None:
+        arguments = _arguments(twin, model)
+        if learning_rate is not None:
+            arguments["optimizer"] = at_rate(arguments["optimizer"], learning_rate)
         # A class may compile with arguments of its own; what it keeps of them was taken over.
-        keras.Model.compile(twin, **_arguments(twin, model), auto_scale_loss=False)
+        keras.Model.compile(twin, **arguments, auto_scale_loss=False)
 
 
 def uncompilable(twin: Any, model: Any) -> str | None:

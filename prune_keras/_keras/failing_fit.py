@@ -8,6 +8,7 @@ other `fit` nothing more.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import sys
@@ -55,17 +56,19 @@ def _watched(fit: Callable) -> Callable:
         try:
             return fit(*given.args, **given.kwargs)
         except BaseException:
-            for act in acts:
-                act()
+            with contextlib.ExitStack() as held:  # in which one that fails does not keep others
+                for act in reversed(acts):
+                    held.callback(act)
             raise
 
     return watched
 
 
 def _flat(callbacks: Any) -> Iterator[Any]:
-    for callback in getattr(callbacks, "callbacks", callbacks) or ():
+    """Yield the callbacks that `fit` finds in one, or in a structure of them."""
+    for callback in keras.tree.flatten(callbacks):
         if isinstance(callback, keras.callbacks.CallbackList):
-            yield from _flat(callback)
+            yield from _flat(callback.callbacks)
         else:
             yield callback
 

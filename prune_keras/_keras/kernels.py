@@ -74,3 +74,9 @@ def _key(layer: Any) -> tuple:
     dilated = max(dilation) > 1 if isinstance(dilation, tuple | list) else dilation > 1
     grouped = getattr(layer, "groups", 1) > 1
     return rank, layer.data_format, layer.compute_dtype, dilated, grouped
+
+
+def batch_scales(model: Any) -> set[int]:
+    """Return the ids of the scales of all batch normalizations that have one."""
+    found = [each for each in all_layers(model) if isinstance(each, layers.BatchNormalization)]
+    return {id(each.gamma) for each in found if each.scale}

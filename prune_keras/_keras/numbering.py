@@ -28,12 +28,12 @@ def number(model: Any, arguments: dict[str, Any]) -> Any:
     """
     x: Any = arguments.get("x")
     count = _count(x)
-    if arguments.get("validation_split"):
+    if arguments.get("validation_split") and arguments.get("validation_data") is None:
         names = ("x", "y", "sample_weight")
         given = tuple(arguments.get(name) for name in names)
         kept, apart = train_validation_split(given, arguments.pop("validation_split"))
         arguments.update(zip(names, kept, strict=True))
-        arguments.setdefault("validation_data", apart)
+        arguments["validation_data"] = apart
         x, count = arguments["x"], _count(arguments["x"])
     # Else Keras would, of a batch with numbers.
     model._symbolic_build(data_batch=(x, arguments.get("y"), arguments.get("sample_weight")))

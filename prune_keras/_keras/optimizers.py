@@ -76,6 +76,27 @@ class Late:
         return self._optimizer._learning_rate(count - keras.ops.cast(self.steps.value, count.dtype))
 
 
+def highest_rate(optimizer: Any) -> float:
+    """Return the highest learning rate of a schedule by now, or the rate where there is none."""
+    rate = optimizer._learning_rate
+    if not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    done = int(keras.ops.convert_to_numpy(optimizer.iterations))
+    steps = np.unique(np.linspace(0, done, _LOOKED_AT).astype(int))
+    return max(float(keras.ops.convert_to_numpy(rate(int(step)))) for step in steps)
+
+
+_LOOKED_AT = 64  # steps of a schedule
+
+
+def at_rate(optimizer: Any, learning_rate: float) -> Any:
+    """Return an optimizer like another one that has one learning rate; itself, if it has none."""
+    config = optimizer.get_config()
+    if "learning_rate" not in config:
+        return optimizer
+    return type(optimizer).from_config({**config, "learning_rate": learning_rate})
+
+
 def optimizer_slots(model: Any) -> dict[int, list[Slot]]:
     """Return the optimizer's variables that belong to each model variable, by the latter's id."""
     slots: dict[int, list[Slot]] = {}

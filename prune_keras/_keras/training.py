@@ -80,6 +80,11 @@ def logs_of(model: Any) -> Logs:
     return Logs(names, complete and all(_is_scalar(metric) for metric in compiled.values()))
 
 
+def loss_weights_of(model: Any) -> Any:
+    """Return the weights of losses that a model is compiled with, as they were given; or None."""
+    return getattr(getattr(model, "_compile_loss", None), "_user_loss_weights", None)
+
+
 _STEPS = (
     "train_step",
     "test_step",

@@ -50,6 +50,9 @@ class View:
 _views: WeakKeyDictionary = WeakKeyDictionary()
 """Model -> view -> what lets go of its state, in the order in which they are shown."""
 
+_paid: WeakKeyDictionary = WeakKeyDictionary()
+"""Model -> thread -> what views added to the loss that was computed there last."""
+
 
 def show(model: Any, view: View) -> None:
     """Let training calls of a model see what a view gives, from now on.
@@ -80,13 +83,14 @@ def hide(model: Any, view: View) -> None:
     if not views:
         for name in _methods(model, views):
             del vars(model)[name]
-        del _views[model]
+        del _views[model], _paid[model]
     refresh(model)
 
 
 def _methods(model: Any, views: Iterable[View]) -> dict[str, Callable]:
     """Return what a model with views does in other ways than its class."""
     trains = threading.local()  # replicas run in threads
+    _paid[model] = trains
     methods = {
         "call": _viewing(model, views, trains),
         "compute_loss": _paying(model, views, trains),
@@ -123,16 +127,20 @@ def _paying(model: Any, views: Iterable[View], trains: Any) -> Callable:
     @functools.wraps(compute_loss)
     def paying(*args: Any, **kwargs: Any) -> Any:
         loss = compute_loss(*args, **kwargs)
-        behind, trains.now = getattr(trains, "now", False), False
+        behind, trains.now, trains.paid = getattr(trains, "now", False), False, 0.0
         given = signature.bind(*args, **kwargs).arguments
         for view in views if behind else ():
             if view.penalty is not None:
-                penalty = view.penalty(given.get("x"), given.get("y"))
-                # Replicas' losses are summed.
-                loss = loss + scale_loss_for_distribution(keras.ops.cast(penalty, loss.dtype))
-        return loss
+                penalty = keras.ops.cast(view.penalty(given.get("x"), given.get("y")), loss.dtype)
+                trains.paid += scale_loss_for_distribution(penalty)  # replicas' losses are summed
+        return loss + trains.paid
 
     return paying
+
+
+def paid(model: Any) -> Any:
+    """Return what views added to the loss that a model computed last, in this thread."""
+    return getattr(_paid.get(model), "paid", 0.0)
 
 
 @contextlib.contextmanager

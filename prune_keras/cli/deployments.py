@@ -36,7 +36,9 @@ def compared(before: Path, after: Path, written: Path, format: str | None = None
     with tempfile.TemporaryDirectory() as folder:
         original = read_model(before)
         path = prune_keras.export(original, Path(folder) / Path(written).name, None, format)
-        files = {Path(before).name: path, Path(after).name: Path(written)}
+        names = [Path(before).name, Path(after).name]
+        names = [str(before), str(after)] if names[0] == names[1] else names
+        files = dict(zip(names, (path, Path(written)), strict=True))
         sizes = {name: _bytes(file) for name, file in files.items()}
         times = {} if form is None else _times(original, form, files)
     return [

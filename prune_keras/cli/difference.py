@@ -15,6 +15,7 @@ from prune_keras.cli.guarded import read_model
 from prune_keras.graph import Producer
 from prune_keras.proof import outputs_of
 from prune_keras.samples.drawing import OPEN_SIZES, draw, sample_shapes
+from prune_keras.teaching.outputs import activations
 
 if TYPE_CHECKING:
     from prune_keras.models.records import Row
@@ -22,7 +23,13 @@ if TYPE_CHECKING:
 DRAWN = 64  # samples to compare outputs on, where none are given
 
 
-def difference(before: Path, after: Path, data: Any = None, repeats: int = 20) -> dict[str, Any]:
+def difference(
+    before: Path,
+    after: Path,
+    data: Any = None,
+    repeats: int = 20,
+    input_shape: tuple[int, ...] | None = None,
+) -> dict[str, Any]:
     """Compare two models in files.
 
     Args:
@@ -30,26 +37,40 @@ def difference(before: Path, after: Path, data: Any = None, repeats: int = 20) -
         after: path of another one.
         data: inputs, or `(inputs, targets)`, to compare outputs on. Defaults to None: drawn.
         repeats: calls whose median the latency is; 0 measures none. Defaults to 20.
+        input_shape: sizes of one sample, for models with open ones. Defaults to None.
 
     Returns:
-        A dictionary of `measures` and `widths`, which are rows, and `agreement` in words.
+        A dictionary of `measures` and `widths`, which are rows, `agreement` in words, and `notes`
+        on what was not measured.
     """
     models = [read_model(before, others=(after,)), read_model(after)]
+    times, notes = _latencies(models, repeats, input_shape)
+    costs = [dataclasses.asdict(prune_keras.cost(model, input_shape)) for model in models]
+    for column, path, took in zip(costs, (before, after), times, strict=True):
+        column |= {"file_bytes": Path(path).stat().st_size, "latency_ms": took}
     return {
-        "measures": _measures([before, after], models, repeats),
+        "measures": _measures(*costs),
         "widths": _widths(models[0], models[1]),
         "agreement": _agreement(models[0], models[1], _inputs(models[0], data)),
+        "notes": notes,
     }
 
 
-def _measures(paths: list[Path], models: list[Any], repeats: int) -> list[Row]:
+def _latencies(
+    models: list[Any], repeats: int, shape: tuple[int, ...] | None
+) -> tuple[list[float | None], list[str]]:
+    """Return the milliseconds of a sample by model, and a note where they cannot be had."""
+    if not repeats:
+        return [None] * len(models), []
+    try:
+        found = [prune_keras.latency(each, repeats=repeats, input_shape=shape) for each in models]
+    except ValueError as error:
+        return [None] * len(models), [f"Latency was not measured: {error}"]
+    return [*found], []
+
+
+def _measures(old: dict[str, Any], new: dict[str, Any]) -> list[Row]:
     """Return a row for each measure that is known of both."""
-    columns = [dataclasses.asdict(prune_keras.cost(model)) for model in models]
-    for column, path, model in zip(columns, paths, models, strict=True):
-        column["file_bytes"] = Path(path).stat().st_size
-        if repeats:
-            column["latency_ms"] = prune_keras.latency(model, repeats=repeats)
-    old, new = columns
     return [
         {
             "": name,
@@ -91,8 +112,15 @@ def _agreement(before: Any, after: Any, inputs: Any) -> str:
     count = len(tree.flatten(inputs)[0])
     apart = [_relative(a, b) for a, b in zip(old, new, strict=True)]
     said = f"On {count:,} samples outputs are {max(apart):.3g} of their length apart"
-    same = [np.mean(_first(a) == _first(b)) for a, b in zip(old, new, strict=True) if a.ndim == 2]
+    ends = activations(before)
+    outputs = zip(old, new, ends, strict=True)
+    same = [np.mean(_first(a) == _first(b)) for a, b, end in outputs if _is_of_classes(a, end)]
     return f"{said}; the same class comes first in {min(same):.1%}." if same else f"{said}."
+
+
+def _is_of_classes(outputs: np.ndarray, activation: str | None) -> bool:
+    """Tell whether outputs are scores of classes: of one number, only its activation tells."""
+    return outputs.ndim == 2 and (outputs.shape[1] > 1 or activation == "sigmoid")
 
 
 def _relative(old: np.ndarray, new: np.ndarray) -> float:
@@ -100,5 +128,5 @@ def _relative(old: np.ndarray, new: np.ndarray) -> float:
 
 
 def _first(outputs: np.ndarray) -> np.ndarray:
-    """Return the class that scores highest; of one score, whether it is a half at least."""
+    """Return the class that scores highest; of one chance, whether it is a half at least."""
     return outputs[:, 0] >= 0.5 if outputs.shape[1] == 1 else outputs.argmax(axis=1)

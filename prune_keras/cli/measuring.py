@@ -82,6 +82,7 @@ def diff(
     repeats: Annotated[
         int, typer.Option(help="Calls that the latency is the median of; 0 measures none.")
     ] = 20,
+    input_shape: InputShape = None,
     as_json: Json = False,
 ) -> None:
     """Compare two models: sizes, FLOPs, latency, widths of layers, agreement of outputs."""
@@ -89,13 +90,13 @@ def diff(
     from prune_keras.models.images import read_samples
 
     samples = None if data is None else read_samples(data)
-    found = difference(before, after, samples, repeats)
+    found = difference(before, after, samples, repeats, parse_shape(input_shape))
     if as_json:
         console.show_json(found)
         return
     console.show_table(f"{before.name} and {after.name}", found["measures"])
     console.show_table("Layers whose units differ", found["widths"])
-    console.say(found["agreement"])
+    console.say("\n".join([found["agreement"], *found["notes"]]))
 
 
 @command("prune-keras report prune-keras-cifar10 --html report.html")

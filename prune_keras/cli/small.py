@@ -43,14 +43,15 @@ def shrink(
     import prune_keras
     from prune_keras.cli.guarded import read_model
     from prune_keras.models.images import read_npz, split
+    from prune_keras.models.settings import loss_for
 
     keras.utils.set_random_seed(seed)
     network = read_model(model, compile=True)
     images = split(*read_npz(data))
     if not network.compiled:
-        network.compile(
-            keras.optimizers.Adam(learning_rate), "sparse_categorical_crossentropy", ["accuracy"]
-        )
+        prune_keras.trace(network)  # which looks into a `call` of its own
+        optimizer = keras.optimizers.Adam(learning_rate)
+        network.compile(optimizer, loss_for(network), metrics=["accuracy"])
     taught = {"start": "start", "none": None}
     shrunk = prune_keras.shrink_to(
         network,

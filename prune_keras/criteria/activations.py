@@ -48,7 +48,7 @@ class Activations(Criterion):
         """Average the statistic over all samples; calls of a shared layer add up."""
 
         def statistic(activations: Any, units: int) -> Any:
-            return _over_copies(ops.sum(self(activations), axis=0), units)
+            return _over_copies(ops.sum(exact(self(activations)), axis=0), units)
 
         sums, samples, _ = subject.summed(_step(subject, statistic), self.__name__)
         return {path: total / samples for path, total in sums.items()}

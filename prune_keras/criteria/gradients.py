@@ -40,22 +40,20 @@ class Gradients(Criterion):
     def measure(self, subject: Subject) -> dict[str, np.ndarray]:
         """Differentiate by a gate of ones on every unit of every sample.
 
-        The gradient by the gate is the sum over positions of activation times gradient.
+        The gradient by the gate is the mean over positions of activation times gradient; of several
+        calls, the sum of their means.
         """
         tapped = taps(subject.shown)
         units = {p.path: len(p.neurons) for p in subject.shown}
 
         def step(x: list, y: Any, weights: Any, scale: Any) -> dict[str, Any]:
-            positions: dict[str, Any] = {}
-
             def loss(gates: dict[str, Any]) -> Any:
                 def call(visited: _keras.Call) -> Any:
                     outputs = _keras.run(visited)
                     for path, axis in tapped.get(id(visited.node), ()):
                         first, *others = keras.tree.flatten(outputs)
-                        places = math.prod(ops.shape(first)[1:]) // units[path]
-                        positions[path] = places * _windows(first, gates[path])
-                        gated = _keras.with_mask_of(first, _gated(first, gates[path], axis))
+                        gated = _gated(first, gates[path], units[path], axis)
+                        gated = _keras.with_mask_of(first, gated)
                         outputs = keras.tree.pack_sequence_as(outputs, [gated, *others])
                     return outputs
 
@@ -63,8 +61,7 @@ class Gradients(Criterion):
 
             gates = {path: ops.ones((ops.shape(x[0])[0], count)) for path, count in units.items()}
             found = _backend.gradients(loss, gates)
-            slopes = {path: unscaled(slope, scale) for path, slope in found.items()}
-            means = {p: each / ops.cast(positions[p], each.dtype) for p, each in slopes.items()}
+            means = {path: unscaled(slope, scale) for path, slope in found.items()}
             return {path: ops.sum(self(mean), axis=0) for path, mean in means.items()}
 
         sums, samples, _ = subject.summed(step, self.__name__, targets=True, scaled=True)
@@ -75,19 +72,22 @@ def _scaled(loss: Any, scale: Any) -> Any:
     return loss * ops.cast(scale, loss.dtype)
 
 
-def _windows(outputs: Any, gate: Any) -> Any:
-    """Return how many entries along the batch of activations belong to one sample."""
-    return ops.shape(outputs)[0] // ops.shape(gate)[0]
-
-
-def _gated(outputs: Any, gate: Any, axis: int) -> Any:
-    """Return activations times the gate `(batch, units)` of their samples and channels.
+def _gated(outputs: Any, gate: Any, units: int, axis: int) -> Any:
+    """Return activations, as they are, whose slope by a gate of ones is a mean over positions.
 
     Entries along the batch that belong to one sample get an axis of their own meanwhile: to repeat
     the gate for them would take far more operations, which deep models take long to differentiate.
+
+    Args:
+        outputs: `(samples times windows, ...)`, with the units along `axis` of a sample.
+        gate: `(samples, units)`.
+        units: how many; they may lie there several times, one after another.
+        axis: of a sample; negative ones count from the end.
     """
     sizes, axis = ops.shape(outputs), axis if axis < 0 else axis + 1
-    times = outputs.shape[axis] // gate.shape[1]
+    positions = math.prod(sizes[1:]) // units * (sizes[0] // ops.shape(gate)[0])
+    gate = 1.0 + (gate - 1.0) / ops.cast(positions, gate.dtype)
+    times = outputs.shape[axis] // units
     gate = ops.tile(gate, (1, times)) if times > 1 else gate  # both directions
     shape = [1] * len(sizes)
     shape[axis] = gate.shape[1]

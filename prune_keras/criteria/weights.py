@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -106,7 +105,7 @@ class BatchNormScale(Criterion):
 
     def measure(self, subject: Subject) -> dict[str, np.ndarray]:
         scales = defaultdict(list)
-        gammas = _gammas(subject)
+        gammas = _keras.batch_scales(subject.model)
         for weight in subject.graph.weights:
             if id(weight.variable) in gammas:
                 values = np.abs(ops.convert_to_numpy(weight.variable.value).astype(np.float64))
@@ -159,15 +158,6 @@ def _score_kernel(producer: Producer, criterion: Callable) -> np.ndarray:
             f"{values.shape} for the {units} units of {producer.path!r}."
         )
     return values
-
-
-def _gammas(subject: Subject) -> set[int]:
-    normalizations = (
-        layer
-        for layer in _keras.all_layers(subject.model)
-        if isinstance(layer, keras.layers.BatchNormalization)
-    )
-    return {id(layer.gamma) for layer in normalizations if layer.scale}
 
 
 def _scales_of(producer: Producer, scales: dict[int, list[float]]) -> np.ndarray:

@@ -35,9 +35,10 @@ class Paying:
         return self._strength.value * self._penalty()
 
 
-def scales(neurons: Neurons) -> list[tuple[keras.Variable, np.ndarray]]:
-    """Return the scales of normalization that neurons are multiplied by, and which entries are."""
-    layers = [w.variable for w in neurons.graph.weights if w.path.split("/")[-1] == "gamma"]
+def scales(model: Any, neurons: Neurons) -> list[tuple[keras.Variable, np.ndarray]]:
+    """Return the scales of batch normalization of neurons, and which of their entries these are."""
+    gammas = _keras.batch_scales(model)
+    layers = [w.variable for w in neurons.graph.weights if id(w.variable) in gammas]
     axes = {id(w.variable): w.axes for w in neurons.graph.weights}
     found = []
     for variable in layers:

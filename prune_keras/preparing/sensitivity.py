@@ -27,7 +27,10 @@ def means(predicted: Any, targets: Any, specific: bool) -> Any:
     rows = ops.reshape(ops.cast(predicted, "float32"), (-1, outputs))
     if not specific:
         return ops.mean(rows, axis=0) / outputs
-    if tuple(targets.shape) == tuple(predicted.shape):
+    if outputs == 1:  # whether one class holds
+        holds = ops.reshape(ops.cast(targets, "float32"), (-1, 1))
+        true = 2.0 * holds - 1.0  # of y p + (1 - y) (1 - p), the part that has a slope
+    elif tuple(targets.shape) == tuple(predicted.shape):
         true = ops.reshape(ops.cast(targets, "float32"), (-1, outputs))
     else:
         true = ops.one_hot(ops.cast(ops.reshape(targets, (-1,)), "int32"), outputs, dtype="float32")

@@ -14,6 +14,7 @@ from keras import ops, tree
 from prune_keras import _keras
 from prune_keras.deploying.runtimes import interpreted
 from prune_keras.quantizing.grids import converters
+from prune_keras.quantizing.points import check_floats, points
 from prune_keras.quantizing.quantization import Quantization, on_grid
 from prune_keras.samples.batches import Samples, batches
 from prune_keras.tracing import trace
@@ -29,9 +30,10 @@ def converted(model: Any, int8: Any) -> bytes:
 
     Raises:
         ValueError: if the backend is not TensorFlow, the model has several inputs or outputs or
-            open axes, or LiteRT has no kernel in eight bits for a part of it.
+            open axes, computes in another type than float32, or LiteRT has no kernel in eight bits
+            for a part of it.
     """
-    _check(model)
+    check(model)
     if isinstance(int8, Quantization):
         with int8.running(model, _constant(int8, model), converters):
             return _convert(model, _traced(model))
@@ -52,7 +54,33 @@ def _constant(quantization: Quantization, model: Any) -> Callable[[Any, Any], An
     return lambda layer, kernel: ops.convert_to_tensor(held[id(layer)])
 
 
-def _check(model: Any) -> None:
+def check_model(model: Any) -> None:
+    """Raise a ValueError unless a model can be trained for eight bits, and be written in them.
+
+    Args:
+        model: a built model. Nothing is run, so that this can come before any training.
+
+    Raises:
+        ValueError: if the backend is not TensorFlow, the model has several inputs or outputs or
+            open axes, is given whole numbers, computes in another type than float32, or has a
+            layer of which it is not known what LiteRT makes.
+
+    Example:
+
+    >>> import keras
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(2, "gelu", name="a")])
+    >>> try:
+    ...     check_model(model)
+    ... except ValueError as error:
+    ...     print(str(error).split("Received: ")[1].split(".")[0])
+    'a' of type Dense with activation=gelu
+    """
+    check(model)
+    points(model)
+
+
+def check(model: Any) -> None:
+    """Raise a ValueError unless LiteRT's converter takes a model of this kind."""
     _keras.check_model(model)
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
@@ -70,6 +98,7 @@ def _check(model: Any) -> None:
             f"Received: {model.name!r} with inputs of shapes {shapes} and {len(graph.outputs)} "
             "outputs. Build it anew with keras.Input(shape) of whole numbers."
         )
+    check_floats(model)
 
 
 def _zeros(model: Any) -> Any:
@@ -104,7 +133,8 @@ def _convert(model: Any, traced: Any, samples: Any = None) -> bytes:
     converter.inference_input_type = converter.inference_output_type = tf.int8
     if samples is not None:
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.representative_dataset = lambda: _one_by_one(samples)
+        kind = _keras.graph_of(model).inputs[0].dtype
+        converter.representative_dataset = lambda: _one_by_one(samples, kind)
     try:
         with _quiet():
             return converter.convert()
@@ -115,10 +145,10 @@ def _convert(model: Any, traced: Any, samples: Any = None) -> bytes:
         ) from error
 
 
-def _one_by_one(samples: Any) -> Iterator[list[np.ndarray]]:
+def _one_by_one(samples: Any, kind: str) -> Iterator[list[np.ndarray]]:
     for inputs, _, _ in batches(Samples.of(samples)):
         for sample in ops.convert_to_numpy(tree.flatten(inputs)[0]):
-            yield [np.asarray(sample[None], "float32")]
+            yield [np.asarray(sample[None], kind)]
 
 
 class Interpreted:

@@ -82,18 +82,45 @@ def points(model: Any) -> list[Point]:
     """Return what becomes of each call of a model, in the order in which they are run.
 
     Raises:
-        ValueError: if it is not known what LiteRT makes of a layer, or the model has a `call` of
-            its own.
+        ValueError: if it is not known what LiteRT makes of a layer, the model has a `call` of its
+            own, is given whole numbers, or computes in another type than float32.
     """
     if _keras.function_of(model) is None:
         raise ValueError(
             "The model must be a functional or Sequential one, whose calls are known. Received: "
             f"{model.name!r} of type {type(model).__name__}. Take prune_keras.unfold(model)."
         )
+    check_floats(model)
+    _check_inputs(model)
     reading = _Reading(_keras.places(model))
     for number in range(len(reading.places)):
         reading.made.append(reading.point(number))
     return reading.made
+
+
+def check_floats(model: Any) -> None:
+    """Raise a ValueError for layers that compute in another type than float32."""
+    operations = {place.path: place.operation for place in _keras.places(model)}
+    for path, operation in operations.items():
+        kind = operation.compute_dtype if _keras.is_layer(operation) else "float32"
+        if kind != "float32":
+            raise ValueError(
+                "A model must compute in float32 to be held in eight bits. Received: "
+                f"{path!r} of {model.name!r}, in {kind}. Build the model anew under "
+                "keras.config.set_dtype_policy('float32'), and give it these weights by "
+                "set_weights."
+            )
+
+
+def _check_inputs(model: Any) -> None:
+    for tensor in _keras.graph_of(model).inputs:
+        if not keras.backend.is_float_dtype(tensor.dtype):
+            raise ValueError(
+                "The model must be given floats, which LiteRT holds in eight bits. Received: "
+                f"the input {tensor.name!r} of {model.name!r}, in {tensor.dtype}. Build the model "
+                "anew with keras.Input(shape), or export without training for it: "
+                "prune_keras.export(model, 'model.tflite', int8=data)."
+            )
 
 
 class _Reading:

@@ -50,7 +50,11 @@ class Quantization:
             shown: from a layer and its kernel to what takes that place. Defaults to None: the
                 kernel on its grid.
             rounded: from a tensor and a range to the tensor on that grid.
+
+        Raises:
+            ValueError: if the ranges are those of another model.
         """
+        check_ranges(model, self)
         with _seeing(model, lambda key, x: rounded(x, self.ranges[key]), shown or on_grid, rounded):
             yield
 
@@ -86,7 +90,8 @@ def calibrate(model: Any, data: Any, batch_size: int | None = None) -> Quantizat
         batch_size: samples a batch, for arrays. Defaults to None: 32.
 
     Raises:
-        ValueError: if the model has other layers.
+        ValueError: if the model has other layers, is given whole numbers, or computes in another
+            type than float32.
 
     Example:
 
@@ -110,6 +115,29 @@ def calibrate(model: Any, data: Any, batch_size: int | None = None) -> Quantizat
     ranges = {key: range_of(*ends) for key, ends in found.items()}
     fixed = {point.key: FIXED[point.fixed] for point in points(model) if point.fixed}
     return Quantization(ranges | fixed)
+
+
+def check_ranges(model: Any, quantization: Quantization) -> None:
+    """Raise a ValueError unless there is a range for each tensor of a model that is rounded."""
+    needed = {INPUT}.union(*map(_keys, points(model)))
+    missing = sorted(needed - {*quantization.ranges})
+    if missing:
+        raise ValueError(
+            "A Quantization must be of the model that it is used for. Received: ranges of "
+            f"{[*quantization.ranges]}, while {model.name!r} needs {missing}, too. Take "
+            "prune_keras.calibrate(model, data)."
+        )
+
+
+def _keys(point: Point) -> set[str]:
+    """Return the keys of the ranges that a call needs and no call before it."""
+    layer = point.operation
+    if not point.rounds or point.reads is not None:
+        return set()
+    is_fixed = type(layer) in LINEAR and point.fixed is not None
+    response = {f"{point.key}:response"} if is_fixed else set()
+    is_two = type(layer) in _IN_TWO and np.any(getattr(layer, "offset", True))
+    return {point.key} | response | ({f"{point.key}:between"} if is_two else set())
 
 
 @contextlib.contextmanager
@@ -161,7 +189,8 @@ def _run(
 
 def _rescaled(layer: Any, x: Any, see: Callable[[Any], Any], constant: Callable) -> Any:
     """Scale and shift as two kernels do, each of which rounds."""
-    x = ops.cast(x, layer.compute_dtype) * constant(layer.scale, x)
+    x = ops.cast(x, layer.compute_dtype)
+    x = x * constant(layer.scale, x)
     return see(x) + constant(layer.offset, x) if np.any(layer.offset) else x
 
 
@@ -206,8 +235,6 @@ def on_grid(layer: Any, kernel: Any) -> Any:
 def _given(model: Any, inputs: Any, see: Seen) -> Any:
     """Return what a model is given, of the types that it takes, as its first kernels read it."""
     tensors = _keras.graph_of(model).inputs
-    flat = [
-        see(INPUT, ops.cast(x, tensor.dtype)) if keras.backend.is_float_dtype(tensor.dtype) else x
-        for x, tensor in zip(tree.flatten(inputs), tensors, strict=True)
-    ]
+    pairs = zip(tree.flatten(inputs), tensors, strict=True)
+    flat = [see(INPUT, ops.cast(x, tensor.dtype)) for x, tensor in pairs]
     return tree.pack_sequence_as(inputs, flat)

@@ -54,15 +54,19 @@ class Averages:
         """Show the averages within."""
         before = self.are_shown
         self.show(model)
-        yield
-        if not before:
-            self.hide(model)
+        try:
+            yield
+        finally:
+            if not before:
+                self.hide(model)
 
     @contextlib.contextmanager
     def hidden(self, model: Any) -> Iterator[None]:
         """Bring back the weights within."""
         before = self.are_shown
         self.hide(model)
-        yield
-        if before:
-            self.show(model)
+        try:
+            yield
+        finally:
+            if before:
+                self.show(model)

@@ -30,6 +30,8 @@ from prune_keras.selection.targets import missed
 
 _NO_EPOCHS = "fit had no epochs left for another round, and the next fit goes on from here"
 _FAILED = "fit was interrupted, and the next fit goes on from here"
+_CUT_SHORT = "fit ended before its last round could be judged, and the next fit goes on from here"
+_USED_UP = "no neuron is left that the limits let go"
 
 
 class Course:
@@ -78,6 +80,7 @@ class Course:
         self._refused_plan: Plan | None = None
         self._undone: Round | None = None
         self._left = _NO_EPOCHS
+        self._is_used_up = False  # whether it is finished because nothing is left to cut
         self.open: list[Round] = []
         self.refused = False
 
@@ -91,7 +94,8 @@ class Course:
         goal.check_reachable(graph, self._cutter.limits)
         latency_ms = goal.measure(model)
         goal.check_unmet(graph.cost, latency_ms)
-        file = self._keeper.keep(model, 0)
+        with self.averages.shown(model):
+            file = self._keeper.keep(model, 0)
         self._progress.start = replace(self._progress.start, file=file, latency_ms=latency_ms)
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,6 +109,7 @@ class Course:
             "undone": None if self._undone is None else self._undone.to_dict(),
             "is_finished": self.is_finished,
             "is_refused": self.refused,
+            "is_used_up": self._is_used_up,
             "plans": {name: plan and plan.to_dict() for name, plan in plans.items()},
             "paces": {name: [pace.scale, pace.number] for name, pace in paces.items()},
             "spreads": [[asdict(each) for each in s] for s in (self.spread, self._first_spread)],
@@ -131,6 +136,7 @@ class Course:
         )
         self._undone = stored["undone"] and Round.from_dict(stored["undone"])
         self.is_finished, self.refused = stored["is_finished"], stored["is_refused"]
+        self._is_used_up = stored.get("is_used_up", False)  # which older files do not tell
         plans = stored["plans"]
         self._asked_plan = plans["asked"] and Plan.from_dict(plans["asked"])
         self._refused_plan = plans["refused"] and Plan.from_dict(plans["refused"])
@@ -221,7 +227,8 @@ class Course:
         done, graph, goal = self._progress, self._progress.graph, self._cutter.goal
         why = self._left
         if self.is_finished:
-            why = f"no further cut held the bound of {monitor}"
+            bound = f"no further cut held the bound of {monitor}"
+            why = _USED_UP if self._is_used_up else bound
         notes = missed(goal.target(done.original), graph.cost, why)
         if not self.ended and not goal.counted:
             notes += (f"nothing was cut: {why}",)
@@ -267,7 +274,7 @@ class Course:
         request, plan, pace = follows
         processes.check_plan(plan.to_dict())
         if plan.removed == 0 or plan == self._refused_plan:
-            self.is_finished = True
+            self.is_finished, self._is_used_up = True, plan.removed == 0
             return None
         self.spread = spread(progress.graph, scores, cutter.way.ranking, plan)
         self._first_spread = self._first_spread or self.spread
@@ -314,17 +321,31 @@ class Course:
     def keep(self, model: Any) -> None:
         """Write the model as the last open round ends, where models are written."""
         self._time_last()
-        file = self._keeper.keep(model, self.open[-1].number)
+        with self.averages.shown(model):
+            file = self._keeper.keep(model, self.open[-1].number)
         self.open[-1] = replace(self.open[-1], file=file)
 
-    def end(self, model: Any, metric: float | None, kept: bool) -> list[Round]:
-        """End the rounds that are open; those before the last one ended within its epoch."""
+    def end(self, model: Any, metric: float | None, kept: bool, judged: bool = True) -> list[Round]:
+        """End the rounds that are open; those before the last one ended within its epoch.
+
+        Args:
+            model: the model.
+            metric: the monitored metric; None if it was not measured.
+            kept: whether they stay.
+            judged: whether that was found out, so that the next round is to cut less. Defaults to
+                True.
+
+        Returns:
+            The rounds.
+        """
         *others, last = self.open
         ended = [replace(each, kept=kept) for each in [*others, replace(last, metric=metric)]]
         with deferred():
             if kept:
                 self._accept(model, ended[-1])
             else:
+                self._take_back(ended[0])
+            if judged and not kept:
                 self._refuse(ended[0])
             self.ended += ended
             self.open = []
@@ -335,9 +356,12 @@ class Course:
         self._kept_pace = self._pace
         self.is_finished = self._cutter.goal.is_met(self._progress, last.latency_ms)
 
+    def _take_back(self, first: Round) -> None:
+        self.refused, self._undone = True, first
+        self._pace, self._left = self._kept_pace, _CUT_SHORT
+
     def _refuse(self, first: Round) -> None:
-        self.refused = True
-        self._undone, self._refused_plan = first, self._asked_plan
+        self._refused_plan, self._left = self._asked_plan, _NO_EPOCHS
         self._pace = self._kept_pace = self._kept_pace.halved()
         self.is_finished = first.fraction / 2 < self._min_fraction
 

@@ -108,7 +108,9 @@ def line(done: Round, original: Cost, judge: Judge) -> str:
         f"{m} {s:.1%}" for m, s in done.after.share_of(original).items() if m in SIZES
     )
     metric = "" if done.metric is None else f"; {judge.monitor} {done.metric:.4f}"
-    if judge.bound is not None:
+    if done.metric is None and judge.bound is not None and not done.kept:
+        metric = "; not judged: rolled back"
+    elif judge.bound is not None:
         metric += f", bound {judge.bound:.4f}: {'kept' if done.kept else 'rolled back'}"
     neurons = f"{done.before.neurons} -> {done.after.neurons} neurons"
     told = [f"Round {done.number}: {neurons}", f"{shares}{metric}", *done.notes]

@@ -144,8 +144,19 @@ def debiased(graph: Graph, combined: list[np.ndarray], debias: Any) -> list[np.n
     ):
         if here.any():
             applied = debiasing.apply(debias, scores[here], saving)
-            values[here] = np.reshape(applied, here.sum())  # nothing is spread over neurons
+            values[here] = _checked(applied, int(here.sum()), saving.family)
     return found
+
+
+def _checked(applied: Any, count: int, family: str) -> np.ndarray:
+    values = np.asarray(applied, float)
+    if values.size != count or not np.isfinite(values).all():
+        raise ValueError(
+            f"A debias must return a finite number for each neuron, {count} of {family!r}. "
+            f"Received: shape {values.shape}, of which {int((~np.isfinite(values)).sum())} are NaN "
+            "or infinite. Where it divides, look for families whose scores are all zero."
+        )
+    return np.reshape(values, count)
 
 
 def savings(graph: Graph, sizes: np.ndarray | None = None) -> list[debiasing.Saving]:

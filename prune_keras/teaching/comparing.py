@@ -13,7 +13,7 @@ from prune_keras import _backend, _keras
 from prune_keras.graph import Graph
 from prune_keras.plan import Plan
 from prune_keras.surgery import kept_neurons
-from prune_keras.teaching.losses import Attention, Features
+from prune_keras.teaching.losses import Attention, Features, weighted_mean
 from prune_keras.teaching.stages import calls_of, channel_axis, stage_ends
 from prune_keras.teaching.teacher import Teacher
 from prune_keras.tracing import trace
@@ -25,11 +25,11 @@ class Told:
 
     Args:
         pair: path in the student, and path in the teacher.
-        loss: from the teacher's output and the student's to a scalar.
+        loss: from the teacher's output, the student's and weights of samples to a scalar.
     """
 
     pair: tuple[str, str]
-    loss: Callable[[Any, Any], Any]
+    loss: Callable[[Any, Any, Any], Any]
 
 
 @dataclass(frozen=True)
@@ -168,10 +168,13 @@ class Comparison:
         calls = zip(self.calls[who], values, strict=True)
         self.heard[who] = [(place.operation, value) for place, value in calls]
 
-    def loss(self) -> Any:
+    def loss(self, weights: Any = None) -> Any:
         """Return the weighted losses of what was heard of both, means over the layers compared.
 
         What is learnt of factors comes to it.
+
+        Args:
+            weights: of samples, `(batch,)`. Defaults to None: all alike.
         """
         teacher, student = self._by_path("teacher"), self._by_path("student")
         heard = [
@@ -180,10 +183,11 @@ class Comparison:
             for each in zip(self.kept[other], teacher[other], student[mine], strict=True)
         ]
         terms = [(w, _LOSSES[name]) for name, w in self.weights.items() if w]
-        loss = sum(w * sum(of(*each) for each in heard) / len(heard) for w, of in terms)
+        means = ((w, [weighted_mean(of(*each), weights) for each in heard]) for w, of in terms)
+        loss = sum(w * sum(each) / len(each) for w, each in means)
         if self.factors is not None:
             mine, other = self.factors.pair
-            loss = loss + self.factors.loss(teacher[other][-1], student[mine][-1])
+            loss = loss + self.factors.loss(teacher[other][-1], student[mine][-1], weights)
         return loss
 
     def _by_path(self, who: str) -> dict[str, list[Any]]:
@@ -202,12 +206,12 @@ class Comparison:
 
 
 def _features(kept: Kept, told: Any, said: Any) -> Any:
-    return Features()(kept.of(told), said)
+    return Features(reduction=None)(kept.of(told), said)
 
 
 def _attention(kept: Kept, told: Any, said: Any) -> Any:
     axis = -1 if kept.axis is None else kept.axis
-    return Attention((axis, axis))(told, said)
+    return Attention((axis, axis), reduction=None)(told, said)
 
 
 _LOSSES = {"features": _features, "attention": _attention}

@@ -15,9 +15,8 @@ from prune_keras import _backend, _keras
 from prune_keras.graph import Graph
 from prune_keras.plan import Plan
 from prune_keras.surgery import shrink
+from prune_keras.teaching.answers import Answers
 from prune_keras.teaching.comparing import Comparison
-from prune_keras.teaching.losses import Softened
-from prune_keras.teaching.outputs import activations, families, output_names
 from prune_keras.teaching.teacher import Teacher
 from prune_keras.teaching.transfer import Transfer
 from prune_keras.tracing import trace
@@ -43,6 +42,7 @@ class Lessons:
         self._transfer: Transfer | None = None
         self._x = self._stored = None
         self._seen: tuple[Any, Any] = (None, None)
+        self._answers: Answers | None = None
         self._take_away: Callable[[], None] = lambda: None
 
     def before_fit(self, model: Any, arguments: dict[str, Any]) -> None:
@@ -83,8 +83,10 @@ class Lessons:
         is_start, factors = self.teacher.model == "start", self.teacher.factors
         self._model = teacher = _copy(model) if is_start else self.teacher.model
         _check_ends(model, teacher)
+        _check_images(model, self.teacher)
         self._transfer = None if factors is None else Transfer(factors, teacher, model, graph)
-        self._comparison(model, Plan.everything(graph.widths))  # which raises before any training
+        self._new_answers(model)  # which raises before any training, as the next one does
+        self._comparison(model, Plan.everything(graph.widths))
         if stored is not None:
             _assign(self._lasting, stored, "fixed")
         elif self._transfer is not None:
@@ -100,7 +102,7 @@ class Lessons:
         Raises:
             ValueError: if the teacher does not fit the student.
         """
-        self._softened, self._seen = self._losses(model), (None, None)
+        self._answers, self._seen = self._new_answers(model), (None, None)
         comparison = self._comparison(model, planned())  # which raises before the first step
         x, self._x = self._x, None
         self._stored = self._store(comparison, x) if self.teacher.store else None
@@ -131,17 +133,21 @@ class Lessons:
     def _moving(self) -> list[Any]:
         return [*self._transfer.variables] if self._transfer else []
 
+    def forget(self) -> None:
+        """Let go of the teacher, which the next fit meets anew, too."""
+        self.end()
+        self._model = self._transfer = None
+        self._seen = (None, None)
+
     def end(self) -> None:
         """Leave the model as it is without a teacher."""
         self._stored = None
         self._take_away()
         self._take_away = lambda: None
 
-    def _losses(self, model: Any) -> list[Softened]:
-        kinds = families(model, self._model, self.teacher.outputs)
-        told = zip(kinds, activations(self._model), activations(model), strict=True)
-        heat = self.teacher.temperature
-        return [Softened(kind, (a == kind, b == kind), heat) for kind, a, b in told]
+    def _new_answers(self, model: Any) -> Answers | None:
+        is_taught = self.teacher.logits
+        return Answers.of(self.teacher, self._model, model) if is_taught else None
 
     def _comparison(self, model: Any, plan: Plan) -> Comparison | None:
         """Return what is compared inside of both, for the student as a plan left it."""
@@ -178,7 +184,7 @@ class Lessons:
             arguments = {"training": training} if model._compute_loss_has_training_arg else {}
             loss = compute(x, y, y_pred, sample_weight, **arguments)
             loss = self._blend(model, loss, told, y_pred, sample_weight)
-            return loss + comparison.loss() if comparison else loss
+            return loss + comparison.loss(_of_samples(sample_weight)) if comparison else loss
 
         with contextlib.ExitStack() as held:
             held.enter_context(_keras.replaced(model, "compute_loss", taught))
@@ -217,17 +223,20 @@ class Lessons:
 
     def _blend(self, model: Any, loss: Any, told: Any, y_pred: Any, sample_weight: Any) -> Any:
         """Return the loss with the teacher's outputs taking over their share of it."""
-        share = self.teacher.logits
-        if not share:
+        if self._answers is None:
             return loss
-        outputs = zip(self._softened, tree.flatten(told), tree.flatten(y_pred), strict=True)
-        weights = _weights(model, sample_weight)
-        apart = sum(
-            softened(teacher, student, weight)
-            for (softened, teacher, student), weight in zip(outputs, weights, strict=True)
-        )
+        apart = self._answers.loss(model, told, y_pred, sample_weight)
         added = sum(ops.cast(ops.sum(each), loss.dtype) for each in model.losses)
-        return loss + share * (ops.cast(apart, loss.dtype) - (loss - added))
+        added = added + _keras.paid(model)
+        return loss + self.teacher.logits * (ops.cast(apart, loss.dtype) - (loss - added))
+
+
+def _of_samples(sample_weight: Any) -> Any:
+    """Return `(batch,)` weights: means over positions, and over outputs; None for none."""
+    given = [each for each in tree.flatten(sample_weight) if each is not None]
+    rows = [ops.reshape(each, (ops.shape(each)[0], -1)) for each in given]
+    means = [ops.mean(ops.cast(row, "float32"), axis=-1) for row in rows]
+    return sum(means) / len(means) if means else None
 
 
 def _asked(teacher: Any, x: Any) -> Any:
@@ -258,12 +267,21 @@ def _copy(model: Any) -> Any:
         return shrink(model, Plan.everything(trace(model).widths))
 
 
-def _weights(model: Any, sample_weight: Any) -> list:
-    names = output_names(model)
-    if isinstance(sample_weight, dict):
-        return [sample_weight.get(name) for name in names]
-    flat = [sample_weight] if sample_weight is None else tree.flatten(sample_weight)
-    return flat if len(flat) == len(names) else flat[:1] * len(names)
+def _check_images(model: Any, asked: Teacher) -> None:
+    """Raise a ValueError if maps would be compared that are of images that only a student sees."""
+    moved = [each.name for each in _keras.all_layers(model) if type(each).__name__ in _MOVING]
+    if moved and asked.compares:
+        raise ValueError(
+            "Features, attention and factors must be of the same images in both models. Received: "
+            f"{model.name!r} with {moved[0]!r}, which moves those of the student alone. Augment "
+            "images in the dataset, or learn by logits."
+        )
+
+
+_MOVING = (
+    *("RandomFlip", "RandomTranslation", "RandomRotation", "RandomZoom", "RandomCrop"),
+    *("RandomShear", "RandomPerspective", "RandomElasticTransform", "CutMix", "MixUp"),
+)
 
 
 def _check_ends(model: Any, teacher: Any) -> None:

@@ -72,8 +72,8 @@ class Attention(keras.losses.Loss):
         axes: the axis of channels in the teacher's and in the student's outputs.
     """
 
-    def __init__(self, axes: tuple[int, int] = (-1, -1)) -> None:
-        super().__init__(name="attention")
+    def __init__(self, axes: tuple[int, int] = (-1, -1), **kwargs: Any) -> None:
+        super().__init__(name="attention", **kwargs)
         self._axes = axes
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -92,6 +92,17 @@ class Factored(keras.losses.Loss):
     def call(self, y_true: Any, y_pred: Any) -> Any:
         teacher, student = (_unit(_flat(y)) for y in (y_true, y_pred))
         return ops.mean(ops.abs(teacher - student), axis=-1)
+
+
+def weighted_mean(losses: Any, weights: Any) -> Any:
+    """Return the mean of losses `(entries,)`, those of each sample weighted by `(batch,)` weights.
+
+    Several entries belong to one sample where windows are joined with the batch.
+    """
+    if weights is None:
+        return ops.mean(losses)
+    of_samples = ops.reshape(losses, (ops.shape(weights)[0], -1))
+    return ops.mean(ops.mean(of_samples, axis=-1) * ops.cast(weights, losses.dtype))
 
 
 def _unit(y: Any) -> Any:

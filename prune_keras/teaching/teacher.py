@@ -20,11 +20,12 @@ class Teacher:
     """Which model a student learns from while it trains, and by what.
 
     The loss becomes `(1 - logits) * loss + logits * T^2 KL(teacher || student) + features * F +
-    attention * A`, regularizers aside, with `T` the temperature. `F` is the squared error of
-    intermediate outputs relative to the teacher's, on the channels that the student has kept:
-    which these are is known, so that no projector is trained. `A` compares where both look: the
-    mean over positions of the squared difference of `mean(x^2)` over channels, each map flattened
-    and of norm 1. Both are means over the chosen layers.
+    attention * A`, regularizers and penalties aside, with `T` the temperature. Of several outputs
+    the divergences weigh as their losses do; one that has no loss is not taught. `F` is the squared
+    error of intermediate outputs relative to the teacher's, on the channels that the student has
+    kept: which these are is known, so that no projector is trained. `A` compares where both look:
+    the mean over positions of the squared difference of `mean(x^2)` over channels, each map
+    flattened and of norm 1. Both are means over the chosen layers.
 
     Args:
         model: any built Keras model that takes the student's inputs and gives outputs like its; or
@@ -40,6 +41,8 @@ class Teacher:
             of which one holds, classes that hold each for itself, or numbers, whose squared error
             takes the place of KL. Defaults to `"auto"`: told by the last activation, or else the
             loss.
+        from_logits: whether classes are given as logits by a model of which neither its last
+            activation nor its loss tells. Defaults to None: such a model is refused.
         factors: a `prune_keras.callbacks.Factors`: how the teacher's factors are learnt, too.
             Defaults to None: they are not.
         store: whether the teacher is asked once for each sample, before the first batch, and what
@@ -74,6 +77,7 @@ class Teacher:
     plan: Plan | None = None
     factors: Factors | None = None
     store: bool = False
+    from_logits: bool | None = None
 
     def __post_init__(self) -> None:
         if self.model != "start" and not isinstance(self.model, keras.Model):
@@ -99,6 +103,11 @@ class Teacher:
             raise ValueError(
                 "A student must learn something from its teacher. Received: logits=0, features=0, "
                 "attention=0, factors=None. Give one of them a weight."
+            )
+        if not (self.from_logits is None or isinstance(self.from_logits, bool)):
+            raise ValueError(
+                "`from_logits` must be True, False or None. Received: from_logits="
+                f"{self.from_logits!r}. Pass True if outputs of classes are logits."
             )
         if not isinstance(self.store, bool):
             raise ValueError(

@@ -17,7 +17,7 @@ from prune_keras.samples.batches import Samples, batches
 from prune_keras.surgery import kept_neurons
 from prune_keras.teaching.comparing import Told
 from prune_keras.teaching.factors import Factors, decoder, encoder
-from prune_keras.teaching.losses import Factored
+from prune_keras.teaching.losses import Factored, weighted_mean
 from prune_keras.teaching.stages import calls_of, channel_axis, stage_ends
 from prune_keras.tracing import trace
 
@@ -117,15 +117,16 @@ class Transfer:
         """Return what is learnt by a student of whom a plan is left."""
         left = kept_neurons(self._graph, plan)[self.student.record.neurons.reshape(-1)]
         pair = self.student.path, self.teacher.path
-        return Told(pair, lambda told, said: self.loss(told, said, left))
+        return Told(pair, lambda told, said, weights: self.loss(told, said, left, weights))
 
-    def loss(self, told: Any, said: Any, left: np.ndarray) -> Any:
+    def loss(self, told: Any, said: Any, left: np.ndarray, sample_weight: Any = None) -> Any:
         """Return what is added to the student's loss, and let the translator take a step.
 
         Args:
             told: the teacher's features of a batch.
             said: the student's.
             left: which of the channels that training began with the student still has.
+            sample_weight: weights of samples, `(batch,)`. Defaults to None: all alike.
         """
         factor = ops.stop_gradient(self.paraphraser(self.teacher.maps(told), training=False))
         said = _at_first(self.student.maps(said), left)
@@ -135,7 +136,7 @@ class Transfer:
 
         def apart(values: Mapping[str, Any], said: Any) -> Any:
             given, _ = self.translator.stateless_call([], [*values.values()], said)
-            return Factored()(factor, given)
+            return weighted_mean(Factored(reduction=None)(factor, given), sample_weight)
 
         still = ops.stop_gradient(said)
         slopes = _backend.gradients(lambda values: apart(values, still), values)

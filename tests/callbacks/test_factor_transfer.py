@@ -180,6 +180,6 @@ def test_a_plan_tells_where_channels_were():
     graph = trace(model)
     transfer = Transfer(Factors(IMAGES), model, model, graph)
     left = []
-    transfer.loss = lambda told, said, which: left.append(which)
-    transfer.told(Plan.everything(graph.widths)).loss(None, None)
+    transfer.loss = lambda told, said, which, weights: left.append(which)
+    transfer.told(Plan.everything(graph.widths)).loss(None, None, None)
     assert left[0].all() and len(left[0]) == 8

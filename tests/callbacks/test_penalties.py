@@ -106,3 +106,11 @@ def test_all_of_them_go_on_beside_each_other_and_cuts():
 def test_what_cannot_be_is_refused(made, message):
     with pytest.raises(ValueError, match=message):
         made()
+
+
+def test_scales_of_other_normalization_pay_nothing():
+    layers = [keras.layers.Dense(8, name="a"), keras.layers.LayerNormalization(name="other")]
+    ends = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3, activation="softmax")]
+    model = keras.Sequential([keras.Input((6, 6, 2)), *layers, *ends])
+    with pytest.raises(ValueError, match="scales of batch normalization"):
+        fit(still(model), ScaleSparsity(0.5), epochs=1)

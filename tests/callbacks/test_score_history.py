@@ -142,3 +142,21 @@ def test_records_that_begin_in_a_thinner_model_have_the_places_of_the_first_one(
         assert (
             len(there) == pruning.report.plan.widths[path] and np.isfinite(records[0][there]).all()
         )
+
+
+def test_a_model_with_a_call_of_its_own_is_scored():
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.hidden = keras.layers.Dense(8, activation="relu", name="hidden")
+            self.classes = keras.layers.Dense(3, activation="softmax", name="classes")
+
+        def call(self, x):
+            return self.classes(self.hidden(x))
+
+    model = Subclassed()
+    model(SAMPLES)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    history = ScoreHistory("taylor", data=(SAMPLES, LABELS))
+    model.fit(SAMPLES, LABELS, epochs=2, callbacks=[history], verbose=0)
+    assert history.scores["taylor"]["hidden"].shape == (3, 8)

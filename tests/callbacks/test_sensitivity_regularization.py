@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from fits import LABELS, SAMPLES, callback, compiled, conv_model, dense_model, fit
 
+from prune_keras import _backend
 from prune_keras.callbacks import SensitivityRegularization
+from prune_keras.preparing.sensitivity import means
 
 RATE, STRENGTH = 0.25, 0.5
 
@@ -103,3 +105,56 @@ def test_a_metric_that_is_not_logged_is_refused():
     regularization = SensitivityRegularization(0.1, threshold=0.1, monitor="none")
     with pytest.raises(ValueError, match="`monitor` must be in the logs"):
         regularization.on_epoch_end(0, {"loss": 1.0})
+
+
+def test_what_is_frozen_stays():
+    model = dense_model()
+    frozen = model.get_layer("hidden1")
+    frozen.trainable = False
+    compiled(model, keras.optimizers.SGD(0.0))
+    before = np.array(frozen.kernel)
+    regularization = SensitivityRegularization(1e-6, threshold=0.2, patience=1)
+    fit(model, regularization, epochs=4)
+    assert regularization.zeroed_at
+    assert not (np.abs(np.array(model.get_layer("hidden0").kernel)) < 0.2).all()
+    np.testing.assert_array_equal(frozen.kernel, before)
+    model.trainable = False
+    with pytest.raises(ValueError, match="all of which are frozen"):
+        fit(compiled(model), SensitivityRegularization(1e-6), epochs=1)
+
+
+def test_of_one_class_the_chance_of_what_holds_is_meant():
+    chances, holds = np.array([[0.9], [0.2], [0.6]]), np.array([1, 0, 0])
+    slopes = []
+    for targets in (holds, holds[:, None]):
+        given = keras.ops.convert_to_tensor(chances, "float32")
+        slopes.append(
+            _backend.gradients(lambda x, y=targets: means(x["p"], y, True)[0], {"p": given})["p"]
+        )
+    for slope in slopes:  # of the mean of y p + (1 - y) (1 - p)
+        np.testing.assert_allclose(slope, np.array([[1], [-1], [-1]]) / 3, rtol=1e-6)
+
+
+def test_the_specific_form_is_refused_where_numbers_are_compared():
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="model of classes.*form='unspecific'"):
+        fit(model, SensitivityRegularization(1e-6, "specific"), epochs=1)
+
+
+def test_a_model_with_a_call_of_its_own_is_regularized():
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.hidden = keras.layers.Dense(8, activation="relu", name="hidden")
+            self.classes = keras.layers.Dense(3, activation="softmax", name="classes")
+
+        def call(self, x, training=False):
+            return self.classes(self.hidden(x))
+
+    model = Subclassed()
+    model(SAMPLES)
+    compiled(model, keras.optimizers.SGD(0.1))
+    before = np.abs(np.array(model.hidden.kernel)).sum()
+    model.fit(SAMPLES, LABELS, epochs=2, callbacks=[SensitivityRegularization(1.0)], verbose=0)
+    assert np.abs(np.array(model.hidden.kernel)).sum() < 0.9 * before

@@ -227,3 +227,43 @@ def test_taylor_needs_a_loss():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match="not compiled. Call model.compile"):
         score(model, "taylor", data=(np.zeros((2, 4)), np.zeros((2, 2))))
+
+
+def test_calls_on_maps_of_two_sizes_have_each_its_mean():
+    """Of a shared layer, the sum of two calls' means over positions."""
+    given = keras.Input((8, 8, 2))
+    shared = keras.layers.Conv2D(4, 3, padding="same", activation="relu", name="shared")
+    large = shared(given)
+    small = shared(keras.layers.AveragePooling2D(2)(given))
+    means = [keras.layers.GlobalAveragePooling2D()(each) for each in (large, small)]
+    out = keras.layers.Dense(3, activation="softmax", name="out")(keras.layers.Add()(means))
+    model = compiled(keras.Model(given, out))
+    x = np.random.default_rng(3).normal(size=(7, 8, 8, 2)).astype("float32")
+    maps = [np.array(each) for each in keras.Model(given, [large, small])(x)]
+    total = sum(each.mean((1, 2)) for each in maps)
+    kernel, bias = (np.array(weight) for weight in model.get_layer("out").weights)
+    logits = total @ kernel + bias
+    chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    slope = (chances - np.eye(3)[Y]) @ kernel.T  # by the sum of means, (7, 4)
+    expected = sum(each.mean((1, 2)) * slope / each[0, ..., 0].size for each in maps)
+    found = score(model, "taylor", data=(x, Y))["shared"]
+    np.testing.assert_allclose(found, np.abs(expected).mean(0), rtol=1e-4)
+
+
+def test_statistics_of_ones_own_are_summed_with_enough_digits():
+    peak = criteria.Activations(lambda a: keras.ops.max(a, axis=1), "peak")
+    x = np.random.default_rng(3).uniform(0, 40, (4096, 4)).astype("float32")
+    layers = [keras.layers.Dense(4, activation="relu", name="a"), keras.layers.Dense(2)]
+    for dtype in ("mixed_float16", "mixed_bfloat16"):
+        keras.config.set_dtype_policy(dtype)
+        try:
+            model = keras.Sequential(
+                [
+                    keras.Input((4,)),
+                    *(type(e).from_config(e.get_config() | {"dtype": dtype}) for e in layers),
+                ]
+            )
+        finally:
+            keras.config.set_dtype_policy("float32")
+        found, expected = (score(model, each, x)["a"] for each in (peak, "mean_activation"))
+        np.testing.assert_allclose(found, expected, rtol=1e-2)

@@ -94,3 +94,22 @@ def test_a_quadratic_loss_is_expanded_exactly_and_a_cut_comes_to_what_is_measure
 def test_what_cannot_be_measured_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         prune_keras.dependence(smooth_model(), **{"data": DATA, "share": 0.5} | arguments)
+
+
+def test_weights_that_are_frozen_are_cut_too():
+    model = smooth_model()
+    data, share = (IMAGES, LABELS), 0.5
+    free = prune_keras.dependence(model, data, share)
+    for layer in model.layers[2:]:
+        layer.trainable = False
+    frozen = prune_keras.dependence(compiled(model), data, share)
+    assert frozen.loss_cut == pytest.approx(free.loss_cut, rel=1e-5)
+    assert frozen.first_cut == pytest.approx(free.first_cut, rel=1e-4) and frozen.change != 0
+
+
+def test_losses_that_are_no_numbers_are_refused():
+    layers = [keras.layers.Dense(8, name="a"), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="losses must be finite"):
+        prune_keras.dependence(model, (np.ones((8, 4)), np.full((8, 1), np.nan)), 0.5)

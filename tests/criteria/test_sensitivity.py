@@ -158,3 +158,44 @@ def test_a_model_without_metrics_and_another_family_are_refused():
         scan(model)
     with pytest.raises(ValueError, match=r"family 'c', while it knows \['a', 'b'\]"):
         TABLE(np.ones(3), debias.Saving("c", 1, 1))
+
+
+def test_a_metric_that_is_no_number_is_refused():
+    layers = [keras.layers.Dense(8, name="a"), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.Input((6,)), *layers])
+    model.compile("sgd", "mse")
+    targets = SAMPLES[:, :1].copy()
+    targets[20] = np.nan
+    with pytest.raises(ValueError, match="finite. Received: loss=nan"):
+        prune_keras.sensitivity(model, (SAMPLES, targets), monitor="loss")
+
+
+def test_a_list_of_batches_is_measured_as_its_arrays():
+    model = trained()
+    batches = [(SAMPLES[:12], LABELS[:12]), (SAMPLES[12:], LABELS[12:])]
+    asked = {"shares": (0.5,), "monitor": "loss"}
+    found = prune_keras.sensitivity(model, batches, **asked)
+    expected = prune_keras.sensitivity(model, (SAMPLES, LABELS), **asked)
+    assert [row["share"] for row in found.rows()] == [row["share"] for row in expected.rows()]
+    drops = [[row["loss"] for row in table.rows()] for table in (found, expected)]
+    np.testing.assert_allclose(*drops, atol=1e-6)
+
+
+def test_a_model_with_a_call_of_its_own_is_scanned():
+    model = Subclassed()
+    model(SAMPLES)
+    compiled(model)
+    assert {row["family"] for row in scan(model).rows()} == {"hidden"}
+
+
+class Subclassed(keras.Model):
+    """Built by its constructor, as a copy of a class must be."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden = keras.layers.Dense(8, activation="relu", name="hidden")
+        self.classes = keras.layers.Dense(3, activation="softmax", name="classes")
+        self(keras.ops.zeros((1, 6)))
+
+    def call(self, x):
+        return self.classes(self.hidden(x))

@@ -113,6 +113,27 @@ def test_diff_compares_sizes_widths_and_outputs(file, tmp_path):
     assert not same["widths"] and "latency_ms" not in {row[""] for row in same["measures"]}
 
 
+def test_diff_of_open_sizes_needs_no_latency(tmp_path):
+    pixels = keras.Input((None, None, 3))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, name="conv")(pixels))
+    file = tmp_path / "open.keras"
+    keras.Model(pixels, layers.Dense(1)(x)).save(file)
+    found = json.loads(succeed("diff", file, file, "--json"))
+    assert "Latency was not measured" in found["notes"][0] and "class" not in found["agreement"]
+    assert "flops" not in {row[""] for row in found["measures"]}
+    shaped = json.loads(succeed("diff", file, file, "--json", "--input-shape", "8,8,3"))
+    assert not shaped["notes"]
+    assert {"flops", "latency_ms"} <= {row[""] for row in shaped["measures"]}
+
+
+def test_export_compares_files_of_one_name(file, tmp_path):
+    (tmp_path / "thin").mkdir()
+    thin = tmp_path / "thin" / file.name
+    succeed("prune", file, "--target", "params=0.5", "--output", thin)
+    told = succeed("export", thin, "-o", tmp_path / "thin.h5", "--before", file)
+    assert str(file) in told and str(thin) in told
+
+
 def test_export_writes_a_format_and_compares_with_the_original(file, tmp_path):
     succeed("prune", file, "--target", "params=0.5", "--output", tmp_path / "thin.keras")
     arguments = ("export", tmp_path / "thin.keras", "-o", tmp_path / "thin.h5", "--before", file)

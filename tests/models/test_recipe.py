@@ -9,8 +9,10 @@ from command_line import call, succeed
 
 import prune_keras
 from prune_keras import recipe
-from prune_keras.callbacks import ProgressivePruning, QuantizationAware
+from prune_keras.callbacks import ProgressivePruning, QuantizationAware, Teacher
+from prune_keras.models.settings import loss_for
 from prune_keras.report import Report
+from prune_keras.stages import Judged
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (80, 8, 8, 3)).astype("uint8")
@@ -66,6 +68,104 @@ def test_stages_are_written_and_told(tmp_path):
         np.testing.assert_array_equal(old, new)
 
 
+@on_tensorflow
+def test_eight_bits_are_learnt_after_a_schedule_that_is_over(tmp_path, monkeypatch):
+    model, made = network(), []
+    decay = keras.optimizers.schedules.CosineDecay(0.01, 1)
+    model.compile(keras.optimizers.Adam(decay), model.loss)
+    monkeypatch.setattr(recipe, "_in_eight_bits", lambda model, thin, aware, *_: made.append(aware))
+    monkeypatch.setattr(Judged, "interpreted", lambda *_: ())
+    features = Teacher("start", features=0.1, layers=["a", "b"])
+    shrunk = shrunk_to(tmp_path, model, epochs=2, teacher=features)
+    moved = zip(shrunk.model.get_weights(), made[0].get_weights(), strict=True)
+    assert float(made[0].optimizer.learning_rate) == pytest.approx(0.001)
+    assert all(np.abs(old - new).max() > 1e-4 for old, new in moved)
+    kept = keras.models.load_model(tmp_path / "thin.keras").get_weights()
+    np.testing.assert_equal(kept, shrunk.model.get_weights())
+
+
+@on_tensorflow
+def test_what_pruning_came_to_is_there_when_eight_bits_fail(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "_in_eight_bits", die)
+    monkeypatch.setattr(recipe, "_aware", lambda *_: (None, None))
+    with pytest.raises(Killed):
+        shrunk_to(tmp_path, network(), epochs=1)
+    told = json.loads((tmp_path / "stages.json").read_text())
+    assert [each["name"] for each in told] == ["dense", "thin"]
+    assert Report.load(tmp_path / "report.json").after.neurons <= 12
+
+
+@on_tensorflow
+def test_what_cannot_be_in_eight_bits_is_refused_before_training(tmp_path):
+    given = keras.Input((4,))
+    hidden = keras.layers.Dense(8, activation="gelu")(given)
+    model = keras.Model(given, keras.layers.Dense(2, activation="softmax")(hidden))
+    model.compile("adam", "sparse_categorical_crossentropy")
+    data = RNG.normal(size=(8, 4)), LABELS[:8] % 2
+    with pytest.raises(ValueError, match="LiteRT"):
+        prune_keras.shrink_to(model, {"neurons": 0.5}, data, data, tmp_path / "new", int8=True)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"rounds": 0}, "`rounds` must be"),
+        ({"epochs": 0}, "`epochs` must be"),
+        ({"data": (IMAGES, LABELS, LABELS)}, "`data` must be inputs and labels.*tuple of 3"),
+        ({"validation": IMAGES}, "`validation` must be inputs and labels.*ndarray"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_training(arguments, match, tmp_path):
+    given = {"data": (IMAGES, LABELS), "validation": (IMAGES, LABELS)} | arguments
+    with pytest.raises(ValueError, match=match):
+        prune_keras.shrink_to(network(), {"neurons": 0.5}, folder=tmp_path / "new", **given)
+    assert not (tmp_path / "new").exists()
+
+
+ONE = {
+    "logit": (None, keras.losses.BinaryCrossentropy(from_logits=True)),
+    "chance": ("sigmoid", "binary_crossentropy"),
+}
+
+
+@pytest.mark.parametrize("end", ONE)
+def test_accuracy_is_that_of_evaluate(end):
+    activation, loss = ONE[end]
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, activation=activation)])
+    x = RNG.normal(size=(50, 3)).astype("float32")
+    metric = keras.metrics.BinaryAccuracy(threshold=0.5 if activation else 0.0)
+    model.compile("sgd", loss, metrics=[metric])
+    y = (x @ np.array(model.weights[0]) > 0).astype(int)
+    y[:10] = 1 - y[:10]
+    judged = Judged.of(model, (x, y[:, 0]))
+    found = judged.accuracy(model.predict(x, verbose=0), judged.y)
+    assert found == pytest.approx(model.evaluate(x, y, verbose=0)[1]) == pytest.approx(0.8)
+
+
+def test_labels_are_not_taken_for_one_hot():
+    labels = np.arange(10)[::-1]
+    given = np.eye(10)[labels]
+    judged = Judged(given, labels, 0.5)
+    assert judged.accuracy(given, labels) == 1
+    assert judged.accuracy(given, given) == 1 and judged.accuracy(given, labels[:, None]) == 1
+
+
+@pytest.mark.parametrize("units", [1, 4])
+def test_a_model_that_is_not_compiled_is_shrunk_by_a_command(units, tmp_path):
+    last = keras.layers.Dense(units, activation="sigmoid" if units == 1 else None)
+    layers = [keras.Input((8, 8, 3)), keras.layers.Conv2D(8, 3, activation="relu")]
+    model = keras.Sequential([*layers, keras.layers.GlobalAveragePooling2D(), last])
+    file, data = tmp_path / "model.keras", tmp_path / "data.npz"
+    model.save(file)
+    labels = LABELS % 2 if units == 1 else LABELS
+    np.savez(data, x_train=IMAGES, y_train=labels, x_test=IMAGES[:9], y_test=labels[:9])
+    folder = tmp_path / "small"
+    given = ("--data", data, "--target", "neurons=0.6", "--epochs", 1, "-o", folder)
+    assert "thin" in succeed("shrink", file, *given)
+    assert loss_for(model).from_logits == (units == 4)
+
+
 @pytest.mark.slow
 @on_tensorflow
 def test_commands_write_what_functions_write(tmp_path):
@@ -111,7 +211,7 @@ def shrunk_weights(folder):
 
 
 AFTER = {
-    "after pruning": (recipe, "_accuracy", 1),
+    "after pruning": (Judged, "kept", 1),
     "at last": (QuantizationAware, "on_epoch_end", 1),
 }
 DEATHS = {"a round": (ProgressivePruning, "on_epoch_end", 3)} | AFTER

@@ -141,3 +141,11 @@ def test_an_unknown_name_lists_the_known_ones():
         debias.get("average")
     with pytest.raises(ValueError, match=r"Received: debias=\['mean'\]"):
         debias.get(["mean"])
+
+
+@pytest.mark.parametrize("spoiled", [lambda s: s * np.nan, lambda s: s[:1], lambda s: s / 0.0])
+def test_what_a_debias_makes_of_scores_must_be_a_finite_number_each(spoiled):
+    layers = [keras.layers.Dense(8, name="a"), keras.layers.Dense(2)]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match="8 of 'a'.*all zero"):
+        prune_keras.prune(model, fraction=0.5, debias=spoiled)

@@ -146,6 +146,50 @@ def test_only_what_is_named_is_replaced():
     assert "c_mix" in names and "b" in names and "a" in names
 
 
+HELD = {
+    "kernel_regularizer": "l2",
+    "kernel_constraint": "max_norm",
+    "bias_regularizer": "l1",
+    "bias_constraint": "non_neg",
+    "activity_regularizer": "l1",
+}
+
+
+def one_convolution(**options):
+    pixels = keras.Input((10, 10, 4))
+    return keras.Model(pixels, keras.layers.Conv2D(8, 3, name="b", **options)(pixels))
+
+
+@pytest.mark.parametrize(("block", "kernels"), [("G(2)", 2), ("G(N)", 2), ("BG(2,2)", 3)])
+def test_what_holds_weights_in_training_holds_those_of_the_block(block, kernels):
+    images = np.repeat(SMOOTH, 2, axis=-1)[..., :4]
+    cheap = prune_keras.cheapen(one_convolution(**HELD), block, layers="b", data=images)
+    held = {weight.path.removeprefix("b_"): weight for weight in cheap.weights}
+    assert len(cheap.losses) == kernels + 1
+    by_name = {path: type(weight.regularizer).__name__ for path, weight in held.items()}
+    assert by_name.pop("mix/bias") == "L1" and {*by_name.values()} == {"L2"}
+    assert type(held.pop("mix/bias").constraint).__name__ == "NonNeg"
+    assert {type(weight.constraint).__name__ for weight in held.values()} == {"MaxNorm"}
+    assert cheap.get_layer("b_mix").activity_regularizer is not None
+    assert cheap.get_layer("b_grouped").activity_regularizer is None
+
+
+def test_a_block_in_place_of_a_frozen_layer_is_frozen():
+    model = network()
+    model.get_layer("b").trainable = False
+    cheap = prune_keras.cheapen(model, "BG(2,2)", data=SMOOTH)
+    trainable = {weight.path for weight in cheap.trainable_weights}
+    assert not [path for path in trainable if path.startswith("b_") and "norm" not in path]
+    assert {"c_reduce/kernel", "c_grouped/kernel", "c_mix/kernel"} <= trainable
+
+
+def test_what_is_read_once_serves_all_layers():
+    model, halves = network(), [(SMOOTH[:12],), (SMOOTH[12:],)]
+    found = [prune_keras.cheapen(model, "G(2)", data=data) for data in (halves, iter(halves))]
+    for one, other in zip(*(each.get_weights() for each in found), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
@@ -154,7 +198,9 @@ def test_only_what_is_named_is_replaced():
         ({"block": "G(3)"}, "divisible into groups"),
         ({"block": "B(3)"}, "divisible into groups"),
         ({"block": "G(2)", "data": None}, "fitted to samples"),
-        ({"block": "G(2)", "layers": ["classes"]}, "There must be a Conv2D"),
+        ({"block": "G(2)", "layers": []}, "There must be a Conv2D"),
+        ({"block": "G(2)", "layers": ["classes"]}, r"must name a Conv2D.*\['classes'\]"),
+        ({"block": "G(2)", "layers": ["b", "typo"]}, r"\['typo'\].*\['a', 'b', 'inner/c'\]"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments, match):

@@ -89,6 +89,70 @@ def test_branches_alike_learn_nothing_of_each_other():
     assert float(ensemble._apart(ensemble(X, training=False), None)) == pytest.approx(0, abs=1e-5)
 
 
+def seeded(frozen=()):
+    """Every layer with a seed of its own, and one within a model."""
+
+    def dense(name, seed):
+        drawn = keras.initializers.HeNormal(seed=seed)
+        return keras.layers.Dense(
+            4, kernel_initializer=drawn, trainable=name not in frozen, name=name
+        )
+
+    inner = keras.Sequential([keras.Input((4,)), dense("c", 2)], name="inner")
+    hidden = [dense("a", 0), dense("b", 1), inner, keras.layers.Dropout(0.5, seed=5)]
+    return keras.Sequential([keras.Input((4,)), *hidden, dense("d", 3)])
+
+
+def kernels(ensemble, path):
+    """Return the kernel that a layer has in each branch."""
+    found = (ensemble.branch(number) for number in (1, 2, 3))
+    return [np.array(each.get_layer(path).weights[0]) for each in found]
+
+
+def test_branches_differ_where_initializers_have_seeds():
+    made = []
+    for _ in range(2):
+        keras.utils.set_random_seed(0)
+        made.append(NativeEnsemble(seeded(), at="a"))
+    for path in ("b", "inner", "d"):
+        one, two, three = kernels(made[0], path)
+        pairs = ((one, two), (one, three), (two, three))
+        assert all(np.abs(x - y).max() > 0.1 for x, y in pairs)
+        np.testing.assert_array_equal([one, two, three], kernels(made[1], path))
+    dropouts = [each.layers[-2].seed for each in made[0]._held.branches]
+    assert len({*dropouts}) == 3 and dropouts[0] == 5
+
+
+def test_frozen_layers_are_the_models_in_each_branch():
+    ensemble = NativeEnsemble(seeded(frozen=("b", "c")), at="a")
+    for path in ("b", "inner"):
+        one, two, three = kernels(ensemble, path)
+        np.testing.assert_array_equal([one, one], [two, three])
+    trainable = {weight.path.split("/")[-2] for weight in ensemble.trainable_weights}
+    assert {"a", "d"} <= trainable and trainable.isdisjoint({"b", "c"})
+    assert np.abs(np.subtract(*kernels(ensemble, "d")[:2])).max() > 0.1
+
+
+def test_samples_are_weighed_for_each_output():
+    ensemble = compiled(NativeEnsemble(network(), at="pool"))
+    out, weights = ensemble(X, training=False), np.arange(24, dtype="float32")
+    names = ensemble.output_names
+    alone = [dict.fromkeys(names, 0 * weights) | {name: weights} for name in names]
+    apart = [float(ensemble._apart(out, each)) for each in alone]
+    assert apart[names.index("ensemble")] == 0 and sum(apart) > 0
+    assert sum(apart) == pytest.approx(float(ensemble._apart(out, weights)), rel=1e-4)
+    assert sum(apart) != pytest.approx(float(ensemble._apart(out, None)), rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    "given", [{"sample_weight": {"branch_1": np.ones(24)}}, {"y": {"classes": Y}}]
+)
+def test_what_is_given_for_some_outputs_is_refused(given):
+    ensemble = compiled(NativeEnsemble(network(), at="pool"))
+    with pytest.raises(ValueError, match="a dict of .*while outputs are .'branch_1', 'branch_2'"):
+        ensemble.fit(**{"x": X, "y": Y, "verbose": 0} | given)
+
+
 @pytest.mark.repeats(2)
 @pytest.mark.parametrize(
     ("dtype", "options"),

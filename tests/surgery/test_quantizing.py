@@ -9,10 +9,11 @@ import pytest
 
 import prune_keras
 from prune_keras.callbacks import Distillation, ProgressivePruning, QuantizationAware, Teacher
-from prune_keras.quantizing import Quantization, calibrate
+from prune_keras.quantizing import Quantization, calibrate, check_model
 from prune_keras.quantizing.grids import activations, converters, range_of, step_of, weights
 from prune_keras.quantizing.litert import Interpreted, converted
 from prune_keras.quantizing.points import points
+from prune_keras.quantizing.writing import _unseen
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3)).astype("float32")
 LABELS = np.random.default_rng(1).integers(0, 4, 64)
@@ -179,6 +180,54 @@ def test_files_of_any_model_from_samples_and_in_floating_point(tmp_path):
     assert found.output_step and np.abs(found(IMAGES[:8]) - model(IMAGES[:8])).max() < spread / 10
 
 
+def of_bytes():
+    pixels = keras.Input((8, 8, 3), dtype="uint8", name="pixels")
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="rescaling")(pixels)
+    x = keras.layers.Conv2D(6, 3, activation="relu", name="a")(x)
+    return keras.Model(pixels, keras.layers.Dense(4)(keras.layers.Flatten()(x)))
+
+
+@on_tensorflow
+@pytest.mark.parametrize("samples", [None, IMAGES])
+def test_files_of_models_that_are_given_bytes_are_from_samples(samples, tmp_path):
+    model = of_bytes()
+    path = prune_keras.export(model, tmp_path / "bytes.tflite", samples, int8=IMAGES)
+    expected = np.array(model(IMAGES.astype("uint8")))
+    missed = np.abs(Interpreted(path.read_bytes())(IMAGES.astype("uint8")) - expected)
+    assert missed.mean() < 0.05 * expected.std()
+
+
+@on_tensorflow
+@pytest.mark.parametrize("is_compared", [False, True])
+def test_samples_that_are_read_once_are_all_looked_at(is_compared, tmp_path):
+    model, parts = trained_a_little(stack), [(IMAGES[:32],), (IMAGES[32:] / 2,)]
+    files = []
+    for int8 in (parts, iter(parts)):
+        samples = int8 if is_compared else None
+        path = prune_keras.export(model, tmp_path / "model.tflite", samples, int8=int8)
+        files.append(path.read_bytes())
+    assert files[0] == files[1]
+
+
+@on_tensorflow
+@pytest.mark.parametrize("make", [residual, stack])
+@pytest.mark.parametrize("scale", [1e-4, 1e3])
+def test_a_file_of_grids_for_other_samples_is_refused(make, scale, tmp_path):
+    model = trained_a_little(make)
+    path = tmp_path / "model.tflite"
+    with pytest.raises(ValueError, match=r"outputs that are \S+ off where .* scaled as those"):
+        prune_keras.export(model, path, IMAGES, int8=IMAGES * scale)
+    assert not path.exists()
+    assert prune_keras.export(model, path, IMAGES, int8=IMAGES).exists()
+
+
+def test_outputs_may_be_as_far_apart_as_their_grid_holds_them_alike():
+    y = np.array([999.0, 1000.0])
+    assert _unseen(y, 1000 / 255) == pytest.approx(2000 / 255)
+    assert _unseen(y, 255 * 1000 / 255) == 1000 / 16  # a grid for outputs 255 times as large
+    assert _unseen(np.array([0.001, 0.002]), 1 / 256) == 2 / 256  # that of each softmax
+
+
 @on_tensorflow
 def test_validation_sees_what_is_rounded_and_nothing_else_does():
     """With a last batch of another size, for which the steps are made anew in mid-epoch."""
@@ -229,6 +278,60 @@ def test_a_fit_that_fails_leaves_nothing():
 def test_a_copy_shares_its_samples():
     aware = QuantizationAware(IMAGES)
     assert copy.deepcopy(aware).data is IMAGES
+
+
+def dense(dtype="float32", activation=None, name="a"):
+    layer = keras.layers.Dense(2, activation, name=name, dtype=dtype)
+    return keras.Sequential([keras.Input((4,)), layer])
+
+
+NOT_KNOWN = {
+    "must be given floats.*'pixels'.*uint8": of_bytes,
+    "compute in float32.*'a'.*float16": lambda: dense("mixed_float16"),
+    "compute in float32.*'a'.*bfloat16": lambda: dense("mixed_bfloat16"),
+    "'a' of type Dense with activation=gelu": lambda: dense(activation="gelu"),
+}
+
+
+@pytest.mark.parametrize("match", NOT_KNOWN)
+def test_models_that_eight_bits_do_not_hold_are_refused_before_training(match):
+    model = NOT_KNOWN[match]()
+    x = np.ones((4, *model.input_shape[1:]))
+    with pytest.raises(ValueError, match=match):
+        calibrate(model, x)
+    model.compile("sgd", "mse")
+    before = [np.array(weight) for weight in model.weights]
+    with pytest.raises(ValueError, match=match):
+        model.fit(x, np.ones((4, 2)), callbacks=[QuantizationAware(x)], verbose=0)
+    for old, new in zip(before, model.weights, strict=True):
+        np.testing.assert_array_equal(old, np.array(new))
+    if keras.backend.backend() == "tensorflow":
+        with pytest.raises(ValueError, match=match):
+            check_model(model)
+
+
+@on_tensorflow
+def test_what_eight_bits_hold_passes_unrun(tmp_path):
+    assert check_model(residual()) is None
+    with pytest.raises(ValueError, match="compute in float32"):
+        prune_keras.export(dense("mixed_float16"), tmp_path / "a.tflite", int8=np.ones((4, 4)))
+
+
+def test_grids_of_another_model_are_refused():
+    other, x = calibrate(dense(name="b"), np.ones((4, 4))), np.ones((4, 4))
+    match = r"ranges of \['', 'b'\].*needs \['a'\]"
+    with pytest.raises(ValueError, match=match), other.running(dense()):
+        pass
+    soft = dense(activation="softmax")
+    with (
+        pytest.raises(ValueError, match="needs .'a:response'"),
+        calibrate(dense(), x).running(soft),
+    ):
+        pass
+    for make in (residual, stack, lambda: soft):
+        shape = make().input_shape[1:]
+        with calibrate(make(), np.ones((4, *shape))).running(make()):
+            pass
 
 
 def test_what_cannot_be_is_refused(tmp_path):
