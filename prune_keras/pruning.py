@@ -21,10 +21,17 @@ from prune_keras.rounds.stopwatch import Stopwatch
 from prune_keras.samples.batches import Samples, is_read_once
 from prune_keras.scoring import indistinct, score_graph
 from prune_keras.selection.choice import plan_for
+from prune_keras.selection.feasibility import check_reachable
 from prune_keras.selection.limits import Limits
 from prune_keras.selection.scores import SCOPES, Ranking
 from prune_keras.selection.stepping import Request
-from prune_keras.selection.targets import check_reached, check_request, missed, target_of
+from prune_keras.selection.targets import (
+    check_reached,
+    check_request,
+    check_unmet,
+    missed,
+    target_of,
+)
 from prune_keras.surgery import kept_neurons, restore, shrink, thinned
 from prune_keras.tracing import trace
 from prune_keras.validation import check_choice, check_count
@@ -136,9 +143,11 @@ def prune(
         graph = trace(model, input_shape)
     way = Way.of(Scoring(criterion, fuse), (scope, debias, combine), model, data, target)
     check_readable_again(model, data)
-    copied = rehearsed(model, graph, steps > 1 and criteria.needs_loss(way.scoring.criterion))
     limits = Limits(min_units, max_layer_fraction, exclude, round_to)
     goal = target_of(target, of, graph.cost)
+    check_unmet(goal, graph.cost)
+    check_reachable(graph, limits, goal)
+    copied = rehearsed(model, graph, steps > 1 and criteria.needs_loss(way.scoring.criterion))
     cut = _Cut(model, graph, way, data, seed, input_shape)
     scores, ranking = cut.begin()
     plan = plan_for(graph, scores, ranking, limits, goal, fraction)
@@ -149,7 +158,8 @@ def prune(
         check_reached(goal, cut.costs[-1])
     notes = missed(goal, cut.costs[-1], f"fraction={fraction} was removed first")
     notes += cut.notes + made_plain + copied + graph.notes
-    notes += () if data is None else data.note
+    is_read = criteria.needs_data(way.scoring.criterion) or way.scoring.fuse is not None
+    notes += data.note if data is not None and is_read else ()
     spreads = spread(graph, scores, ranking, plan)
     told = {"of": of, "distributions": spreads, "origin": origin(call), **cut.told(plan)}
     costs = graph.cost, cut.costs[-1]

@@ -61,7 +61,13 @@ from prune_keras._keras.graphs import (
     without_new_calls,
 )
 from prune_keras._keras.held import Held, other_optimizers
-from prune_keras._keras.kernels import Missing, batch_scales, check_runs, missing_kernel
+from prune_keras._keras.kernels import (
+    Missing,
+    batch_scales,
+    check_runs,
+    missing_kernel,
+    normalizes_units,
+)
 from prune_keras._keras.masks import carried_mask, carry, masks_made, with_masks
 from prune_keras._keras.numbering import number, numbers
 from prune_keras._keras.optimizers import (
@@ -238,6 +244,7 @@ __all__ = [
     "module_of",
     "neighbours_of",
     "nodes_of",
+    "normalizes_units",
     "noting_losses",
     "number",
     "numbers",

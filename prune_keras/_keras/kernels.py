@@ -80,3 +80,17 @@ def batch_scales(model: Any) -> set[int]:
     """Return the ids of the scales of all batch normalizations that have one."""
     found = [each for each in all_layers(model) if isinstance(each, layers.BatchNormalization)]
     return {id(each.gamma) for each in found if each.scale}
+
+
+def normalizes_units(norm: Any, layer: Any, rank: int) -> bool:
+    """Tell whether a batch normalization has a scale for each unit of the layer right before it.
+
+    Args:
+        norm: an operation behind the layer.
+        layer: what gives its units along its axis of channels.
+        rank: of the tensor between them, the batch counted.
+    """
+    if not isinstance(norm, layers.BatchNormalization):
+        return False
+    axis = 1 if getattr(layer, "data_format", None) == "channels_first" else rank - 1
+    return norm.axis % rank == axis

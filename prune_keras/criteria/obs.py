@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from keras import layers
 
 from prune_keras import _keras
 from prune_keras.criteria.criterion import Criterion
@@ -137,13 +137,16 @@ def _normalized(model: object) -> set[int]:
     """Return the layers whose mean a batch normalization right behind takes away, by id."""
     functions = [f for f in map(_keras.function_of, _keras.models_in(model)) if f is not None]
     nodes = {id(node): node for f in functions for node in _keras.nodes_of(f)}.values()
-    behind = {
-        id(tensor)
-        for node in nodes
-        if isinstance(node.operation, layers.BatchNormalization)
-        for tensor in node.input_tensors
-    }
+    behind: dict[int, list[Any]] = {}
+    for node in nodes:
+        for tensor in node.input_tensors:
+            behind.setdefault(id(tensor), []).append(node.operation)
     calls: dict[int, list[bool]] = {}
     for node in nodes:
-        calls.setdefault(id(node.operation), []).append(id(node.outputs[0]) in behind)
+        layer, tensor = node.operation, node.outputs[0]
+        told = [
+            _keras.normalizes_units(each, layer, len(tensor.shape))
+            for each in behind.get(id(tensor), ())
+        ]
+        calls.setdefault(id(layer), []).append(any(told))
     return {key for key, each in calls.items() if all(each)}

@@ -39,8 +39,9 @@ def deploy(model: Any, path: Path, form: Format, case: Case) -> None:
         written = Path(folder) / path.name
         _write(model, written, form)
         _compare(model, written, form, case)
-        for suffix in (*form.beside, form.suffix):
+        for suffix in form.beside:
             _move(written.with_suffix(suffix), path.with_suffix(suffix))
+        _move(written, path)
 
 
 def _write(model: Any, path: Path, form: Format) -> None:
@@ -83,9 +84,9 @@ def _move(written: Path, path: Path) -> None:
     if not written.is_dir():
         os.replace(written, path)
         return
-    old = written.with_name("old")
+    old = written.with_name(f"{written.name} before")
     if path.exists():
         os.replace(path, old)
     os.replace(written, path)
-    if old.exists():
+    if old.is_dir():
         shutil.rmtree(old)

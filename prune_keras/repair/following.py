@@ -111,7 +111,8 @@ class Following:
         node = self._only(tensor)
         while node is not None and calls[id(node.operation)] == 1:
             layer = node.operation
-            if isinstance(layer, layers.BatchNormalization) and norm is None:
+            normalizes = _keras.normalizes_units(layer, visited.operation, len(tensor.shape))
+            if normalizes and norm is None:
                 norm, slope = layer, slope_of(layer, thin)
                 offset = offset_of(layer, thin, slope)
             elif not isinstance(layer, PASSING):

@@ -20,6 +20,7 @@ class Portion:
     Args:
         batches: flat inputs of each.
         sizes: how many samples each has.
+        is_limited: whether memory left others out. Defaults to False.
 
     Example:
 
@@ -30,6 +31,7 @@ class Portion:
 
     batches: list[list]
     sizes: list[int]
+    is_limited: bool = False
 
     @classmethod
     def of(cls, found: Iterator[list], needed: Callable[[list], int], memory: int) -> Portion:
@@ -44,15 +46,16 @@ class Portion:
             ValueError: if there are too few samples to hold some out.
         """
         held: list[list] = []
-        most: float = math.inf
+        samples, most, is_limited = 0, math.inf, False
         for batch in found:
-            if len(held) == 1:  # the first one is looked at, however large it is
+            if len(held) == 1:
                 most = memory // max(needed(held[0]), 1)
-            if len(held) < most:
-                held.append(batch)
-            if len(held) >= most:
+            is_limited = len(held) >= most and samples >= HELD_OUT  # with fewer nothing is fitted
+            if is_limited:
                 break
-        portion = cls(held, [len(batch[0]) for batch in held])
+            held.append(batch)
+            samples += len(batch[0])
+        portion = cls(held, [len(batch[0]) for batch in held], is_limited)
         if portion.samples < HELD_OUT:
             raise ValueError(
                 "A sequential refit must have samples to hold out. Received: data of "

@@ -88,7 +88,18 @@ class Walk:
             "not refitted, as samples held out would not gain": self.as_they_were,
             "not refitted, as there is no way to": self.unknown,
         }
-        return tuple(f"{why}: {_listed(paths)}" for why, paths in reasons.items() if paths)
+        notes = [f"{why}: {_listed(paths)}" for why, paths in reasons.items() if paths]
+        return (*notes, *self._limited)
+
+    @property
+    def _limited(self) -> tuple[str, ...]:
+        if not self.portion.is_limited:
+            return ()
+        seen, most = self.portion.samples, self.how.memory / 2**30
+        return (
+            f"weights were fitted on {seen:,} samples, as more would take over {most:.3g} GiB; "
+            "see Refit(memory=...)",
+        )
 
     def changed(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the position of each variable that was set, and its value."""

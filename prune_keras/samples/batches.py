@@ -174,10 +174,30 @@ def is_arrays(data: Any) -> bool:
         )
     if isinstance(data, list) and any(isinstance(batch, tuple) for batch in data):
         return False
+    _check_no_lists(data)
     flat = tree.flatten(data) if isinstance(data, tuple | list | dict) else [data]
     return all(
         hasattr(array, "shape") and (hasattr(array, "__getitem__") or _is_matrix(array))
         for array in flat
+    )
+
+
+def _check_no_lists(data: Any) -> None:
+    """Raise a ValueError for arrays beside lists of numbers, which are no batches."""
+    parts = data if isinstance(data, tuple) else ()
+    plain = [n for n, part in enumerate(parts) if isinstance(part, list) and _is_number(part)]
+    if plain and hasattr(parts[0], "shape"):
+        raise ValueError(
+            f"`data` must be arrays, or batches of them. Received: a list of numbers as part "
+            f"{plain[0]} of {len(parts)}, beside an array. Pass numpy.asarray of it."
+        )
+
+
+def _is_number(part: list) -> bool:
+    return (
+        bool(part)
+        and not isinstance(part[0], dict | list | tuple | str)
+        and not hasattr(part[0], "shape")
     )
 
 

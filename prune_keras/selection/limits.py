@@ -43,8 +43,7 @@ class Limits:
                 else:
                     check_count(label, number)
         if not callable(self.exclude):
-            names = (self.exclude,) if isinstance(self.exclude, str) else tuple(self.exclude)
-            object.__setattr__(self, "exclude", names)
+            object.__setattr__(self, "exclude", _names(self.exclude))
 
     def excluded(self, paths: Iterable[str]) -> set[str]:
         """Return the paths that must keep all their units.
@@ -105,6 +104,20 @@ class Limits:
             for name, default in defaults.items()
             if getattr(self, name) != default
         ]
+
+
+def _names(exclude: Any) -> tuple[str, ...]:
+    """Return the paths or patterns that are excluded."""
+    if exclude is None or isinstance(exclude, str):
+        return () if exclude is None else (exclude,)
+    names = tuple(exclude) if isinstance(exclude, Iterable) else (exclude,)
+    wrong = [each for each in names if not isinstance(each, str)]
+    if wrong:
+        raise ValueError(
+            "`exclude` must be paths or patterns of layers, or a function of a path. Received: "
+            f"{wrong[0]!r} of type {type(wrong[0]).__name__}. Pass names, such as [layer.name]."
+        )
+    return names
 
 
 def _entries(name: str, value: Any) -> list[tuple[str, Any]]:

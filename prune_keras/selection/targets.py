@@ -79,7 +79,12 @@ def target_of(asked: Mapping[str, float] | None, of: Cost | None, cost: Cost) ->
         ValueError: if a metric is not known.
     """
     for metric in asked or {}:
-        if None in (getattr(cost, metric), getattr(of or cost, metric)):
+        if getattr(of or cost, metric) is None and getattr(cost, metric) is not None:
+            raise ValueError(
+                f"`of` must know {NAMES.get(metric, metric)} that a target is on. Received: "
+                f"target={dict(asked or {})}, of={of}. Pass prune_keras.cost(original)."
+            )
+        if getattr(cost, metric) is None:
             raise ValueError(
                 f"A target on {NAMES.get(metric, metric)} needs known spatial sizes. Received: "
                 f"target={dict(asked or {})}, while the model leaves them open. "

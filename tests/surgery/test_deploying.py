@@ -86,11 +86,13 @@ def test_outputs_that_differ_are_refused_and_what_was_there_stays(tmp_path, form
     assert before == {each: each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()}
 
 
-def test_a_folder_takes_the_place_of_an_older_one(tmp_path):
+@pytest.mark.parametrize("name", ["model", "thin_0.5", "old"])
+def test_a_folder_takes_the_place_of_an_older_one(name, tmp_path):
+    (tmp_path / name).write_text("a file of this name")
     for model in (words(), own()):
-        prune_keras.export(model, tmp_path / "model", format="tf_saved_model")
-    found = runtimes.saved_model(tmp_path / "model")(np.ones((2, 4), "float32"))
-    assert found[0].shape == (2, 3) and [each.name for each in tmp_path.iterdir()] == ["model"]
+        prune_keras.export(model, tmp_path / name, format="tf_saved_model")
+    found = runtimes.saved_model(tmp_path / name)(np.ones((2, 4), "float32"))
+    assert found[0].shape == (2, 3) and [each.name for each in tmp_path.iterdir()] == [name]
 
 
 def test_missing_packages_are_named_before_anything_is_written(tmp_path, monkeypatch):

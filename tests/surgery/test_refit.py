@@ -339,3 +339,30 @@ def test_progress_is_shown_only_when_asked_for(capsys):
     assert capsys.readouterr().out == ""
     refitted(model, graph, plan, x, Refit(verbose=1))
     assert "3/3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("steps", [12, 20])
+@pytest.mark.parametrize("criterion", ["l2", "obs"])
+def test_normalization_of_steps_is_none_of_units(steps, criterion):
+    """Its scales, one a step, are taken for those of units neither where they are as many."""
+    parts = [
+        keras.layers.Conv1D(16, 3, padding="same", activation="relu", name="a"),
+        keras.layers.Conv1D(12, 3, padding="same", name="b"),
+        keras.layers.BatchNormalization(axis=1, name="norm"),
+        keras.layers.ReLU(),
+        keras.layers.GlobalAveragePooling1D(),
+        keras.layers.Dense(2),
+    ]
+    model = keras.Sequential([keras.Input((steps, 8)), *parts])
+    model.compile("sgd", "mse")
+    rng = np.random.default_rng(0)
+    norm = model.get_layer("norm")
+    norm.set_weights([rng.uniform(0.5, 2, steps) for _ in norm.get_weights()])
+    x = rng.normal(size=(300, steps, 8)).astype("float32")
+    y = model.predict(x, verbose=0)
+    asked = {"target": {"params": 0.6}, "data": (x, y + 0.1), "criterion": criterion}
+    missed = [
+        np.abs(prune_keras.prune(model, fuse=f, **asked)[0].predict(x, verbose=0) - y).mean()
+        for f in ("sequential", None)
+    ]
+    assert missed[0] < 0.8 * missed[1]
