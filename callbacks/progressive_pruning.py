@@ -139,7 +139,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             Defaults to None: no file.
         verbose: 1 prints what neurons are scored by and a line a round, and shows on a terminal
             what a cut is at and for how long still; 2 prints the widths of all layers, too; 0
-            nothing. Defaults to 1.
+            nothing, unless the fit is interrupted. Defaults to 1.
         of: what shares of the target are of, for a model that was pruned before, such as the
             checkpoint of an interrupted fit: `prune_keras.cost(original)`. Defaults to None: the
             model as `fit` begins.
@@ -553,8 +553,7 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
             cost = self._course.cost
             left = f"{cost.neurons} neurons, {cost.params} parameters"
             self._telling.close()
-            if self.verbose:
-                print(f"\nInterrupted: the model is back at its last good state, {left}.")
+            print(f"\nInterrupted: the model is back at its last good state, {left}.")
             self._followers.rolled_back(undone, self._sizes)
             self._let_go()
 
