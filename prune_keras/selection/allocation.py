@@ -206,23 +206,44 @@ class Table:
         return counts
 
     def _better(self, counts: np.ndarray) -> np.ndarray | None:
-        moved = counts + self._moves(len(counts))
-        moved = moved[((moved >= self.least) & (moved <= self.most)).all(axis=1)]
-        errors = self.errors[np.arange(len(counts)), moved].sum(axis=1)
-        now = self.error(counts)
-        better = np.flatnonzero(errors < now - WORTH * abs(now))
-        moved = moved[better[np.argsort(errors[better], kind="stable")]]
-        for begin in range(0, len(moved), AT_ONCE):
-            some = moved[begin : begin + AT_ONCE]
+        changes, now = self._changes(counts), self.error(counts)
+        better = np.flatnonzero(changes < -WORTH * abs(now))
+        better = better[np.argsort(changes[better], kind="stable")]
+        for begin in range(0, len(better), AT_ONCE):
+            some = counts + self._moves(better[begin : begin + AT_ONCE])
             met = np.flatnonzero(self.allocation.are_met(self.sizes(some)))
             if len(met):
                 return some[met[0]]
         return None
 
-    @staticmethod
-    def _moves(families: int) -> np.ndarray:
+    def _changes(self, counts: np.ndarray) -> np.ndarray:
+        """Return `(moves,)`: what the error grows by with each, infinite for what may not be.
+
+        Some kinds of moves by all pairs of families: of hundreds, only what is tried is laid out.
+        """
+        changes = [self._change(counts, -1)]
+        for more, less in MOVES:
+            pairs = self._change(counts, more)[:, None] + self._change(counts, -less)
+            np.fill_diagonal(pairs, np.inf)
+            changes.append(pairs.reshape(-1))
+        return np.concatenate(changes)
+
+    def _change(self, counts: np.ndarray, by: int) -> np.ndarray:
+        """Return `(families,)`, what the error grows by as each family loses so many blocks more."""
+        families, moved = np.arange(len(counts)), counts + by
+        may = (moved >= self.least) & (moved <= self.most)
+        grows = self.errors[families, np.where(may, moved, counts)] - self.errors[families, counts]
+        return np.where(may, grows, np.inf)
+
+    def _moves(self, numbers: np.ndarray) -> np.ndarray:
         """Return `(moves, families)`: one family loses less, and another one more or none does."""
-        one = np.eye(families, dtype=int)
-        pairs = [(i, j) for i in range(families) for j in range(families) if i != j]
-        exchanges = [more * one[i] - less * one[j] for more, less in MOVES for i, j in pairs]
-        return np.array([*-one, *exchanges])
+        families = len(self.ends)
+        moves, places = np.zeros((len(numbers), families), int), np.arange(len(numbers))
+        kinds, pairs = np.divmod(numbers - families, families**2)
+        losing, sparing = np.divmod(pairs, families)
+        is_single = numbers < families
+        sparing = np.where(is_single, numbers, sparing)
+        steps_of = np.array([*MOVES, (0, 1)])[kinds]  # the last one is -1: of single ones
+        moves[places, losing] += steps_of[:, 0]
+        moves[places, sparing] -= steps_of[:, 1]
+        return moves

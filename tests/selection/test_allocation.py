@@ -17,6 +17,7 @@ from prune_keras import select, trace
 from prune_keras.accounting import METRICS
 from prune_keras.callbacks import ProgressivePruning
 from prune_keras.debias import Curve, Sensitivity
+from prune_keras.selection.allocation import MOVES, Table
 from prune_keras.selection.blocks import begins_of, pooled, steps
 from prune_keras.selection.choice import choose, sizes_left
 from prune_keras.selection.limits import Limits
@@ -415,3 +416,31 @@ def test_pools_are_slopes_of_the_lower_convex_hull():
     np.testing.assert_allclose(pooled(np.array([1.0, 3.0, 2.0]), np.ones(3)), [1, 2.5, 2.5])
     gone = pooled(np.array([-np.inf, -np.inf, 3.0, 1.0]), np.ones(4))
     assert gone.tolist() == [-np.inf, -np.inf, 2, 2]
+
+
+def test_each_exchange_grows_the_error_by_what_it_is_told_to():
+    rng, families = np.random.default_rng(0), 5
+    errors = np.cumsum(rng.random((families, 8)), axis=1)
+    errors[2, 6:] = np.inf  # which has fewer blocks than others
+    least, most = np.array([0, 1, 0, 2, 0]), np.array([7, 5, 5, 7, 3])
+    table = Table(None, [], [None] * families, errors, least, most)
+    counts = np.array([3, 1, 5, 4, 2])
+    changes = table._changes(counts)
+    numbers = np.arange(families + len(MOVES) * families**2)
+    seen = set()
+    for change, move in zip(changes, table._moves(numbers), strict=True):
+        moved = counts + move
+        if np.isfinite(change):
+            assert ((moved >= least) & (moved <= most)).all() and tuple(move) not in seen
+            assert table.error(moved) - table.error(counts) == pytest.approx(change)
+            seen.add(tuple(move))
+    assert {(-1, 0, 0, 0, 0), (1, 0, -1, 0, 0), (2, 0, 0, -1, 0), (0, 0, -2, 1, 0)} <= seen
+
+
+def test_hundreds_of_families_are_exchanged_in_little_memory():
+    families = 400
+    errors = np.cumsum(np.random.default_rng(0).random((families, 4)), axis=1)
+    table = Table(None, [], [None] * families, errors, np.zeros(families), np.full(families, 3))
+    changes = table._changes(np.ones(families, int))
+    assert changes.nbytes < 8 * (len(MOVES) * families**2 + families) + 1
+    assert table._moves(np.arange(256)).shape == (256, families)
