@@ -229,7 +229,7 @@ class Table:
         return np.concatenate(changes)
 
     def _change(self, counts: np.ndarray, by: int) -> np.ndarray:
-        """Return `(families,)`, what the error grows by as each family loses so many blocks more."""
+        """Return `(families,)`, what the error grows by as each loses so many blocks more."""
         families, moved = np.arange(len(counts)), counts + by
         may = (moved >= self.least) & (moved <= self.most)
         grows = self.errors[families, np.where(may, moved, counts)] - self.errors[families, counts]
