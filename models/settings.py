@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from prune_keras.models import devices, precision
-from prune_keras.teaching.outputs import ends
+from prune_keras.teaching.ends import ends
 
 OPTIMIZERS = ("adam", "sgd")
 

@@ -11,8 +11,9 @@ from keras import ops
 
 from prune_keras import _keras
 from prune_keras.branching import Together, behind, copied, gated, last_shared, renewed
+from prune_keras.teaching.ends import activations
 from prune_keras.teaching.losses import Softened
-from prune_keras.teaching.outputs import activations, losses
+from prune_keras.teaching.outputs import losses
 from prune_keras.validation import check_count, check_positive, check_whole
 
 TOGETHER = "ensemble"

@@ -15,7 +15,7 @@ from prune_keras.cli.guarded import read_model
 from prune_keras.graph import Producer
 from prune_keras.proof import outputs_of
 from prune_keras.samples.drawing import OPEN_SIZES, draw, sample_shapes
-from prune_keras.teaching.outputs import activations
+from prune_keras.teaching.ends import activations
 
 if TYPE_CHECKING:
     from prune_keras.models.records import Row

@@ -33,7 +33,8 @@ from prune_keras.selection.limits import Limits
 from prune_keras.selection.scores import Ranking
 from prune_keras.selection.targets import Target, check_request, missed, target_of
 from prune_keras.surgery import kept_neurons, shrink
-from prune_keras.teaching.outputs import activations, losses
+from prune_keras.teaching.ends import activations
+from prune_keras.teaching.outputs import losses
 from prune_keras.tracing import trace
 
 

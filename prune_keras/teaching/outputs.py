@@ -1,121 +1,14 @@
-"""Outputs: what the numbers that a model gives stand for, and what its loss says of each."""
+"""Outputs: what the numbers that a model gives stand for, by their ends and by its losses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import keras
-from keras import layers, tree
+from keras import tree
 
 from prune_keras import _keras
-
-_PASSING = (
-    *(layers.Reshape, layers.Flatten, layers.Permute, layers.RepeatVector, layers.Identity),
-    *(layers.Dropout, layers.ActivityRegularization, layers.Average),
-    *(layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D),
-    *(layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D),
-    *(layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D, layers.GlobalAveragePooling3D),
-)
-_MIXING = (
-    *(layers.Add, layers.Subtract, layers.Multiply, layers.Concatenate, layers.Dot),
-    *(layers.Maximum, layers.Minimum),
-)
-_PASSING_OPERATIONS = ("Cast", "Reshape", "Squeeze", "ExpandDims", "Transpose", "Mean")
-_MIXING_OPERATIONS = (
-    *("Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Negative", "Concatenate", "Stack"),
-    *("Matmul", "Einsum", "Dot", "Tensordot", "Conv"),
-)
-_FUNCTIONS = {
-    keras.activations.softmax: "softmax",
-    keras.ops.softmax: "softmax",
-    keras.activations.sigmoid: "sigmoid",
-    keras.ops.sigmoid: "sigmoid",
-}
-_OPERATIONS = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
-
-
-def ends(model: Any) -> list[str | None]:
-    """Return `"softmax"`, `"sigmoid"` or `"linear"` for each output, as its last activation is.
-
-    It is None where operations end in what is none of these, such as a function of the user's.
-    """
-    return [_end(tensor, None) for tensor in _keras.graph_of(model).outputs]
-
-
-def activations(model: Any) -> list[str | None]:
-    """Return `"softmax"`, `"sigmoid"` or None for each output, as its last activation is."""
-    return [None if end == "linear" else end for end in ends(model)]
-
-
-@dataclass(frozen=True)
-class _Call:
-    """A call whose graph is looked into: the graph, the call's node, and the call around it."""
-
-    graph: Any
-    node: Any
-    around: _Call | None
-
-    def given(self, tensor: Any) -> Any:
-        """Return what the call was given for an input of its graph, or None for another tensor."""
-        places = {id(each): place for place, each in enumerate(self.graph.inputs)}
-        place = places.get(id(tensor))
-        return None if place is None else self.node.input_tensors[place]
-
-
-def _end(tensor: Any, call: _Call | None) -> str | None:
-    given = None if call is None else call.given(tensor)
-    if call is not None and given is not None:
-        return _end(given, call.around)
-    operation, number, place = tensor._keras_history
-    node = operation._inbound_nodes[number]
-    graph = _keras.graph_at(node)
-    if graph is not None:
-        return _end(graph.outputs[place], _Call(graph, node, call))
-    if _is(operation, _PASSING, _PASSING_OPERATIONS) or _is_linear(operation):
-        before = _ends_before(node, call)
-        return before.pop() if len(before) == 1 else None
-    if _is(operation, _MIXING, _MIXING_OPERATIONS):  # sums of probabilities are none any more
-        before = _ends_before(node, call)
-        return "linear" if "linear" in before and before <= {"linear", None} else None
-    if not _keras.is_layer(operation):
-        return _OPERATIONS.get(type(operation).__name__)
-    return _end_of(operation)
-
-
-def _ends_before(node: Any, call: _Call | None) -> set[str | None]:
-    return {_end(each, call) for each in node.input_tensors}
-
-
-def _is(operation: Any, kinds: tuple[type, ...], names: tuple[str, ...]) -> bool:
-    if _keras.is_layer(operation):
-        return isinstance(operation, kinds)
-    return type(operation).__name__ in names
-
-
-def _is_linear(operation: Any) -> bool:
-    is_one = isinstance(operation, layers.Activation)
-    return is_one and operation.activation is keras.activations.linear
-
-
-def _end_of(layer: Any) -> str | None:
-    """Return how a layer ends by itself, whatever it is given."""
-    if isinstance(layer, layers.TimeDistributed):
-        function = _keras.function_of(layer.layer)
-        return _end_of(layer.layer) if function is None else _end(function.outputs[0], None)
-    if isinstance(layer, layers.Softmax):
-        return "softmax"
-    held = getattr(layer, "activation", keras.activations.linear)
-    if isinstance(held, keras.layers.Layer):
-        return _end_of(held)
-    is_known = all(_is_known(each) for each in (type(layer), held))
-    is_known = is_known and not isinstance(layer, layers.Lambda)
-    return _FUNCTIONS.get(held, "linear" if is_known else None)
-
-
-def _is_known(thing: Any) -> bool:
-    return str(getattr(thing, "__module__", "")).startswith(("keras.", "prune_keras."))
+from prune_keras.teaching.ends import activations, ends, is_known
 
 
 def families(model: Any, teacher: Any, asked: str) -> list[str]:
@@ -151,7 +44,7 @@ def activated(model: Any, kinds: Sequence[str]) -> list[bool | None]:
 def _is_activated(kind: str, end: str | None, loss: Any) -> bool | None:
     if kind == "values" or end is not None:
         return end == kind
-    if isinstance(loss, str) or _is_known(loss):
+    if isinstance(loss, str) or is_known(loss):
         return _family(loss) == kind and not getattr(loss, "from_logits", False)
     return None
 
@@ -202,7 +95,7 @@ def output_names(model: Any) -> list[str]:
 
 def is_of_numbers(loss: Any) -> bool:
     """Tell whether a loss is known to compare numbers, and not what is said of classes."""
-    is_told = isinstance(loss, str) or _is_known(loss)
+    is_told = isinstance(loss, str) or is_known(loss)
     return is_told and _name(loss).startswith(_OF_NUMBERS)
 
 

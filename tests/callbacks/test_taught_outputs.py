@@ -7,8 +7,9 @@ from fits import IMAGES, LABELS, SAMPLES, compiled, dense_model
 from keras import layers, ops
 
 from prune_keras.callbacks import Distillation, Factors, ScaleSparsity, Teacher
+from prune_keras.teaching.ends import ends
 from prune_keras.teaching.losses import weighted_mean
-from prune_keras.teaching.outputs import by_output, ends, losses
+from prune_keras.teaching.outputs import by_output, losses
 from prune_keras.tracing import trace
 
 LOGITS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
