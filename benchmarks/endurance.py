@@ -34,7 +34,7 @@ def summary(rounds):
     late = rounds[WARM_UP:]
     share = min(100, len(late) // 2)
     row = {}
-    for name in ("MB", "seconds"):
+    for name in ("MB", "seconds", "processor seconds"):
         first, last = ([r[name] for r in part] for part in (late[:share], late[-share:]))
         row |= {f"{name}, first": measuring.median(first), f"{name}, last": measuring.median(last)}
         row[f"{name}, ratio"] = measuring.median(last) / measuring.median(first)
@@ -55,7 +55,7 @@ def measure(cuts):
 
     class Cuts(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
-            self.begun = time.perf_counter()
+            self.begun = time.perf_counter(), time.process_time()
             self.back = progress.graph.cost.neurons < progress.original.neurons / 2
             if self.back:
                 progress.go_back(model)
@@ -64,7 +64,9 @@ def measure(cuts):
 
         def on_epoch_end(self, epoch, logs=None):
             row = {"round": epoch, "neurons": progress.graph.cost.neurons}
-            row |= {"seconds": time.perf_counter() - self.begun, "MB": measuring.resident() / 1e6}
+            took = time.perf_counter() - self.begun[0], time.process_time() - self.begun[1]
+            row |= {"seconds": took[0], "processor seconds": took[1]}
+            row |= {"MB": measuring.resident() / 1e6}
             rows.append(row | {"rolled back": int(self.back)})
 
     model.fit(x, y, batch_size=16, epochs=cuts, verbose=0, callbacks=[Cuts()])

@@ -23,6 +23,7 @@ SIZES = {"rounds": 5000, "layers": 1000, "units": 65536, "gigabytes": 4.0, "samp
 SOURCES = ("tf.data", "generator", "PyDataset")
 BATCH = 100
 SHOT = (32, 32, 3)
+ROUNDS_APART = 25  # of those whose memory and time are kept
 SETTLED = 0.2  # of the samples, by which memory is to have come to what a pass takes
 
 
@@ -54,7 +55,9 @@ def measure(part, size):
 def rounds(count):
     import endurance
 
-    return endurance.summary(endurance.measure(count))
+    found = endurance.measure(count)
+    measuring.write_table(FILE.with_name("load_rounds.csv"), found[::ROUNDS_APART])
+    return endurance.summary(found)
 
 
 def deep(count):

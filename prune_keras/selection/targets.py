@@ -67,6 +67,9 @@ class Target:
         return f"{asked} of what the {'original has' if self.of_original else 'model has now'}"
 
 
+_BY_SIZES = ("flops", "activation_bytes")  # which open sizes leave unknown
+
+
 def target_of(asked: Mapping[str, float] | None, of: Cost | None, cost: Cost) -> Target:
     """Return the target for a model of this cost.
 
@@ -79,12 +82,13 @@ def target_of(asked: Mapping[str, float] | None, of: Cost | None, cost: Cost) ->
         ValueError: if a metric is not known.
     """
     for metric in asked or {}:
-        if getattr(of or cost, metric) is None and getattr(cost, metric) is not None:
+        unknown = [each for each in (cost, of or cost) if getattr(each, metric) is None]
+        if unknown and metric not in _BY_SIZES:
             raise ValueError(
                 f"`of` must know {NAMES.get(metric, metric)} that a target is on. Received: "
                 f"target={dict(asked or {})}, of={of}. Pass prune_keras.cost(original)."
             )
-        if getattr(cost, metric) is None:
+        if unknown:
             raise ValueError(
                 f"A target on {NAMES.get(metric, metric)} needs known spatial sizes. Received: "
                 f"target={dict(asked or {})}, while the model leaves them open. "
