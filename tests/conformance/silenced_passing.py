@@ -148,7 +148,7 @@ class Passing(Masks):
         if isinstance(operation, structural.REDUCTIONS):
             self._reads.append(masks[0])
             return structural.reduced(self, operation, masks[0])
-        if isinstance(operation, structural.ALONG):
+        if structural.works_along(operation):
             return structural.along(self, operation, masks[0])
         if isinstance(operation, structural.PRODUCTS):
             self._reads += masks

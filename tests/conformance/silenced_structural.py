@@ -38,6 +38,13 @@ IMAGES = (
 )
 
 
+def works_along(operation) -> bool:
+    """Tell whether an operation works along one axis, the last one if it names none."""
+    held = getattr(operation, "activation", None)
+    is_softmax = isinstance(operation, layers.Activation) and held is keras.activations.softmax
+    return is_softmax or isinstance(operation, ALONG)
+
+
 def moved(operation, args) -> list[np.ndarray]:
     """Run what only moves entries on masks: on two samples, so that the batch is no axis of 1."""
 
@@ -58,7 +65,7 @@ def half_gated(reference, operation, mask):
 
 
 def axes_of(operation, rank: int) -> list[int]:
-    return [axis % rank for axis in np.atleast_1d(operation.axis).tolist()]
+    return [axis % rank for axis in np.atleast_1d(getattr(operation, "axis", -1)).tolist()]
 
 
 def whole_along(reference, operation, mask):
