@@ -6,7 +6,6 @@ import copy
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from itertools import tee
 from typing import Any
 
@@ -18,6 +17,7 @@ from prune_keras.factoring import Factors, factored
 from prune_keras.readers.patches import Patches
 from prune_keras.samples.batches import Samples, batches, is_read_once
 from prune_keras.tracing import trace
+from prune_keras.validation import fitting
 
 ROWS = 4096  # that a convolution is fitted to, at least
 _FORM = re.compile(r"(G)\((\d+|N)\)|(B)\((\d+)\)|(BG)\((\d+), ?(\d+|N)\)")
@@ -179,7 +179,7 @@ def _is_wide(operation: Any) -> bool:
 
 
 def _named(pattern: str, known: Collection[str]) -> list[str]:
-    found = [pattern] if pattern in known else [p for p in known if fnmatchcase(p, pattern)]
+    found = fitting(pattern, known)
     if not found:
         raise ValueError(
             "Each of `layers` must name a Conv2D that reads several positions, all channels at "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -81,3 +82,14 @@ def check_positive(name: str, value: Any, zero: bool = False) -> None:
     if not is_number(value) or value < 0 or (value == 0 and not zero):
         bound = "of at least 0" if zero else "above 0"
         raise ValueError(f"`{name}` must be a finite number {bound}. Received: {name}={value!r}.")
+
+
+def fitting(pattern: str, paths: Collection[str]) -> list[str]:
+    """Return the path that is exactly the pattern, or else all that fit it.
+
+    Example:
+
+    >>> fitting("block*", ["block1", "block2", "head"]), fitting("head", ["head", "head[1]"])
+    (['block1', 'block2'], ['head'])
+    """
+    return [pattern] if pattern in paths else [p for p in paths if fnmatchcase(p, pattern)]

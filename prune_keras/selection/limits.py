@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from prune_keras.validation import check_count, check_share
+from prune_keras.validation import check_count, check_share, fitting
 
 NUMBERS = ("min_units", "max_layer_fraction", "round_to")
 
@@ -55,12 +55,12 @@ class Limits:
         if callable(self.exclude):
             return {path for path in paths if self.exclude(path)}
         for pattern in self.exclude:
-            if not _named(pattern, paths):
+            if not fitting(pattern, paths):
                 raise ValueError(
                     "`exclude` must name layers with prunable units. Received: "
                     f"exclude={pattern!r}, which fits none of {paths}."
                 )
-        return {path for pattern in self.exclude for path in _named(pattern, paths)}
+        return {path for pattern in self.exclude for path in fitting(pattern, paths)}
 
     def of(self, name: str, path: str, kind: str, paths: Collection[str] = ()) -> list[Any]:
         """Return the numbers of one limit that hold for a layer.
@@ -130,8 +130,3 @@ def _entries(name: str, value: Any) -> list[tuple[str, Any]]:
 def _fits(pattern: str, path: str, kind: str, paths: Collection[str]) -> bool:
     exact = pattern in paths
     return pattern == kind or (path == pattern if exact else fnmatchcase(path, pattern))
-
-
-def _named(pattern: str, paths: Collection[str]) -> list[str]:
-    """Return the layer of exactly this path, or else all that fit the pattern."""
-    return [pattern] if pattern in paths else [p for p in paths if fnmatchcase(p, pattern)]
