@@ -271,7 +271,8 @@ def kept_neurons(graph: Graph, plan: Plan) -> np.ndarray:
     if (graph.costs.lengths(sizes) < graph.costs.least).any():
         raise ValueError(
             "A plan must leave at least one channel along every axis of the model, and two where "
-            f"groups or reshapes tie channels to each other. Received: {plan.new_widths}."
+            "groups or reshapes tie channels to each other, or lie beside units that stay. "
+            f"Received: {plan.new_widths}."
         )
     for weight in graph.weights:
         _check_parts(weight, kept)

@@ -41,5 +41,6 @@ def _of_positions(visit: Visit, trace: Trace, axis: int) -> np.ndarray:
     features = np.broadcast_to(trace.nothing(1, reason), width)  # type: ignore[arg-type]  # known
     units = trace.fix(_units(visit, trace, features, 0), reason)
     channels, each = trace.along(x, axis, visit.path), x.positions(axis)
+    trace.at_least(channels, 2)  # with one, a thin model no longer shows why the units stay
     trace.multiplied([channels], product([each, len(units)]))
     return vector(channels, axis, x.rank)

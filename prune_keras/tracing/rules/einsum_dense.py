@@ -72,9 +72,11 @@ def einsum_dense(visit: Visit, trace: Trace) -> Found:
         tap_axis = equation.made.index(chosen) - 1
         axis = equation.kernel.index(chosen)
         units = trace.units(visit, _keras.kernel_of(layer), axis=axis, tap_axis=tap_axis)
-        if any(sign in equation.made for sign in along):
+        beside = [ids for sign, ids in along.items() if sign in equation.made]
+        for ids in beside:
             trace.fix(units, f"{visit.path} has channels beside its units")
-        else:
+            trace.at_least(ids, 2)  # with one, a thin model no longer shows why the units stay
+        if not beside:
             along[chosen] = units
     _record_weights(visit, trace, equation, along)
     made = {sign: ids for sign, ids in along.items() if sign in equation.made}

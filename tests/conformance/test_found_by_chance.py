@@ -1,0 +1,52 @@
+"""What broke a promise in generated networks, each in a network as small as it can be."""
+
+import keras
+import promises
+import pytest
+from keras import layers
+from zoo import Network
+
+import prune_keras
+
+
+def network(make, shape, floatx="float32"):
+    """Return the network that a function makes of an input, with a head, as promises take it."""
+
+    def build():
+        inputs = keras.Input(shape)
+        return keras.Model(inputs, layers.Dense(2, name="out")(make(inputs)))
+
+    return Network("", build, (), floatx=floatx)
+
+
+def plan_of(model, **kept):
+    widths = prune_keras.trace(model).widths
+    return prune_keras.Plan({**prune_keras.Plan.everything(widths).kept, **kept}, widths)
+
+
+# One channel left beside units no longer shows that there are channels.
+
+
+def by_equation(x):
+    return layers.EinsumDense("abc,bd->adc", (4, 3), name="b")(layers.Dense(3, name="a")(x))
+
+
+def by_channel(x):
+    x = layers.Dense(3, name="a")(x)
+    return layers.EinsumDense("bpc,cpq->bqc", (4, 3), bias_axes="qc", name="b")(x)
+
+
+def by_dense(x):
+    x = layers.Permute((2, 1))(layers.Dense(3, name="a")(x))
+    return layers.Permute((2, 1))(layers.Dense(4, name="b")(x))
+
+
+@pytest.mark.parametrize("make", [by_equation, by_channel, by_dense])
+def test_two_channels_stay_beside_units_that_are_fixed(make):
+    beside = network(make, (5, 2))
+    with beside.built() as model:
+        with pytest.raises(ValueError, match="two where .* lie beside units that stay"):
+            prune_keras.shrink(model, plan_of(model, a=[1]))
+        plan = plan_of(model, a=[0, 2])
+        assert prune_keras.trace(prune_keras.shrink(model, plan)).widths == plan.new_widths
+    promises.check_costs_are_foreseen(beside, (0, 0.8))
