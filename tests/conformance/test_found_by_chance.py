@@ -1,9 +1,12 @@
 """What broke a promise in generated networks, each in a network as small as it can be."""
 
 import keras
+import numpy as np
 import promises
 import pytest
-from keras import layers
+from keras import layers, ops
+from networks import outputs_of, samples
+from small_models import operation
 from zoo import Network
 
 import prune_keras
@@ -50,3 +53,31 @@ def test_two_channels_stay_beside_units_that_are_fixed(make):
         plan = plan_of(model, a=[0, 2])
         assert prune_keras.trace(prune_keras.shrink(model, plan)).widths == plan.new_widths
     promises.check_costs_are_foreseen(beside, (0, 0.8))
+
+
+def test_what_joins_samples_is_refused():
+    """It stood for the last axis once."""
+    inputs = keras.Input((3,), batch_size=2)
+    x = layers.Dense(4, name="a")(inputs)
+    for joined in (layers.Concatenate(axis=0)([x, x]), ops.concatenate([x, x])):
+        graph = prune_keras.trace(keras.Model(inputs, layers.Dense(2)(joined)))
+        assert "moves, joins or splits the batch" in graph.fixed[0].reason
+
+
+# Parts that a first cut leaves uneven, and a second one even.
+
+
+@pytest.mark.parametrize("parts", [2, [2]])
+def test_cuts_that_make_parts_even_again_compose(parts):
+    def make(x):
+        return layers.Concatenate()(ops.split(layers.Dense(4, name="a")(x), parts, axis=-1)[::-1])
+
+    with network(make, (3,)).built() as model:
+        first = plan_of(model, a=[0, 2, 3])
+        between = prune_keras.shrink(model, first)
+        second = plan_of(between, a=[0, 1])
+        once = prune_keras.shrink(model, first.then(second))
+        twice = prune_keras.shrink(between, second)
+        assert operation(between, "Split").indices_or_sections == (1,)
+        assert promises.config_of(once) == promises.config_of(twice)
+        np.testing.assert_equal(outputs_of(once, samples(once)), outputs_of(twice, samples(once)))

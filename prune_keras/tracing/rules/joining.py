@@ -44,8 +44,8 @@ def joined(visit: Visit, trace: Trace) -> Found:
 
 @register_rule(layers.Concatenate, raw.Concatenate)
 def concatenate(visit: Visit, trace: Trace) -> Found:
-    axis = visit.operation.axis
-    return concatenated(visit, trace, axis if axis < 0 else axis - 1)
+    axis = without_batch(visit.operation.axis, visit.input.rank)
+    return moves_the_batch(visit, trace) if axis == BATCH else concatenated(visit, trace, axis)
 
 
 def concatenated(visit: Visit, trace: Trace, axis: int) -> np.ndarray:

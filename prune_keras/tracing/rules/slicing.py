@@ -165,8 +165,10 @@ def split(visit: Visit, trace: Trace) -> Found:
     def sections(mask: np.ndarray) -> Any:
         kept = _kept_along(mask, axis)
         counts = {int(part.sum()) for part in np.split(kept, ends)}
-        even = isinstance(given, int) and len(counts) == 1
-        return given if even else tuple(int(kept[:end].sum()) for end in ends)
+        if kept.all():
+            return given
+        # However it was spelled, so that two cuts write what one does that takes as much.
+        return count if len(counts) == 1 else tuple(int(kept[:end].sum()) for end in ends)
 
     trace.rectangle(ids)
     trace.setting(operation, "indices_or_sections", ids, sections)
