@@ -79,16 +79,36 @@ def check_removed_is_silenced(network, cut):
 
 
 def permute(graph, family, order):
-    """Let the neurons of a family change places, with all weights that belong to them."""
+    """Let the neurons of a family change places, with all weights and constants of theirs."""
     places = dict(zip(family.neurons.tolist(), family.neurons[order].tolist(), strict=True))
+
+    def moved(neurons):
+        index = np.arange(len(neurons))
+        for old, new in places.items():
+            index[neurons == old] = np.flatnonzero(neurons == new)
+        return index
+
     for weight in graph.weights:
         value = np.array(weight.variable)
         for axis, neurons in weight.axes.items():
-            index = np.arange(len(neurons))
-            for old, new in places.items():
-                index[neurons == old] = np.flatnonzero(neurons == new)
-            value = value.take(index, axis)
+            value = value.take(moved(neurons), axis)
         weight.variable.assign(value)
+    for setting in graph.settings:
+        if setting.name == "arguments" and np.isin(setting.neurons, family.neurons).any():
+            move_constants(setting.owner, moved(setting.neurons.ravel()))
+
+
+def move_constants(node, index):
+    """Let the entries of arrays that a call was given, one a channel, change places."""
+
+    def moved(value):
+        if isinstance(value, keras.KerasTensor) or not np.ndim(value):
+            return value
+        return keras.ops.take(value, index, axis=tuple(value.shape).index(len(index)))
+
+    given = node.arguments
+    args, kwargs = keras.tree.map_structure(moved, (given.args, given.kwargs))
+    node.arguments = type(given)(*args, **kwargs)
 
 
 def check_neurons_can_change_places(network, seed):

@@ -3,9 +3,10 @@
 import keras
 import numpy as np
 import promises
+import promises_in_training
 import pytest
 from keras import layers, ops
-from networks import outputs_of, samples
+from networks import outputs_of, samples, train_step
 from small_models import operation
 from zoo import Network
 
@@ -81,3 +82,29 @@ def test_cuts_that_make_parts_even_again_compose(parts):
         assert operation(between, "Split").indices_or_sections == (1,)
         assert promises.config_of(once) == promises.config_of(twice)
         np.testing.assert_equal(outputs_of(once, samples(once)), outputs_of(twice, samples(once)))
+
+
+# What is no weight but belongs to a channel, and a gradient of which rounding is all there is.
+
+
+def test_constants_change_places_with_their_neurons():
+    def make(x):
+        return layers.Dense(4, name="a")(x) * np.linspace(-1, 1, 4, dtype="float32")
+
+    promises.check_neurons_can_change_places(network(make, (3,)), 0)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="has no float64 here")
+def test_a_gradient_that_is_zero_is_compared_in_float64():
+    def make(x):
+        return layers.BatchNormalization()(layers.Dense(5, name="a")(x))
+
+    shares = {}
+    for floatx in ("float32", "float64"):
+        with network(make, (3,), floatx).built() as model:
+            model.compile(promises_in_training.OPTIMIZERS["adam"](), "mse", run_eagerly=True)
+            train_step(model)
+            kernel, bias = (np.abs(each).max() for each in model.optimizer._momentums[:2])
+            shares[floatx] = bias / kernel
+    assert 1e-9 < shares["float32"] < 1e-6 and shares["float64"] < 1e-15
+    promises_in_training.check_step_after_cut(network(make, (3,), "float64"), (0, 0.5), "adam")
