@@ -271,7 +271,8 @@ def kept_neurons(graph: Graph, plan: Plan) -> np.ndarray:
     if (graph.costs.lengths(sizes) < graph.costs.least).any():
         raise ValueError(
             "A plan must leave at least one channel along every axis of the model, and two where "
-            "groups or reshapes tie channels to each other, or lie beside units that stay. "
+            "groups or reshapes tie channels to each other, where they lie beside units that stay, "
+            "and, on TensorFlow, in heads of attention with biases. "
             f"Received: {plan.new_widths}."
         )
     for weight in graph.weights:

@@ -12,6 +12,10 @@ from zoo import Network
 
 import prune_keras
 
+on_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="what TensorFlow alone does"
+)
+
 
 def network(make, shape, floatx="float32"):
     """Return the network that a function makes of an input, with a head, as promises take it."""
@@ -94,7 +98,7 @@ def test_constants_change_places_with_their_neurons():
     promises.check_neurons_can_change_places(network(make, (3,)), 0)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="has no float64 here")
+@on_tensorflow
 def test_a_gradient_that_is_zero_is_compared_in_float64():
     def make(x):
         return layers.BatchNormalization()(layers.Dense(5, name="a")(x))
@@ -108,3 +112,32 @@ def test_a_gradient_that_is_zero_is_compared_in_float64():
             shares[floatx] = bias / kernel
     assert 1e-9 < shares["float32"] < 1e-6 and shares["float64"] < 1e-15
     promises_in_training.check_step_after_cut(network(make, (3,), "float64"), (0, 0.5), "adam")
+
+
+# Keras on TensorFlow adds a bias of (heads, 1) along a sequence that is as long as there are heads.
+
+
+def attention(width, heads=3):
+    return lambda x: layers.MultiHeadAttention(heads, width, name="a")(x, x)
+
+
+@on_tensorflow
+@pytest.mark.parametrize("length", [3, None])
+def test_heads_with_biases_keep_a_width_of_two(length):
+    beside = network(attention(3), (length, 4))
+    with beside.built() as model:
+        thin, _ = prune_keras.prune(model, fraction=0.9, criterion="random", seed=0)
+        assert (thin.get_layer("a").key_dim, thin.get_layer("a").value_dim) == (2, 2)
+    if length is not None:
+        promises.check_removed_is_silenced(beside, (0, 0.8))
+        promises.check_plans_compose(beside, (0, 0.5), (0, 0.3))
+
+
+@on_tensorflow
+def test_heads_of_width_1_stay_where_there_are_as_many_as_positions_or_more():
+    with network(attention(1), (2, 4)).built() as model:
+        (fixed,) = (each for each in prune_keras.trace(model).fixed if each.path == "a:heads")
+        assert "takes the bias of heads of width 1 for one along the sequence" in fixed.reason
+    promises.check_removed_is_silenced(network(attention(1), (2, 4)), (0, 0.5))
+    with network(attention(1), (4, 4)).built() as model:
+        assert prune_keras.trace(model).widths["a:heads"] == 3

@@ -35,7 +35,7 @@ def cross(x):
 
 def attended(x):
     x = dense(x, 8)
-    y = layers.MultiHeadAttention(4, 2, value_dim=3, name="a")(x, x, use_causal_mask=True)
+    y = layers.MultiHeadAttention(4, 3, value_dim=3, name="a")(x, x, use_causal_mask=True)
     return dense(layers.Add()([x, y]))
 
 
@@ -110,7 +110,7 @@ CASES = {
         {"a": 6},
     ),
     "cross": (cross, {"dense": 6, "dense_1": 3, "a:heads": 4, "a:key": 2, "a:value": 3, "a": 4}),
-    "attention": (attended, {"dense": 8, "a:heads": 4, "a:value": 3, "a:key": 2}),
+    "attention": (attended, {"dense": 8, "a:heads": 4, "a:value": 3, "a:key": 3}),
     "additive": (additive, {"a": 5}),
     "slices": (slices, {"t/conv1d": 6}),
     "einsum": (projected, {"a": 6, "b": 5}),
@@ -279,14 +279,14 @@ def test_scores_of_attention_stay_when_keys_of_zeros_go():
     model = build("attention")
     layer, x = model.get_layer("a"), samples(model)
     for dense_layer in (layer._query_dense, layer._key_dense):
-        dense_layer.kernel.assign(np.array(dense_layer.kernel) * np.array([1, 0]))
-        dense_layer.bias.assign(np.array(dense_layer.bias) * np.array([1, 0]))
+        dense_layer.kernel.assign(np.array(dense_layer.kernel) * np.array([1, 0, 1]))
+        dense_layer.bias.assign(np.array(dense_layer.bias) * np.array([1, 0, 1]))
     before = outputs_of(model, x)
     widths = prune_keras.trace(model).widths
     plan = prune_keras.Plan.everything(widths)
-    plan = prune_keras.Plan({**plan.kept, "a:key": np.array([0])}, widths)
+    plan = prune_keras.Plan({**plan.kept, "a:key": np.array([0, 2])}, widths)
     prune_keras.shrink_in_place(model, plan)
-    assert layer.key_dim == 1
+    assert layer.key_dim == 2
     assert_close(outputs_of(model, x), before, "float32")
     again = keras.Model.from_config(model.get_config())
     again.set_weights(model.get_weights())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import keras
 import numpy as np
 from keras import layers
 
@@ -127,6 +128,20 @@ def _project(
     trace.weight(call, dense.bias, axes, reads=reads, scale=scale)
     remember(trace, dense, Labels(vector(features, -1, x.rank), x.shape))
     _set_sizes(trace, dense, "partial_output_shape", made, dense.partial_output_shape)
+    _keep_from_mistakes(trace, dense, x.shape[0], heads, width)
+
+
+def _keep_from_mistakes(
+    trace: Trace, dense: Any, length: int | None, heads: np.ndarray, width: np.ndarray | None
+) -> None:
+    """Keep Keras, on TensorFlow, from adding a bias of `(heads, 1)` along a sequence as long."""
+    wide = _keras.kernel_of(dense).shape[-1]
+    if keras.backend.backend() != "tensorflow" or dense.bias is None:
+        return
+    if wide > 1 and width is not None:
+        trace.at_least(width, 2)
+    if wide == 1 and 1 < (length or 2) <= len(heads):
+        trace.fix(heads, "Keras takes the bias of heads of width 1 for one along the sequence")
 
 
 def _output(
