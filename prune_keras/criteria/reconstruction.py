@@ -23,6 +23,9 @@ from prune_keras.graph import Weight
 from prune_keras.samples.subject import Subject
 
 READERS = (layers.Dense, layers.Conv1D, layers.Conv2D)
+# Directions in one depthwise convolution: a GPU's compiler takes as long for one as for three, and
+# what it gives is as many times the layer's input.
+TOGETHER = 3
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,9 @@ class _Reader:
         squared and summed over the outputs, `(neurons,)`; windows in the batch are positions."""
         if isinstance(self.layer, layers.Dense) and len(self.directions) > 1:
             return self._energy_of_entries(x, samples)
-        return sum(self._energy_along(x, samples, direction) for direction in self.directions)
+        begins = range(0, len(self.directions), TOGETHER)
+        parts = (self.directions[begin : begin + TOGETHER] for begin in begins)
+        return sum(self._energy_along(x, samples, directions) for directions in parts)
 
     def _energy_of_entries(self, x: Any, samples: Any) -> Any:
         """Return the same for a Dense layer in all directions at once, by a product a neuron."""
@@ -134,34 +139,47 @@ class _Reader:
         rows, samples = (ops.cast(size, "float32") for size in (ops.shape(rows)[0], samples))
         return energy * samples / rows
 
-    def _energy_along(self, x: Any, samples: Any, direction: np.ndarray) -> Any:
-        parts = ops.cast(self._products(x, direction), "float32")
+    def _energy_along(self, x: Any, samples: Any, directions: np.ndarray) -> Any:
+        parts = ops.cast(self._products(x, directions), "float32")
         axis = 1 if getattr(self.layer, "data_format", "") == "channels_first" else -1
         parts = ops.moveaxis(parts, axis, -1)
         parts = ops.reshape(parts, (samples, -1, parts.shape[-1]))
-        squares = mean_over_positions(ops.square(self._joined(parts)))
-        return ops.sum(ops.reshape(ops.sum(squares, axis=0), (-1, self.groups)), axis=1)
+        squares = mean_over_positions(ops.square(self._joined(parts, len(directions))))
+        each = (-1, self.groups * len(directions))
+        return ops.sum(ops.reshape(ops.sum(squares, axis=0), each), axis=1)
 
-    def _joined(self, parts: Any) -> Any:
-        """Sum the channels `(batch, positions, channels)` that belong to the same segment."""
+    def _joined(self, parts: Any, directions: int) -> Any:
+        """Sum channels of the same segment and direction: `(batch, positions, channels)`, in which
+        directions lie beside each other."""
         count = len(self.neurons) * self.groups
         if np.array_equal(self.segments, np.arange(count)):
             return parts
-        segments = np.where(self.segments < 0, count, self.segments)
-        whole = ops.segment_sum(ops.moveaxis(parts, -1, 0), segments, num_segments=count + 1)
-        return ops.moveaxis(whole[:count], 0, -1)
+        known = np.flatnonzero(self.segments >= 0)
+        order = known[np.argsort(self.segments[known], kind="stable")]
+        each = np.arange(directions)
+        parts = _backend.take(parts, (order[:, None] * directions + each).reshape(-1), -1)
+        if len(order) == count:
+            return parts
+        segments = (self.segments[order][:, None] * directions + each).reshape(-1)
+        whole = ops.segment_sum(
+            ops.moveaxis(parts, -1, 0), segments, num_segments=count * directions, sorted=False
+        )
+        return ops.moveaxis(whole, 0, -1)
 
-    def _products(self, x: Any, direction: np.ndarray) -> Any:
-        kernel = ops.cast(ops.convert_to_tensor(direction, dtype="float32"), x.dtype)
+    def _products(self, x: Any, directions: np.ndarray) -> Any:
+        """Return what each channel is in each direction, `(..., channels * directions)`."""
+        kernel = np.moveaxis(directions, 0, -1)
+        kernel = ops.cast(ops.convert_to_tensor(kernel, dtype="float32"), x.dtype)
         layer = self.layer
         if isinstance(layer, layers.Dense):
-            return x * kernel
+            return x * kernel[:, 0]
         x, padding = _keras.padded(layer, x)
         options = {"strides": layer.strides, "padding": padding, "data_format": layer.data_format}
         options |= {"dilation_rate": layer.dilation_rate}
         if len(set(layer.strides)) > 1:  # TensorFlow's depthwise kernels want equal ones
-            return ops.conv(x, kernel[..., None, :], **options)
-        return ops.depthwise_conv(x, kernel[..., None], **options)
+            flat = ops.reshape(kernel, (*kernel.shape[:-2], 1, -1))
+            return ops.conv(x, flat, **options)
+        return ops.depthwise_conv(x, kernel, **options)
 
 
 def _directions(kernel: np.ndarray, along: np.ndarray, neurons: np.ndarray) -> np.ndarray:
