@@ -179,7 +179,7 @@ def test_mixed_precision_gives_nearly_the_same(name):
         outputs = keras.layers.Dense(3, activation="softmax", dtype="float32")(x)
         model = keras.Model(inputs, outputs)
         model.compile("sgd", "sparse_categorical_crossentropy")
-        data = (np.random.default_rng(0).normal(size=(20, 6)), np.arange(20) % 3)
+        data = (np.random.default_rng(0).normal(size=(2000, 6)), np.arange(2000) % 3)
         with_policy[policy] = score(model, name, data=data)["a"]
     np.testing.assert_allclose(*with_policy.values(), rtol=0.1, atol=2e-3)
 
@@ -239,9 +239,11 @@ def test_calls_on_maps_of_two_sizes_have_each_its_mean():
     out = keras.layers.Dense(3, activation="softmax", name="out")(keras.layers.Add()(means))
     model = compiled(keras.Model(given, out))
     x = np.random.default_rng(3).normal(size=(7, 8, 8, 2)).astype("float32")
-    maps = [np.array(each) for each in keras.Model(given, [large, small])(x)]
+    maps = keras.tree.map_structure(
+        keras.ops.convert_to_numpy, keras.Model(given, [large, small])(x)
+    )
     total = sum(each.mean((1, 2)) for each in maps)
-    kernel, bias = (np.array(weight) for weight in model.get_layer("out").weights)
+    kernel, bias = model.get_layer("out").get_weights()
     logits = total @ kernel + bias
     chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     slope = (chances - np.eye(3)[Y]) @ kernel.T  # by the sum of means, (7, 4)

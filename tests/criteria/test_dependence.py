@@ -49,7 +49,7 @@ def test_terms_are_derivatives_of_the_loss_along_what_is_kept_and_cut(granularit
     def loss(a, b):
         for variable, k, c in zip(model.trainable_variables, kept, cut, strict=True):
             variable.assign(a * k + b * c)
-        predicted = np.array(model(IMAGES), "float64")
+        predicted = keras.ops.convert_to_numpy(model(IMAGES)).astype("float64")
         return -np.log(predicted[np.arange(len(LABELS)), LABELS]).mean()
 
     assert found.loss == pytest.approx(loss(1, 1), rel=1e-5)

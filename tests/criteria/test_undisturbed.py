@@ -119,7 +119,7 @@ def test_recalibration_changes_the_statistics_alone():
     mean, variance = (ops.copy(v.value) for v in (norm.moving_mean, norm.moving_variance))
     old = state(model)
     recalibrate(model, FAR)
-    assert not np.allclose(mean, norm.moving_mean.value)
+    assert not np.allclose(*map(ops.convert_to_numpy, (mean, norm.moving_mean.value)))
     norm.moving_mean.assign(mean)
     norm.moving_variance.assign(variance)
     for one, other in zip(old, state(model), strict=True):
@@ -143,7 +143,10 @@ def test_a_model_that_was_scored_before_its_first_fit_logs_what_others_log(targe
     scored, plain = network(), network()
     prune_keras.score(scored, "taylor", (100 * X, targets))
     assert [m.name for m in scored.metrics] == [m.name for m in plain.metrics]
-    logs = [m.fit(X, Y, batch_size=48, verbose=0).history for m in (scored, plain)]
+    logs = []
+    for model in (scored, plain):
+        keras.utils.set_random_seed(2)  # of which PyTorch drops out
+        logs.append(model.fit(X, Y, batch_size=48, verbose=0).history)
     assert logs[0] == logs[1]
 
 
