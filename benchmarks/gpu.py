@@ -1,14 +1,16 @@
-"""What trace, scores, a cut and training steps of VGG-16 take on a GPU.
+"""What trace, scores, a cut and training steps of VGG-16 take on a GPU, on each backend.
 
-    python benchmarks/gpu.py
-    python benchmarks/gpu.py --size 224 --batch 64
+    KERAS_BACKEND=jax python benchmarks/gpu.py
+    KERAS_BACKEND=torch python benchmarks/gpu.py --size 224 --batch 64
     python benchmarks/gpu.py --any-device --size 32 --batch 4 --samples 8 --repetitions 1 --output X
 
 The network is that of `prune-keras cats-vs-dogs`, with random weights and photos, since only time
-is measured; it is cut to half of its FLOPs. Training steps are timed before and after the cut, with
-and without XLA (`jit_compile`) and TF32. Without a GPU the command stops, unless `--any-device`
-says that it is only to be tried. Milliseconds are medians, with the least and the most, and those
-of the first call, which compiles.
+is measured; it is cut to half of its FLOPs, as it comes and to widths that are multiples of 32.
+Training steps and predictions are timed before and after the cut, with and without TF32, and on
+TensorFlow compiled by XLA, too; JAX always compiles, and PyTorch gives up after having compiled
+each of Keras' layers anew. Without a GPU the command stops, unless `--any-device` says that it is
+only to be tried. Milliseconds are medians, with the least and the most, and those of the first
+call, which compiles. A table for each backend, which `--table` writes to the README beside it.
 """
 
 import argparse
@@ -17,42 +19,67 @@ import time
 from pathlib import Path
 
 import measuring
+import tables
+import tf32
 
 RESULTS = measuring.RESULTS.parent / "gpu"
 CRITERIA = ("l2", "taylor", "reconstruction", "obs")
+HALF = {"target": {"flops": 0.5}}
 
 
 def main():
+    given = arguments()
+    if given.table:
+        show(given.output)
+        return
+    device = device_of(given.any_device)
+    path = given.output / f"{measuring.backend()}.csv"
+    with_ = {name: getattr(given, name) for name in ("size", "batch", "samples", "repetitions")}
+    rows = []
+    for row in measured(given):
+        rows.append(row)
+        print(row, flush=True)
+        measuring.write_table(path, rows)
+        measuring.write_settings(path, device=device, **with_)
+
+
+def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=128, help="height and width of photos")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--samples", type=int, default=256, help="photos to score and fit with")
     parser.add_argument("--repetitions", type=int, default=20)
     parser.add_argument("--any-device", action="store_true", help="try it without a GPU")
+    parser.add_argument("--table", action="store_true", help="write the README's table only")
     parser.add_argument("--output", type=Path, default=RESULTS)
-    given = parser.parse_args()
-    device = device_of(given.any_device)
-    rows = [row | {"device": device} for row in measured(given)]
-    path = given.output / "gpu.csv"
-    for line in measuring.write_table(path, rows):
-        print("  ".join(line))
-    with_ = {name: getattr(given, name) for name in ("size", "batch", "samples", "repetitions")}
-    print(measuring.write_settings(path, device=device, **with_))
+    return parser.parse_args()
+
+
+def show(folder):
+    """Write the table of this backend into the README of a folder, in milliseconds."""
+    columns = ("what", "first", "median", "least", "most")
+    lines = [
+        [row["what"], *(said(float(row[name])) for name in columns[1:])]
+        for row in tables.read(folder / f"{measuring.backend()}.csv")
+    ]
+    tables.fill(folder / "README.md", {measuring.backend(): tables.markdown(columns, lines)})
+
+
+def said(milliseconds):
+    """Return a number with at least three digits."""
+    return f"{milliseconds:,.0f}" if milliseconds >= 1000 else f"{milliseconds:.3g}"
 
 
 def device_of(any_device):
     """Return the name of the first GPU; stop where there is none, unless another device will do."""
-    import tensorflow as tf
-
-    found = tf.config.list_physical_devices("GPU")
-    if found:
-        return tf.config.experimental.get_device_details(found[0]).get("device_name", "GPU")
-    if not any_device:
+    found = tf32.gpu()
+    if found is None and not any_device:
         raise SystemExit(
-            "A GPU must be there that TensorFlow finds. Received: none. Install prune-keras[gpu] "
-            "on a machine that has one, or pass --any-device to see whether the command runs."
+            f"A GPU must be there that {measuring.backend()} finds. Received: none. Install this "
+            "backend for CUDA on a machine that has one, or pass --any-device to see whether the "
+            "command runs."
         )
-    return "CPU"
+    return found or "CPU"
 
 
 def measured(given):
@@ -67,14 +94,18 @@ def measured(given):
     yield row("trace", given, lambda: prune_keras.trace(model))
     for criterion in CRITERIA:
         scored = scores(model, criterion, data, given)
-        yield row(f"score {criterion}, {given.samples} photos", given, scored, 3)
-    cut = {"target": {"flops": 0.5}, "criterion": "l2", "fuse": None}
-    yield row("prune by l2", given, lambda: prune_keras.prune(model, **cut), 3)
-    fitted = {"target": {"flops": 0.5}, "data": data, "data_batch_size": given.batch}
-    yield row("prune as it is by default", given, lambda: prune_keras.prune(model, **fitted), 2)
-    thin, _ = prune_keras.prune(model, **cut)
-    for name, each in (("dense", model), ("thin", thin)):
+        yield row(f"score {criterion}, {given.samples} photos", given, scored, 1)
+    plain = HALF | {"criterion": "l2", "scope": "global", "fuse": None}
+    yield row("prune by l2", given, lambda: prune_keras.prune(model, **plain), 1)
+    networks = {
+        "dense": model,
+        "thin": prune_keras.prune(model, **plain)[0],
+        "thin, in 32s": prune_keras.prune(model, **plain, round_to=32)[0],
+    }
+    for name, each in networks.items():
         yield from steps(name, each, data, given)
+    fitted = HALF | {"data": data, "data_batch_size": given.batch}
+    yield row("prune as it is by default", given, lambda: prune_keras.prune(model, **fitted), 1)
 
 
 def network(given):
@@ -84,6 +115,8 @@ def network(given):
 
 
 def compiled(model, jit):
+    # JAX runs a model that is not compiled one operation after another.
+    jit = jit or measuring.backend() == "jax"
     model.compile("adam", "binary_crossentropy", metrics=["accuracy"], jit_compile=jit)
     return model
 
@@ -97,17 +130,14 @@ def scores(model, criterion, data, given):
 
 def steps(name, model, data, given):
     """Yield rows for a training step and a prediction, by what the device may do."""
-    import tensorflow as tf
-
     x, y = (part[: given.batch] for part in data)
-    for tf32 in (True, False):
-        tf.config.experimental.enable_tensor_float_32_execution(tf32)
-        for jit in (False, True):
+    compiles = ((True, True),) if measuring.backend() == "tensorflow" else ()
+    for allowed, jit in ((True, False), (False, False), *compiles):
+        with tf32.allowed(allowed):
             compiled(model, jit)
-            how = f"{name}, TF32 {on(tf32)}, XLA {on(jit)}"
+            how = f"{name}, TF32 {on(allowed)}" + ", XLA" * jit
             yield row(f"training step, {how}", given, lambda: model.train_on_batch(x, y))
             yield row(f"prediction, {how}", given, lambda: model.predict_on_batch(x))
-    tf.config.experimental.enable_tensor_float_32_execution(True)
 
 
 def on(switch):

@@ -126,7 +126,7 @@ def settings():
         "load_before": round(LOAD, 2),
         "python": platform.python_version(),
         "keras": keras.__version__,
-        "backend": f"{keras.backend.backend()} {_backend_version()}",
+        "backend": f"{backend()} {_backend_version()}",
         "seed": SEED,
     }
 
@@ -134,10 +134,15 @@ def settings():
 LOAD = os.getloadavg()[0]
 
 
-def _backend_version():
+def backend():
+    """Return the name of Keras' backend."""
     import keras
 
-    return sys.modules[keras.backend.backend()].__version__
+    return keras.backend.backend()
+
+
+def _backend_version():
+    return sys.modules[backend()].__version__
 
 
 def _processor():
