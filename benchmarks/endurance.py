@@ -34,11 +34,21 @@ def summary(rounds):
     late = rounds[WARM_UP:]
     share = min(100, len(late) // 2)
     row = {}
-    for name in ("MB", "seconds", "processor seconds"):
-        first, last = ([r[name] for r in part] for part in (late[:share], late[-share:]))
-        row |= {f"{name}, first": measuring.median(first), f"{name}, last": measuring.median(last)}
-        row[f"{name}, ratio"] = measuring.median(last) / measuring.median(first)
+    for name in ("MB", "MB allocated", "seconds", "processor seconds"):
+        first, last = (
+            measuring.median([r[name] for r in part]) for part in (late[:share], late[-share:])
+        )
+        row |= {f"{name}, first": first, f"{name}, last": last, f"{name}, ratio": last / first}
+    row["kB allocated a round"] = growth([r["MB allocated"] for r in rounds])
     return row | {"roll-backs": sum(r["rolled back"] for r in rounds)}
+
+
+def growth(megabytes):
+    """Return by how many kilobytes memory grows a round, in the middle of both its halves."""
+    late = megabytes[WARM_UP:]
+    half = len(late) // 2
+    first, last = measuring.median(late[:half]), measuring.median(late[-half:])
+    return (last - first) * 1e3 / (len(late) - half)
 
 
 def measure(cuts):
@@ -58,7 +68,7 @@ def measure(cuts):
             self.begun = time.perf_counter(), time.process_time()
             self.back = progress.graph.cost.neurons < progress.original.neurons / 2
             if self.back:
-                progress.go_back(model)
+                progress.go_back()
             scores = prune_keras.score(model, "l2")
             progress.cut(model, prune_keras.select(progress.graph, scores, fraction=0.1))
 
@@ -66,7 +76,7 @@ def measure(cuts):
             row = {"round": epoch, "neurons": progress.graph.cost.neurons}
             took = time.perf_counter() - self.begun[0], time.process_time() - self.begun[1]
             row |= {"seconds": took[0], "processor seconds": took[1]}
-            row |= {"MB": measuring.resident() / 1e6}
+            row |= {"MB": measuring.resident() / 1e6, "MB allocated": measuring.allocated() / 1e6}
             rows.append(row | {"rolled back": int(self.back)})
 
     model.fit(x, y, batch_size=16, epochs=cuts, verbose=0, callbacks=[Cuts()])

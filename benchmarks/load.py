@@ -3,11 +3,12 @@
     python benchmarks/load.py                   # all parts, each in processes of its own
     python benchmarks/load.py layers heavy --gigabytes 1
 
-Parts: `rounds` (cuts of one model in one `fit`), `layers` (trace, score, cut of a deep model, at a
-quarter, a half and all of the layers), `wide` (the same of one wide layer), `heavy` (memory that a
-cut and a kept state of a large kernel take, as shares of a copy of it) and `data` (memory as
-samples pass from a tf.data.Dataset, a generator and a PyDataset). Rows are added to `load.csv` as
-they are made.
+Parts: `rounds` (cuts of one model in one `fit`), `control` (what memory grows by in such a `fit` of
+Keras alone: nothing is cut, and the step is kept, or compiled anew each epoch as a cut has to),
+`layers` (trace, score, cut of a deep model, at a quarter, a half and all of the layers), `wide`
+(the same of one wide layer), `heavy` (memory that a cut and a kept state of a large kernel take, as
+shares of a copy of it) and `data` (memory as samples pass from a tf.data.Dataset, a generator and a
+PyDataset). Rows are added to `load.csv` as they are made.
 """
 
 import argparse
@@ -19,10 +20,12 @@ import measuring
 
 FILE = measuring.RESULTS.parent / "reliability" / "load.csv"
 COLUMNS = ("date", "part", "size", "measure", "value")
+PARTS = ("rounds", "control", "layers", "wide", "heavy", "data")
 SIZES = {"rounds": 5000, "layers": 1000, "units": 65536, "gigabytes": 4.0, "samples": 100_000}
 SOURCES = ("tf.data", "generator", "PyDataset")
 BATCH = 100
 SHOT = (32, 32, 3)
+RECOMPILED = 250  # epochs, of some megabytes each
 ROUNDS_APART = 25  # of those whose memory and time are kept
 SETTLED = 0.2  # of the samples, by which memory is to have come to what a pass takes
 
@@ -31,6 +34,7 @@ def cases(parts, given):
     """Return `(what to measure, its size)` for the parts, one a process."""
     of = {
         "rounds": [("rounds", given.rounds)],
+        "control": [("control, as compiled", given.rounds), ("control, anew", RECOMPILED)],
         "layers": [("layers", given.layers // share) for share in (4, 2, 1)],
         "wide": [("wide", given.units)],
         "heavy": [(f"heavy, {each} of 10 kept", given.gigabytes) for each in (5, 9)],
@@ -43,6 +47,8 @@ def measure(part, size):
     """Return what a part comes to, name -> number."""
     if part == "rounds":
         return rounds(int(size))
+    if part.startswith("control"):
+        return control(int(size), part.endswith("anew"))
     if part == "layers":
         return phases(deep(int(size)))
     if part == "wide":
@@ -58,6 +64,26 @@ def rounds(count):
     found = endurance.measure(count)
     measuring.write_table(FILE.with_name("load_rounds.csv"), found[::ROUNDS_APART])
     return endurance.summary(found)
+
+
+def control(count, anew):
+    """Return what memory grows by, an epoch of plain Keras, on the model that `rounds` cuts."""
+    import endurance
+    import keras
+
+    model, x, y = endurance.trained()
+    held = []
+
+    class Control(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if anew:
+                model.make_train_function(force=True)
+
+        def on_epoch_end(self, epoch, logs=None):
+            held.append(measuring.allocated() / 1e6)
+
+    model.fit(x, y, batch_size=16, epochs=count, verbose=0, callbacks=[Control()])
+    return {"kB allocated a round": endurance.growth(held)}
 
 
 def deep(count):
@@ -206,7 +232,7 @@ def main(given):
     if given.measure:
         print(json.dumps(measure(*json.loads(given.measure))))
         return
-    for case in cases(given.parts or ("rounds", "layers", "wide", "heavy", "data"), given):
+    for case in cases(given.parts or PARTS, given):
         found = measuring.in_fresh_process(Path(__file__), "--measure", json.dumps(case))
         add(*case, found)
     measuring.write_settings(FILE)
@@ -214,7 +240,7 @@ def main(given):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", help="rounds, layers, wide, heavy, data; all")
+    parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)}; all")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     for name, default in SIZES.items():
         parser.add_argument(f"--{name}", type=type(default), default=default)

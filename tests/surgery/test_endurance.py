@@ -41,7 +41,7 @@ def test_variables_from_before_a_cut_are_freed():
     alive = []
     for turn in range(10):
         if turn % 5 == 0:
-            progress.go_back(model)
+            progress.go_back()
         scores = prune_keras.score(model)
         progress.cut(model, prune_keras.select(progress.graph, scores, fraction=0.1))
         model.train_on_batch(IMAGES, LABELS)
