@@ -25,7 +25,7 @@ SIZES = {"rounds": 5000, "layers": 1000, "units": 65536, "gigabytes": 4.0, "samp
 SOURCES = ("tf.data", "generator", "PyDataset")
 BATCH = 100
 SHOT = (32, 32, 3)
-RECOMPILED = 250  # epochs, of some megabytes each
+RECOMPILED = 150  # epochs, of some megabytes each
 ROUNDS_APART = 25  # of those whose memory and time are kept
 SETTLED = 0.2  # of the samples, by which memory is to have come to what a pass takes
 

@@ -33,6 +33,7 @@ def renewed(held: Any, value: Any) -> Any:
     import tensorflow as tf
     from tensorflow.python.ops.resource_variable_ops import ResourceVariable
 
+    _keep_few_operations(value)
     if type(held) is not ResourceVariable:
         return value
     made = tf.Variable(
@@ -45,6 +46,28 @@ def renewed(held: Any, value: Any) -> Any:
     if type(made) is ResourceVariable:
         made._handle_name = held._handle_name
     return made
+
+
+SHAPES = 256
+"""Shapes of variables that TensorFlow may hold operations for, before all of them are freed."""
+
+_shapes: set[tuple[Any, ...]] = set()
+
+
+def _keep_few_operations(value: Any) -> None:
+    """Free the operations that TensorFlow holds, if values have had many shapes since it was done.
+
+    It holds for good what it made to create, read and assign a variable of one shape, about a tenth
+    of a megabyte, and a cut leaves most weights with a shape that they never had. What is needed
+    again is made again, in milliseconds. As after `tf.random.set_seed`, a user's `tf.function` that
+    draws with a seed begins anew; so cuts of small models that go back and forth do not come here.
+    """
+    _shapes.add((value.dtype, *value.shape))
+    if len(_shapes) > SHAPES:
+        from tensorflow.python.eager import context
+
+        _shapes.clear()
+        context.context().clear_kernel_cache()
 
 
 def retire(held: Any) -> None:

@@ -1,5 +1,6 @@
 """Cuts without end: what a cut leaves behind is freed."""
 
+import ctypes
 import gc
 from collections import Counter
 
@@ -9,6 +10,8 @@ import pytest
 from fits import IMAGES, LABELS, callback, conv_model, fit, neurons
 
 import prune_keras
+from prune_keras import _keras
+from prune_keras._backend.arrays import SHAPES
 from prune_keras.rounds.progress import Progress
 
 
@@ -48,6 +51,34 @@ def test_variables_from_before_a_cut_are_freed():
         alive.append(living(type(model.layers[1].kernel.value).__name__))
     assert neurons(model) < 14
     assert len(set(alive[4:])) == 1
+
+
+class Mallinfo(ctypes.Structure):
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = tuple((name, ctypes.c_size_t) for name in names.split())
+
+
+def allocated():
+    """Return the bytes that the process has asked the C library for and not freed."""
+    try:
+        mallinfo = ctypes.CDLL("libc.so.6").mallinfo2
+    except (OSError, AttributeError):
+        pytest.skip("asks glibc for what is allocated")
+    mallinfo.restype = Mallinfo
+    return mallinfo().uordblks
+
+
+def test_operations_on_variables_of_former_shapes_are_freed():
+    variable = keras.Variable(np.zeros(1, "float32"))
+    most = []
+    for turn in range(3):
+        taken = []
+        for size in range(2 + turn * SHAPES, 2 + (turn + 1) * SHAPES):
+            _keras.set_value(variable, np.zeros(size, "float32"))
+            if size % 8 == 0:
+                taken.append(allocated())
+        most.append(max(taken))
+    assert most[2] - most[1] < 4e6
 
 
 def test_a_function_of_the_user_stays_whole():
