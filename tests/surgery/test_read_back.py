@@ -13,10 +13,10 @@ if keras.backend.backend() != "tensorflow":
 X = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
 
 
-def deep(depth=12):
+def deep(depth=30):
     """Return a network of which roundings add up before a sigmoid whose grid is fine."""
     keras.utils.set_random_seed(0)
-    inner = [keras.layers.Dense(16, "relu", kernel_initializer="he_normal") for _ in range(depth)]
+    inner = [keras.layers.Dense(64, "relu", kernel_initializer="he_normal") for _ in range(depth)]
     return keras.Sequential([keras.Input((8,)), *inner, keras.layers.Dense(1, "sigmoid")])
 
 
@@ -26,7 +26,8 @@ def written(folder, model):
 
 
 def test_roundings_of_many_layers_add_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(writing, "FAR", -1.0)  # so that steps alone refuse it
+    monkeypatch.setattr(writing, "MOST", len(X))
+    monkeypatch.setattr(writing, "FAR", 0.0)  # so that a step too many is one
     assert written(tmp_path, deep()).exists()
 
 
