@@ -6,6 +6,7 @@ weights come from the file, so that an initializer need only make the shape.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -38,7 +39,8 @@ def fits_every_size(function: Any) -> bool:
 
 def _holds_array(function: Any) -> bool:
     held = getattr(function, "__dict__", {}).items()
-    return any(np.size(value) > 1 for name, value in held if name != "axis")
+    # PyTorch's tensors have a method where arrays have their size.
+    return any(math.prod(np.shape(value)) > 1 for name, value in held if name != "axis")
 
 
 def _is_initializer(name: str, value: Any) -> bool:

@@ -13,7 +13,7 @@ from keras import ops
 from prune_keras import _keras
 from prune_keras.criteria.criterion import Criterion
 from prune_keras.graph import Producer
-from prune_keras.samples.subject import Subject
+from prune_keras.samples.subject import Subject, as_numpy
 
 
 def l1(kernel: np.ndarray) -> np.ndarray:
@@ -139,7 +139,7 @@ def measured(criterion: Any, subject: Subject) -> dict[str, np.ndarray]:
     scores = criterion.measure(subject)
     if any(producer.path not in scores for producer in subject.producers):
         scores = score_kernels(l2, subject) | scores
-    return {p.path: scores[p.path] for p in subject.producers}
+    return {p.path: ops.convert_to_numpy(scores[p.path]) for p in subject.producers}
 
 
 def score_kernels(criterion: Callable, subject: Subject) -> dict[str, np.ndarray]:
@@ -151,7 +151,7 @@ def _score_kernel(producer: Producer, criterion: Callable) -> np.ndarray:
     units = len(producer.neurons)
     kernel = ops.convert_to_numpy(producer.kernel.value)
     kernel = np.moveaxis(kernel, producer.axis, -1).reshape(-1, units)  # gates follow one another
-    values = np.asarray(criterion(kernel), np.float64)
+    values = as_numpy(criterion(kernel))
     if values.shape != (units,):
         raise ValueError(
             "A criterion must return one score a unit. Received: shape "

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
+import keras
 
 from prune_keras.rounding import at_least, at_most
 from prune_keras.validation import check_choice, check_number, check_whole
@@ -144,8 +144,11 @@ class Judge:
         value = (logs or {}).get(self.monitor)
         if value is None and self.judges:
             raise missing(self.monitor, logs or {})
-        if value is None or np.size(value) == 1:
-            return None if value is None else float(np.reshape(value, ()))
+        if value is None:
+            return None
+        found = keras.ops.convert_to_numpy(value)
+        if found.size == 1:
+            return float(found.reshape(()))
         if not self.judges:
             return None
         raise ValueError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from keras import ops
 
 from prune_keras import debias as debiasing
 from prune_keras.graph import Graph
@@ -149,7 +150,7 @@ def debiased(graph: Graph, combined: list[np.ndarray], debias: Any) -> list[np.n
 
 
 def _checked(applied: Any, count: int, family: str) -> np.ndarray:
-    values = np.asarray(applied, float)
+    values = np.asarray(ops.convert_to_numpy(applied), float)
     if values.size != count or not np.isfinite(values).all():
         raise ValueError(
             f"A debias must return a finite number for each neuron, {count} of {family!r}. "

@@ -2,6 +2,7 @@
 
 import math
 
+import keras
 import pytest
 
 from prune_keras.rounds.judge import Judge
@@ -41,7 +42,11 @@ def test_a_judge_waits_for_the_start():
 
 
 def test_the_metric_is_read_as_a_number():
-    assert Judge("m", "max", floor=0.0).read({"m": 1}) == 1.0
+    judge = Judge("m", "max", floor=0.0)
+    assert judge.read({"m": 1}) == 1.0
+    assert judge.read({"m": keras.ops.convert_to_tensor(0.5)}) == 0.5
+    with pytest.raises(ValueError, match="must be one number"):
+        judge.read({"m": keras.ops.ones(2)})
 
 
 def test_a_metric_that_nobody_judges_may_be_missing():

@@ -362,6 +362,14 @@ def test_a_function_without_a_name_is_told_as_it_is():
     assert report.scores == "widest"
 
 
+def test_a_criterion_of_ones_own_may_compute_on_the_backend():
+    def widest(kernel):
+        return keras.ops.max(keras.ops.abs(keras.ops.convert_to_tensor(kernel)), axis=0)
+
+    found = prune_keras.score(dense_model(), widest)
+    assert all(type(scores) is np.ndarray for scores in found.values())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

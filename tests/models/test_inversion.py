@@ -108,7 +108,7 @@ def test_the_loss_is_the_one_that_is_told():
     down, right = x[1:, :-1] - x[:-1, :-1], x[:-1, 1:] - x[:-1, :-1]
     variation = np.mean((down**2 + right**2 + 1e-8) ** 0.75)
     found = loss({"0": keras.ops.convert_to_tensor(part)}, order, order)
-    np.testing.assert_allclose(found, far + 0.7 * variation, rtol=1e-5)
+    np.testing.assert_allclose(float(found), far + 0.7 * variation, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

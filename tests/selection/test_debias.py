@@ -143,6 +143,16 @@ def test_an_unknown_name_lists_the_known_ones():
         debias.get(["mean"])
 
 
+def test_a_debias_of_ones_own_may_compute_on_the_backend():
+    layers = [keras.layers.Dense(8, name="a"), keras.layers.Dense(2)]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    found = [
+        prune_keras.prune(model, fraction=0.5, debias=each)[1].plan.kept["a"].tolist()
+        for each in (lambda s: -s, lambda s: -keras.ops.convert_to_tensor(s))
+    ]
+    assert found[0] == found[1] and len(found[0]) == 4
+
+
 @pytest.mark.parametrize("spoiled", [lambda s: s * np.nan, lambda s: s[:1], lambda s: s / 0.0])
 def test_what_a_debias_makes_of_scores_must_be_a_finite_number_each(spoiled):
     layers = [keras.layers.Dense(8, name="a"), keras.layers.Dense(2)]

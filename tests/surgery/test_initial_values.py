@@ -13,6 +13,11 @@ def constant(*shape):
     return keras.initializers.Constant(np.random.default_rng(0).normal(size=shape))
 
 
+def of_tensor(*shape):
+    held = np.random.default_rng(0).normal(size=shape)
+    return keras.initializers.Constant(keras.ops.convert_to_tensor(held, "float32"))
+
+
 @keras.saving.register_keras_serializable("tests")
 class FromArray(keras.initializers.Initializer):
     """Gives its array whatever shape is asked for."""
@@ -62,6 +67,7 @@ def dense(**arguments):
 MODELS = {
     "embedding": lambda: table(embeddings_initializer=constant(7, 12)),
     "kernel": lambda: stack((4,), dense(kernel_initializer=constant(4, 12))),
+    "tensor": lambda: stack((4,), dense(kernel_initializer=of_tensor(4, 12))),
     "broadcast": lambda: stack((4,), dense(kernel_initializer=constant(12))),
     "own": lambda: stack((4,), dense(kernel_initializer=FromArray(np.ones((4, 12))))),
     "bias": lambda: stack((4,), dense(bias_initializer=constant(12))),

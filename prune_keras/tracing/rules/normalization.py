@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from keras import layers
 from keras.src.ops import nn
@@ -96,7 +98,7 @@ def normalization(visit: Visit, trace: Trace) -> np.ndarray:
 @register_rule(layers.Rescaling)
 def rescaling(visit: Visit, trace: Trace) -> np.ndarray:
     layer = visit.operation
-    if max(np.size(layer.scale), np.size(layer.offset)) > 1:
+    if any(math.prod(np.shape(each)) > 1 for each in (layer.scale, layer.offset)):
         trace.fix(visit.input.ids, f"{visit.path} holds a scale or an offset for each of them")
     return trace.pointwise(visit)
 
