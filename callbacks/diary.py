@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
+import keras
 
 from prune_keras.reporting.parts import Cut, Training
 from prune_keras.rounds.judge import Judge
@@ -67,6 +67,6 @@ class Diary:
 def _number(value: Any) -> float | None:
     """Return a metric as a number; None for one that is several, or none."""
     try:
-        return float(np.reshape(value, ()))
+        return float(keras.ops.convert_to_numpy(value).reshape(()))
     except (TypeError, ValueError):
         return None

@@ -128,6 +128,7 @@ def _loss(features: Callable, image: np.ndarray, chosen: np.ndarray, search: Sea
     """Return the loss of the scales of an image, seen from rows and columns in some order."""
     whole = ops.convert_to_numpy(features(ops.convert_to_tensor(255 * image[None])))
     norm = float(np.square(whole * chosen).sum()) + 1e-12
+    counted = ops.convert_to_tensor(chosen)
 
     def seen(x: Any, rows: Any, columns: Any) -> Any:
         return features(255 * ops.take(ops.take(x, rows, axis=0), columns, axis=1)[None])
@@ -135,7 +136,7 @@ def _loss(features: Callable, image: np.ndarray, chosen: np.ndarray, search: Sea
     def loss(parts: dict, rows: Any, columns: Any) -> Any:
         x = _painted([parts[name] for name in parts], image.shape)
         wanted = ops.stop_gradient(seen(ops.convert_to_tensor(image), rows, columns))
-        far = ops.sum(ops.square((seen(x, rows, columns) - wanted) * chosen)) / norm
+        far = ops.sum(ops.square((seen(x, rows, columns) - wanted) * counted)) / norm
         return far + search.variation * _variation(x, search.exponent)
 
     return loss

@@ -102,6 +102,9 @@ class Early(keras.Model):
         super().__init__(inputs, outputs)
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="its modules hold no others before they are made"
+)
 def test_weights_follow_one_another_as_in_the_model():
     model = Early(*graph())
     twin = nothing_cut(model)

@@ -117,7 +117,7 @@ class Table(layers.Layer):
         self.table = np.zeros(3, "float32")
 
     def call(self, x):
-        return x * self.table
+        return keras.ops.multiply(x, self.table)
 
     def compute_output_shape(self, shape):
         return shape

@@ -11,8 +11,9 @@ from promises import random_plan
 import prune_keras
 
 LAYERS = layer_table.public_layers()
-CUT = [name for name in LAYERS if name in CASES and CASES[name].make is not None]
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+NOT_HERE = () if ON_TENSORFLOW else ("Hashing", "IntegerLookup")  # which compute with TensorFlow
+CUT = [name for name in LAYERS if name in CASES and CASES[name].make is not None]
 
 
 def test_every_layer_of_keras_has_an_entry():
@@ -30,6 +31,8 @@ def test_the_table_is_up_to_date():
 @pytest.mark.repeats(30)
 @pytest.mark.parametrize("name", CUT)
 def test_what_the_table_calls_prunable_can_be_cut(name, tmp_path):
+    if name in NOT_HERE:
+        pytest.skip("needs TensorFlow")
     model = CASES[name].model(LAYERS[name])
     word, _ = layer_table.verdict(CASES[name], LAYERS[name])
     if word == layer_table.KEPT:
@@ -52,7 +55,7 @@ def silence(graph, plan):
     """Set every weight that reads a removed neuron to zero."""
     gone = [np.delete(graph.producers[path].neurons, kept) for path, kept in plan.kept.items()]
     for weight in graph.weights:
-        value = np.array(weight.variable)
+        value = keras.ops.convert_to_numpy(weight.variable)
         for axis in weight.reads:
             where = np.flatnonzero(np.isin(weight.axes[axis], np.concatenate(gone)))
             value[(slice(None),) * axis + (where,)] = 0

@@ -133,7 +133,7 @@ class Closing(layers.Layer):
         self.numbers = numbers
 
     def call(self, x):
-        return x * self.numbers
+        return ops.multiply(x, self.numbers)
 
 
 class ByWidth(layers.Layer):

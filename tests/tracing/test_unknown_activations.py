@@ -30,7 +30,7 @@ ALONE = {
     "object": Own(),
     "layer": layers.LeakyReLU(0.1),
     "layer_with_noise": layers.GaussianNoise(0.3),
-    "constant": lambda x: x + np.ones(1, "float32"),
+    "constant": lambda x: ops.add(x, np.ones(1, "float32")),
     "bounded": lambda x: ops.clip(x, -0.5, 0.5),
 }
 if keras.backend.backend() == "tensorflow":
@@ -97,7 +97,7 @@ def of_one(x):
 MIXING = {
     "softmax": (keras.activations.softmax, "lets one change others"),
     "log_softmax": (ops.log_softmax, "lets one change others"),
-    "glu": (lambda x: ops.concatenate([x[..., :1], x[..., 1:]], -1)[..., ::-1], "change others"),
+    "glu": (lambda x: ops.flip(ops.concatenate([x[..., :1], x[..., 1:]], -1), -1), "change others"),
     "normalized": (lambda x: x / (1e-3 + ops.norm(x, axis=-1, keepdims=True)), "change others"),
     "rare": (lambda x: x * (ops.max(ops.abs(x), -1, keepdims=True) < 5.0), "change others"),
     "by_place": (lambda x: x * ops.arange(ops.shape(x)[-1], dtype="float32"), "places"),
