@@ -107,6 +107,7 @@ from prune_keras._keras.recording import (
     noting_losses,
     recorded_calls,
     settings_of,
+    taking_by_arrays,
     without_warnings,
 )
 from prune_keras._keras.running_fit import Fit, running_fit
@@ -289,6 +290,7 @@ __all__ = [
     "strategy_scope",
     "surround",
     "sync",
+    "taking_by_arrays",
     "tolerance",
     "uncompilable",
     "uncompiled",

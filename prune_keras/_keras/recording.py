@@ -12,6 +12,7 @@ from typing import Any
 import keras
 from keras import tree
 from keras.src.models.functional import Functional
+from keras.src.ops import numpy as raw
 
 from prune_keras._keras.graphs import nodes_of
 
@@ -24,6 +25,25 @@ def recorded_calls(outputs: Any, ends: set[int]) -> list:
         ends: ids of the tensors where the search ends.
     """
     return _in_order(outputs, lambda tensor: None if id(tensor) in ends else made_by(tensor))
+
+
+@contextlib.contextmanager
+def taking_by_arrays() -> Iterator[None]:
+    """Let entries be taken of symbolic tensors by arrays, where a call does so by tensors.
+
+    Keras asks NumPy for the shape of such tensors, which reads none of a GPU on PyTorch.
+    """
+    run = raw.Take.symbolic_call
+
+    def symbolic_call(self: Any, x: Any, indices: Any) -> Any:
+        read = keras.ops.is_tensor(indices)
+        return run(self, x, keras.ops.convert_to_numpy(indices) if read else indices)
+
+    raw.Take.symbolic_call = symbolic_call
+    try:
+        yield
+    finally:
+        raw.Take.symbolic_call = run
 
 
 def calls_of(function: Any) -> list:

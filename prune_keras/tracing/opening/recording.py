@@ -131,6 +131,7 @@ def _recorded(
     try:
         scope = keras.StatelessScope(collect_losses=True)
         with _keras.without_new_calls(layer), scope, _keras.all_keys(), ExitStack() as held:
+            held.enter_context(_keras.taking_by_arrays())
             there = held.enter_context(standing_in(layer, weights))
             held.enter_context(_keras.refusing_reads(lambda: not there()))
             own = lambda each: each is layer or not may_be_opened(each)  # noqa: E731
