@@ -156,6 +156,7 @@ def test_a_fit_counts_steps_on():
 
 def test_arguments_and_a_judge_are_one_and_the_same():
     models = [dense_model() for _ in range(2)]
+    models[1].set_weights(models[0].get_weights())
     ways = [
         callback(target=None, monitor="m", mode="min", max_drop=0.1, floor=0.8, baseline=0.5),
         callback(target=None, judge=Judge("m", "min", floor=0.8, max_drop=0.1, start=0.5)),

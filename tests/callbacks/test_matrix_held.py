@@ -216,7 +216,7 @@ def test_a_model_with_a_call_of_its_own_gets_thin_where_it_stands():
 
 class Looking(Calling):
     def call(self, x):
-        return super().call(x) * float(np.mean(x))
+        return super().call(x) * float(keras.ops.mean(x))
 
 
 def test_a_model_whose_call_works_on_values_is_refused():

@@ -173,6 +173,7 @@ def test_silence_shows_no_phase(monkeypatch):
 
 
 def test_rounds_lie_beside_what_tensorboard_was_told(tmp_path):
+    pytest.importorskip("tensorflow")  # with which Keras writes
     pruning = judged(data=SAMPLES, criterion="mean_activation")
     board_of_keras = keras.callbacks.TensorBoard(tmp_path / "logs")
     fit(dense_model(), board_of_keras, pruning, epochs=2)
