@@ -256,7 +256,8 @@ def test_a_fit_that_ends_early_leaves_a_clean_model(error):
     with pytest.raises(type(error)):
         fit(model, TargetedDropout(0.5, 1.0), Failing(error), epochs=1)
     assert "call" not in vars(model) and not model._seed_generators
-    np.testing.assert_array_equal(seen(model, 6), model(np.eye(6), training=False))
+    plain = keras.ops.convert_to_numpy(model(np.eye(6), training=False))
+    np.testing.assert_array_equal(seen(model, 6), plain)
 
 
 @pytest.mark.repeats(2)
@@ -269,6 +270,8 @@ def test_a_fit_that_ends_early_leaves_a_clean_model(error):
 )
 def test_a_step_is_that_of_the_thinner_network_in_every_way_to_train(options, given, policy):
     """With a rate of 1 a step of SGD is exactly that of the network without the candidates."""
+    if "steps_per_execution" in options and keras.backend.backend() == "torch":
+        pytest.skip("Keras takes one step at a time there")
     keras.config.set_dtype_policy(policy)
     try:
         model, thin = seen_model(6, 3), seen_model(6, 3)
