@@ -136,7 +136,7 @@ def _keys(point: Point) -> set[str]:
         return set()
     is_fixed = type(layer) in LINEAR and point.fixed is not None
     response = {f"{point.key}:response"} if is_fixed else set()
-    is_two = type(layer) in _IN_TWO and np.any(getattr(layer, "offset", True))
+    is_two = type(layer) in _IN_TWO and _shifts(layer)
     return {point.key} | response | ({f"{point.key}:between"} if is_two else set())
 
 
@@ -191,7 +191,11 @@ def _rescaled(layer: Any, x: Any, see: Callable[[Any], Any], constant: Callable)
     """Scale and shift as two kernels do, each of which rounds."""
     x = ops.cast(x, layer.compute_dtype)
     x = x * constant(layer.scale, x)
-    return see(x) + constant(layer.offset, x) if np.any(layer.offset) else x
+    return see(x) + constant(layer.offset, x) if _shifts(layer) else x
+
+
+def _shifts(layer: Any) -> bool:
+    return bool(np.any(ops.convert_to_numpy(getattr(layer, "offset", True))))
 
 
 def _normalized(layer: Any, x: Any, see: Callable[[Any], Any], constant: Callable) -> Any:
@@ -207,7 +211,7 @@ _IN_TWO = {layers.Rescaling: _rescaled, layers.Normalization: _normalized}
 
 
 def _constant(rounded: Callable[[Any, Range], Any], values: Any, x: Any) -> Any:
-    values = np.asarray(values, "float32")
+    values = ops.convert_to_numpy(values).astype("float32")
     within = range_of(values.min(), values.max())
     return ops.cast(rounded(ops.convert_to_tensor(values), within), x.dtype)
 
