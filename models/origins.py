@@ -8,7 +8,6 @@ network may be gone on with by other ones.
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 import keras
 
 import prune_keras
-from prune_keras import atomic
+from prune_keras import atomic, backups
 from prune_keras.differing import differing
 from prune_keras.models import fingerprints, records
 
@@ -52,7 +51,8 @@ class Origin:
     @property
     def is_there(self) -> bool:
         """Whether the network, or a part of the way to it, lies in the folder."""
-        return self.file.exists() or (self.begun is not None and self.begun.exists())
+        begun = self.begun is not None and bool(backups.written(self.begun))
+        return self.file.exists() or begun
 
     @property
     def record(self) -> Path:
@@ -112,7 +112,7 @@ def clear(origin: Origin, overwrite: bool = False) -> None:
         origin.file.unlink(missing_ok=True)
         origin.record.unlink(missing_ok=True)
         if origin.begun is not None:
-            shutil.rmtree(origin.begun, ignore_errors=True)
+            backups.delete(origin.begun)
 
 
 def of_network(

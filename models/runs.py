@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import shutil
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,7 +18,7 @@ import keras
 import numpy as np
 
 import prune_keras
-from prune_keras import schedules, strangers
+from prune_keras import backups, schedules, strangers
 from prune_keras.callbacks import Backup, ProgressivePruning
 from prune_keras.models import devices, fingerprints, origins, pairing, precision, records
 from prune_keras.models.fingerprints import Builder
@@ -208,7 +207,7 @@ def _prune(dense: Path, data: Data, settings: Settings, path: Path) -> None:
         with devices.scope(settings.devices):
             model.set_weights(weights)
     prune_keras.export(model, path)
-    shutil.rmtree(backup)
+    backups.delete(backup)
 
 
 def _begin(dense: Path, data: Data, settings: Settings) -> tuple[Any, Batches]:

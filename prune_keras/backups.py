@@ -6,6 +6,7 @@ what it holds. Nothing in it is code.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -177,6 +178,22 @@ class Store:
         found = [each for each in self.folder.glob("fit-*.npz") if _NAME.fullmatch(each.name)]
         mine = [each for each in found if _fit(each) == self.fit]
         return sorted(mine, key=_number)
+
+
+_WRITTEN = re.compile(r"\.?(fit-\d+-\d+|start-\d+)[-.].*(npz|" + re.escape(atomic.PARTIAL) + ")")
+
+
+def written(folder: Path) -> list[Path]:
+    """Return what runs wrote into a folder as backups, those that were being written, too."""
+    return [each for each in folder.glob("*") if each.is_file() and _WRITTEN.fullmatch(each.name)]
+
+
+def delete(folder: Path) -> None:
+    """Delete backups, and the folder of them unless something else lies in it."""
+    for file in written(folder):
+        file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def check(kept: Kept, now: Mapping[str, Any]) -> None:

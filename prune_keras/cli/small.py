@@ -1,11 +1,11 @@
 """The command that does all on the way to a device, one after another: `shrink`."""
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from prune_keras import backups
 from prune_keras.cli import console
 from prune_keras.cli.application import command
 from prune_keras.cli.options import ModelFile, Output, Seed, Targets, parse_targets
@@ -43,7 +43,7 @@ def shrink(
     import prune_keras
     from prune_keras.cli.guarded import read_model
     from prune_keras.models.images import read_npz, split
-    from prune_keras.models.settings import loss_for
+    from prune_keras.models.settings import accuracy_for, loss_for
 
     keras.utils.set_random_seed(seed)
     network = read_model(model, compile=True)
@@ -51,7 +51,7 @@ def shrink(
     if not network.compiled:
         prune_keras.trace(network)  # which looks into a `call` of its own
         optimizer = keras.optimizers.Adam(learning_rate)
-        network.compile(optimizer, loss_for(network), metrics=["accuracy"])
+        network.compile(optimizer, loss_for(network), metrics=[accuracy_for(network)])
     taught = {"start": "start", "none": None}
     shrunk = prune_keras.shrink_to(
         network,
@@ -66,6 +66,6 @@ def shrink(
         batch_size=batch_size,
         backup_dir=output / BACKUP,
     )
-    shutil.rmtree(output / BACKUP)
+    backups.delete(output / BACKUP)
     console.show_report(shrunk)
     console.say(f"Wrote {output}")
