@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from prune_keras.models.images import Pair
-from prune_keras.models.settings import Settings
+from prune_keras.models.settings import Settings, least
 
 RESAMPLES = 10_000
 
@@ -18,7 +18,7 @@ def hits(model: Any, images_and_labels: Pair, settings: Settings) -> np.ndarray:
     images, labels = images_and_labels
     outputs = model.predict(images, batch_size=settings.validation_batch_size, verbose=0)
     single = outputs.shape[-1] == 1
-    return (outputs[:, 0] > 0.5 if single else outputs.argmax(axis=-1)) == labels
+    return (outputs[:, 0] > least(model) if single else outputs.argmax(axis=-1)) == labels
 
 
 def compare(first: np.ndarray, second: np.ndarray, seed: int = 0) -> dict[str, float]:

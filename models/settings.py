@@ -95,7 +95,7 @@ def compile_model(model: Any, settings: Settings, learning_rate: float, steps: i
             optimizer = keras.optimizers.SGD(
                 schedule, momentum=0.9, nesterov=True, weight_decay=5e-4
             )
-        model.compile(optimizer, loss_for(model), metrics=["accuracy"])
+        model.compile(optimizer, loss_for(model), metrics=[accuracy_for(model)])
     return model
 
 
@@ -104,6 +104,18 @@ def loss_for(model: Any) -> Any:
     if model.output_shape[-1] == 1:
         return keras.losses.BinaryCrossentropy(from_logits=_gives_logits(model, "sigmoid"))
     return keras.losses.SparseCategoricalCrossentropy(from_logits=_gives_logits(model, "softmax"))
+
+
+def accuracy_for(model: Any) -> Any:
+    """Return the metric `accuracy` of a classifier, which of one logit is told by its sign."""
+    if model.output_shape[-1] == 1:
+        return keras.metrics.BinaryAccuracy("accuracy", threshold=least(model))
+    return "accuracy"
+
+
+def least(model: Any) -> float:
+    """Return above what a classifier with one output says that its class holds."""
+    return 0.0 if _gives_logits(model, "sigmoid") else 0.5
 
 
 def _gives_logits(model: Any, activation: str) -> bool:
