@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +48,29 @@ def described(value: Any) -> Any:
         return {"class": name, "config": value.get_config()}
     if hasattr(value, "__code__"):
         return _function(value)
-    return (
-        str(value) if isinstance(value, Path) else {"class": name, **getattr(value, "__dict__", {})}
-    )
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "__qualname__"):  # a built-in function
+        return f"{value.__module__}.{value.__qualname__}"
+    return {"class": name, **getattr(value, "__dict__", {})}
 
 
 def _function(function: Any) -> list:
     """Return a function's name, what it does, and the values that it holds."""
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
     name = f"{function.__module__}.{function.__qualname__}"
-    return [name, _code(function.__code__), cells, function.__defaults__]
+    owner = getattr(function, "__self__", None)
+    further = function.__kwdefaults__, None if owner is None else _state(owner)
+    defaults = [function.__defaults__, *(each for each in further if each)]
+    return [name, _code(function.__code__), cells, *defaults]
+
+
+def _state(owner: Any) -> str:
+    """Return what the object of a method holds; its class alone if it leads back to itself."""
+    try:
+        return json.dumps(owner, default=described, sort_keys=True)
+    except (TypeError, ValueError, RecursionError):
+        return type(owner).__qualname__
 
 
 def _code(code: Any) -> str:
