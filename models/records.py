@@ -108,7 +108,8 @@ def write_run(folder: Path, rows: list[Row], pairs: list[Row], history: list[Row
     write_table(folder / "pairs.csv", pairs)
     write_table(folder / "history.csv", history)
     pruned = [row for row in history if row["phase"] in ("start", "prune", "fine-tune")]
-    series = {name: [float(row[name]) for row in pruned] for name in DRAWN}
+    known = [name for name in DRAWN if all(row[name] not in ("", None) for row in pruned)]
+    series = {name: [float(row[name]) for row in pruned] for name in known}
     plots.history(series, folder / "history.png", first=int(pruned[0]["epoch"]))
 
 
