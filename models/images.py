@@ -150,7 +150,15 @@ def split(
     >>> data = split(x, y, x[:7], y[:7])
     >>> len(data.train[1]), len(data.validation[1]), len(data.test[1])
     (45, 5, 7)
+
+    Raises:
+        ValueError: if there are fewer than ten training images.
     """
+    if len(x_train) < 10:
+        raise ValueError(
+            "There must be ten training images or more, of which a tenth judges. Received: "
+            f"{len(x_train)}. Take more images."
+        )
     order = np.random.default_rng(seed).permutation(len(x_train))
     train, validation = np.split(order, [len(order) - len(order) // 10])
     return Data(

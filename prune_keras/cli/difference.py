@@ -20,6 +20,7 @@ from prune_keras.teaching.ends import activations
 if TYPE_CHECKING:
     from prune_keras.models.records import Row
 
+BATCH = 64  # samples at once
 DRAWN = 64  # samples to compare outputs on, where none are given
 
 
@@ -106,7 +107,7 @@ def _inputs(model: Any, data: Any) -> Any:
 
 def _agreement(before: Any, after: Any, inputs: Any) -> str:
     """Say how far outputs are apart, and for how many samples the same class is the first."""
-    old, new = (outputs_of(model, inputs) for model in (before, after))
+    old, new = (_outputs(model, inputs) for model in (before, after))
     if [each.shape for each in old] != [each.shape for each in new]:
         return "The outputs have other shapes, and cannot be compared."
     count = len(tree.flatten(inputs)[0])
@@ -116,6 +117,16 @@ def _agreement(before: Any, after: Any, inputs: Any) -> str:
     outputs = zip(old, new, ends, strict=True)
     same = [np.mean(_first(a) == _first(b)) for a, b, end in outputs if _is_of_classes(a, end)]
     return f"{said}; the same class comes first in {min(same):.1%}." if same else f"{said}."
+
+
+def _outputs(model: Any, inputs: Any) -> list[np.ndarray]:
+    """Return a model's outputs, of as many samples at once as little memory holds."""
+    begins = range(0, len(tree.flatten(inputs)[0]), BATCH)
+    parts = (tree.map_structure(lambda a, i=i: a[i : i + BATCH], inputs) for i in begins)
+    found = [outputs_of(model, part) for part in parts]
+    if len(found) == 1:
+        return found[0]
+    return [np.concatenate(each) for each in zip(*found, strict=True)]
 
 
 def _is_of_classes(outputs: np.ndarray, activation: str | None) -> bool:

@@ -16,7 +16,7 @@ from keras import layers
 
 import prune_keras
 from prune_keras import Report, cli
-from prune_keras.cli import console
+from prune_keras.cli import console, difference
 from prune_keras.models import digits
 
 RANDOM = np.random.default_rng(0)
@@ -203,3 +203,19 @@ def test_quiet_commands_print_errors_alone(file):
     assert succeed("inspect", file, "--quiet") == ""
     result = call("inspect", "missing.keras", "-q")
     assert result.exit_code == 2 and result.stdout == "" and "missing.keras" in result.stderr
+
+
+def test_diff_runs_few_samples_at_once_and_tells_the_same(monkeypatch):
+    models = small_model(), small_model()
+    inputs, sizes = RANDOM.normal(size=(7, 4, 4, 3)).astype("float32"), []
+    whole = difference._agreement(*models, inputs)
+    outputs_of = difference.outputs_of
+
+    def noted(model, inputs):
+        sizes.append(len(inputs))
+        return outputs_of(model, inputs)
+
+    monkeypatch.setattr(difference, "BATCH", 3)
+    monkeypatch.setattr(difference, "outputs_of", noted)
+    assert difference._agreement(*models, inputs) == whole
+    assert sizes == [3, 3, 1] * 2
