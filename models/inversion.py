@@ -23,6 +23,7 @@ from prune_keras import _keras, plots
 from prune_keras.models import images
 from prune_keras.models.preimages import Search, preimage
 from prune_keras.plan import Plan
+from prune_keras.tracing import trace
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def invert(
         A list of `Reconstruction`.
 
     Raises:
-        ValueError: if there is no such layer, or not exactly one.
+        ValueError: if there is no such layer, or not exactly one, or the plan is another model's.
 
     Example:
 
@@ -82,6 +83,8 @@ def invert(
     >>> found[0].name, found[0].channels, found[0].image.shape
     ('all channels', 8, (32, 32, 3))
     """
+    if keep is not None:
+        keep.check_fits(trace(model).widths)
     image = np.asarray(image, "float32")
     features, path = _features_of(model, layer)
     wanted = ops.convert_to_numpy(features(ops.convert_to_tensor(image[None])))

@@ -58,6 +58,12 @@ def test_a_layer_that_is_not_there_is_named():
         inversion.invert(network(), IMAGE, "conv9", search=Search(steps=1))
 
 
+def test_a_plan_of_another_model_is_refused():
+    plan = Plan({"base/conv": [0, 1]}, {"base/conv": 8})
+    with pytest.raises(ValueError, match="Received: 8 units for 'base/conv', while it has 12"):
+        inversion.invert(network(), IMAGE, "flatten", plan, Search(steps=1))
+
+
 def test_the_command_draws_and_writes_errors(tmp_path):
     network().save(tmp_path / "model.keras")
     keras.utils.save_img(tmp_path / "image.png", IMAGE, scale=False)
