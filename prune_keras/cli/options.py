@@ -83,7 +83,7 @@ def parse_targets(texts: Sequence[str] | None) -> dict[str, float] | None:
     """Return `{metric: share or amount}` of texts such as `"params=0.5"`; `None` for none.
 
     Raises:
-        ValueError: if a text is not of this form.
+        ValueError: if a text is not of this form, or a metric is named twice.
 
     Example:
 
@@ -93,13 +93,18 @@ def parse_targets(texts: Sequence[str] | None) -> dict[str, float] | None:
     if not texts:
         return None
     try:
-        pairs = (text.split("=") for text in texts)
-        return {metric: _number(most) for metric, most in pairs}
+        pairs = [(metric, _number(most)) for metric, most in (text.split("=") for text in texts)]
     except ValueError as error:
         raise ValueError(
             "A target must be a metric and the share or amount of it that may remain. "
             f"Received: --target {' --target '.join(texts)}. Write, say, --target params=0.5."
         ) from error
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError(
+            "Each metric must have one target. "
+            f"Received: --target {' --target '.join(texts)}. Leave one of its targets out."
+        )
+    return dict(pairs)
 
 
 def _number(text: str) -> float:

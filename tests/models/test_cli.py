@@ -12,6 +12,7 @@ import pytest
 from command_line import call, small_model, succeed
 
 import prune_keras
+from prune_keras import cli
 from prune_keras.callbacks import ProgressivePruning
 from prune_keras.cli import console
 from prune_keras.models import vgg16_transfer
@@ -51,6 +52,11 @@ def test_prune_meets_the_target_and_writes_a_plain_model(file, tmp_path):
     found, wanted = (keras.ops.convert_to_numpy(each(pixels)) for each in (thin, expected))
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
     assert "head/hidden" in text
+
+
+def test_a_metric_has_one_target():
+    with pytest.raises(ValueError, match=r"one target\. Received: --target flops=0.9 --target f"):
+        cli.parse_targets(["flops=0.9", "flops=0.3"])
 
 
 def test_prune_takes_several_targets_and_limits(file, tmp_path):
