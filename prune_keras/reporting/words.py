@@ -44,10 +44,12 @@ def sized(amount: int, metric: str) -> str:
 
     >>> sized(25_557_032, "params"), sized(102_228_128, "weight_bytes"), sized(58, "params")
     ('25.6 M', '102 MB', '58')
+    >>> sized(999_600, "params"), sized(999_400, "params")
+    ('1 M', '999 k')
     """
     end = "B" if metric.endswith("bytes") else ""
     for factor, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if amount >= factor:
+        if float(f"{amount:.3g}") >= factor:  # 999,600 is said as a million
             return f"{amount / factor:.3g} {unit}{end}"
     return f"{amount} {end}".strip()
 
