@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 
 from prune_keras.charts import architecture
@@ -27,15 +28,15 @@ def history(
     Args:
         epochs: values an epoch by name, as `keras.callbacks.History.history` holds them; those of
             `monitor` and any of `"params"`, `"flops"`, `"neurons"` are drawn.
-        path: picture to write; the ending gives the format.
+        path: picture to write; the ending gives the format, none that of .png.
         monitor: the metric. Defaults to `"val_accuracy"`.
         first: number of the first value; 0 if it was measured before any epoch. Defaults to 1.
 
     Returns:
-        The path.
+        The path of the picture.
 
     Raises:
-        ValueError: if the metric is not among the values.
+        ValueError: if the metric is not among the values, or no picture ends so.
     """
     if monitor not in epochs:
         raise ValueError(
@@ -61,10 +62,10 @@ def widths(report: Report, path: str | Path) -> Path:
 
     Args:
         report: what was done.
-        path: picture to write; the ending gives the format.
+        path: picture to write; the ending gives the format, none that of .png.
 
     Returns:
-        The path.
+        The path of the picture.
     """
     figure = Figure(figsize=(7, 1.2 + 0.3 * len(report.widths)), layout="constrained")
     axes: Any = figure.subplots()
@@ -110,10 +111,10 @@ def shares(
         before: quantity by name; those that are None or 0 are left out.
         after: the same quantities after it.
         names: the quantities to draw, from above.
-        path: picture to write; the ending gives the format.
+        path: picture to write; the ending gives the format, none that of .png.
 
     Returns:
-        The path.
+        The path of the picture.
     """
     drawn = {name: after[name] / before[name] for name in names if before[name] and after[name]}
     figure = Figure(figsize=(7, 1.2 + 0.4 * len(drawn)), layout="constrained")
@@ -132,10 +133,10 @@ def images(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
 
     Args:
         rows: for each row a dictionary of title -> `(height, width, 3)` pixels from 0 to 255.
-        path: picture to write; the ending gives the format.
+        path: picture to write; the ending gives the format, none that of .png.
 
     Returns:
-        The path.
+        The path of the picture.
     """
     across = max(map(len, rows))
     figure = Figure(figsize=(2.6 * across, 3.1 * len(rows)), layout="constrained")
@@ -148,8 +149,25 @@ def images(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
     return _save(figure, path)
 
 
-def _save(figure: Figure, path: str | Path) -> Path:
+def picture(path: str | Path) -> Path:
+    """Return the path of a picture, which ends in .png if it has no ending.
+
+    Raises:
+        ValueError: if matplotlib writes no pictures that end so.
+    """
     path = Path(path)
+    path = path if path.suffix else path.with_name(f"{path.name}.png")
+    endings = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix[1:].lower() not in endings:
+        raise ValueError(
+            f"A picture must end in one of {', '.join(sorted(endings))}. Received: {path}. "
+            "Write, say, .png."
+        )
+    return path
+
+
+def _save(figure: Figure, path: str | Path) -> Path:
+    path = picture(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     return path

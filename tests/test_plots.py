@@ -27,6 +27,11 @@ def test_history_names_what_it_has_when_the_metric_is_missing(tmp_path):
         plots.history({"val_accuracy": [0.5]}, tmp_path / "history.png", monitor="val_loss")
 
 
+def test_a_picture_is_told_where_it_is(tmp_path):
+    path = plots.widths(REPORT, tmp_path / "v1.2" / "picture")
+    assert path.name == "picture.png" and path.exists()
+
+
 def test_widths_grow_with_the_layers(tmp_path):
     one = Report("net", Plan({"a": [0]}, {"a": 4}), Cost(9, 8, 7), Cost(5, 4, 3), ())
     assert len(imread(plots.widths(REPORT, tmp_path / "two.png"))) > len(

@@ -31,7 +31,7 @@ NAMES = {
     ),
     "prune_keras.schedules": "Constant Cubic Geometric OneShot Schedule due get",
     "prune_keras.frontier": "Point pick read",
-    "prune_keras.plots": "history images plot_architecture shares widths",
+    "prune_keras.plots": "history images picture plot_architecture shares widths",
     "prune_keras.tracing": "Labels Tracer Visit cost inside register_rule remember trace",
     "prune_keras.cli": "app main parse_shape parse_targets",
 }

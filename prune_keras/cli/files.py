@@ -168,11 +168,13 @@ def invert(
     ] = Path("inversion.png"),
 ) -> None:
     """Reconstruct an image from a layer's feature maps: all, the kept ones, as many random ones."""
+    from prune_keras import plots
     from prune_keras.cli.guarded import read_model
     from prune_keras.models import inversion, precision, records
     from prune_keras.models.preimages import Search
     from prune_keras.plan import Plan
 
+    output = plots.picture(output)
     network = precision.convert(read_model(model), "float32")
     plan = None if keep is None else Plan.load(keep)
     pixels = inversion.read_image(image, network)

@@ -5,7 +5,7 @@ import csv
 import keras
 import numpy as np
 import pytest
-from command_line import succeed
+from command_line import call, succeed
 
 from prune_keras.models import inversion, preimages
 from prune_keras.models.preimages import Search
@@ -77,6 +77,11 @@ def test_the_command_draws_and_writes_errors(tmp_path):
     assert [count for path, count in rows if path == "base/conv"] == ["12", "3", "3"]
     assert {path for path, _ in rows} == {"base/conv", "flatten"}
     assert (tmp_path / "out.png").stat().st_size > 0
+
+
+def test_an_ending_that_no_picture_has_is_refused_before_the_work(tmp_path):
+    result = call("invert", "no.keras", "no.png", "--layer", "conv", "-o", tmp_path / "pic.bmp")
+    assert result.exit_code == 2 and "A picture must end in" in result.stderr
 
 
 def photo(size):
