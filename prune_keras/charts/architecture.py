@@ -9,7 +9,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
-from prune_keras.charts.style import BLUE, GREEN, INK, PALE, axes_of, height_of, in_style, rows
+from prune_keras.charts.style import (
+    BLUE,
+    GREEN,
+    INK,
+    PALE,
+    axes_of,
+    figure_of,
+    height_of,
+    in_style,
+    rows,
+)
 from prune_keras.reporting.parts import Layer
 
 LANE = 0.075
@@ -35,9 +45,9 @@ def draw(layers: Sequence[Layer], ax: Any = None) -> Figure:
     ax.set_xlim(-0.56 * wide, (0.56 + LANE * (most + 1)) * wide)
     ax.spines[["left", "bottom"]].set_visible(False)
     ax.set_xticks([])
-    ax.figure.draw_without_rendering()
+    figure_of(ax).draw_without_rendering()
     rows(ax, [_named(each) for each in layers], 34)
-    return ax.figure
+    return figure_of(ax)
 
 
 def _named(layer: Layer) -> str:

@@ -20,6 +20,7 @@ from prune_keras.charts.style import (
     RED,
     WIDTH,
     dense,
+    figure_of,
     in_style,
     legend,
     short,
@@ -55,7 +56,7 @@ def draw(training: Training, start: Cost, ax: Any = None) -> Figure:
         whole = getattr(start, name) or 1
         _line(below, epochs, name, whole, color=color, **small, label=said)
     _finish(above, below, training.cuts)
-    return above.figure
+    return figure_of(above)
 
 
 def _two(ax: Any) -> tuple[Any, Any]:
@@ -101,7 +102,7 @@ def _finish(above: Any, below: Any, cuts: Sequence[Cut]) -> None:
     legend(above, ncols=2, columnspacing=1.2, fontsize=7.5)
     if below.get_legend_handles_labels()[0]:
         below.legend(loc="lower left", ncols=3, columnspacing=1.2, fontsize=7.5)
-    above.figure.draw_without_rendering()
+    figure_of(above).draw_without_rendering()
     _numbers(below, cuts)
 
 

@@ -14,6 +14,7 @@ from prune_keras.charts.style import (
     INK,
     RED,
     dense,
+    figure_of,
     in_style,
     legend,
     number,
@@ -58,11 +59,11 @@ def draw(
         panel.set_ylim(panels[0].get_ylim())
         panel.tick_params(labelleft=False)
     legend(panels[0], ncols=2, columnspacing=1.2)
-    panels[0].figure.draw_without_rendering()
+    figure_of(panels[0]).draw_without_rendering()
     for panel, name in zip(panels, by, strict=True):
         whole = getattr(points[0].cost, name)
         number(panel, [(p.number, getattr(p.cost, name) / whole, p.metric) for p in measured])
-    return panels[0].figure
+    return figure_of(panels[0])
 
 
 def _panel(ax: Any, points: list[Point], whole: float, name: str, bound: float | None) -> None:

@@ -13,6 +13,7 @@ from prune_keras.charts.style import (
     INK,
     ORANGE,
     SKY,
+    figure_of,
     height_of,
     in_style,
     legend,
@@ -45,9 +46,9 @@ def draw(distributions: Sequence[Distribution], ax: Any = None) -> Figure:
     right.set_yticks([])
     right.set_ylim(len(names) - 0.4, -0.6)
     legend(left, ncols=3, columnspacing=1.2, outside=ax is None)
-    left.figure.draw_without_rendering()
+    figure_of(left).draw_without_rendering()
     rows(left, names, 20)
-    return left.figure
+    return figure_of(left)
 
 
 def _panel(ax: Any, families: Sequence[tuple[float, ...]], label: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from prune_keras.charts.style import BLUE, axes_of, height_of, in_style, rows
+from prune_keras.charts.style import BLUE, axes_of, figure_of, height_of, in_style, rows
 
 
 @in_style
@@ -28,6 +28,6 @@ def draw(seconds: Mapping[str, float], ax: Any = None) -> Figure:
     ax.set_xlim(left=0)
     ax.set_xlabel("seconds")
     ax.grid(axis="x")
-    ax.figure.draw_without_rendering()
+    figure_of(ax).draw_without_rendering()
     rows(ax, [*seconds])
-    return ax.figure
+    return figure_of(ax)

@@ -78,6 +78,11 @@ def axes_of(ax: Any, height: float, width: float = WIDTH) -> Any:
     return Figure((width, height), layout="constrained").subplots() if ax is None else ax
 
 
+def figure_of(ax: Any) -> Figure:
+    """Return the whole figure that axes are in, those of a subfigure, too."""
+    return ax.figure.figure
+
+
 def panels_of(ax: Any, number: int, height: float, **how: Any) -> list[Any]:
     """Return several axes side by side: parts of those given, or those of a new figure."""
     if ax is None:

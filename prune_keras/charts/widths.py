@@ -7,7 +7,16 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from prune_keras.charts.style import BLUE, PALE, axes_of, height_of, in_style, legend, rows
+from prune_keras.charts.style import (
+    BLUE,
+    PALE,
+    axes_of,
+    figure_of,
+    height_of,
+    in_style,
+    legend,
+    rows,
+)
 from prune_keras.reporting.parts import Layer
 
 
@@ -31,10 +40,10 @@ def draw(layers: Sequence[Layer], ax: Any = None) -> Figure:
     ax.set_xlim(0, most * 1.25)
     ax.set_xlabel("units")
     ax.grid(axis="x")
-    ax.figure.draw_without_rendering()
+    figure_of(ax).draw_without_rendering()
     rows(ax, [each.path for each in layers])
     legend(ax, ncols=2)
-    return ax.figure
+    return figure_of(ax)
 
 
 def _bars(ax: Any, layers: Sequence[Layer]) -> None:

@@ -103,6 +103,12 @@ def test_a_chart_is_drawn_in_axes_of_ones_own(chart):
         assert not touching(boxes)
 
 
+@pytest.mark.parametrize("chart", CHARTS)
+def test_a_chart_is_drawn_in_axes_of_a_subfigure(chart):
+    figure = Figure((5, 3))
+    assert drawn(chart, report(3), figure.subfigures(1, 2)[0].subplots()) is figure
+
+
 def test_numbers_of_points_touch_nothing():
     ax = Figure((3, 3)).subplots()
     points = [(n, float(n // 3), float(n % 3) / 9) for n in range(300)]
