@@ -12,6 +12,7 @@ from typing import Any
 
 from prune_keras import atomic
 from prune_keras.models import fingerprints, photos, records, vgg16_transfer
+from prune_keras.models.images import Data
 from prune_keras.models.records import Row
 
 WAYS = {
@@ -53,7 +54,8 @@ def run(
     """
     output, names = Path(output), _known(ways or WAYS)
     size = arguments.get("image_size", 128)
-    arguments["data"] = photos.load_data(arguments.get("data"), size)
+    data = arguments.get("data")
+    arguments["data"] = data if isinstance(data, Data) else photos.load_data(data, size)
     shared = (pruning or {}) | {"target": {"flops": flops}, "max_drop": None}
     rows: list[Row] = []
     rounds: list[Row] = []

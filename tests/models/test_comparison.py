@@ -2,11 +2,13 @@
 
 import csv
 
+import numpy as np
 import pytest
 from command_line import succeed
 from generated_photos import write_photos
 
 from prune_keras.models import comparison
+from prune_keras.models.images import Data
 
 
 @pytest.mark.slow
@@ -44,6 +46,20 @@ def test_layer_by_layer_every_layer_has_its_turn(tmp_path):
     with open(out / "layerwise-taylor" / "widths.csv", newline="") as file:
         thinner = [int(row["after"]) < int(row["before"]) for row in csv.DictReader(file)]
     assert len(thinner) == comparison.LAYERS and sum(thinner) > comparison.LAYERS / 2
+
+
+def test_photos_that_were_read_are_compared_on(tmp_path, monkeypatch):
+    class Begun(Exception):
+        """Stands for the first run."""
+
+    def begin(folder, data, **arguments):
+        raise Begun(data)
+
+    photos = Data(*((np.zeros((2, 32, 32, 3), "uint8"), np.arange(2)) for _ in Data._fields))
+    monkeypatch.setattr(comparison.vgg16_transfer, "run", begin)
+    with pytest.raises(Begun) as begun:
+        comparison.run(tmp_path, data=photos)
+    assert begun.value.args[0] is photos
 
 
 def test_an_unknown_way_is_named(tmp_path):
