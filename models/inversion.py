@@ -86,7 +86,7 @@ def invert(
     if keep is not None:
         keep.check_fits(trace(model).widths)
     image = np.asarray(image, "float32")
-    features, path = _features_of(model, layer)
+    features, path = _features_of(model, layer, image.shape)
     wanted = ops.convert_to_numpy(features(ops.convert_to_tensor(image[None])))
     flat = np.broadcast_to(image.mean((0, 1)), image.shape)
     random, found = np.random.default_rng(seed), []
@@ -103,20 +103,29 @@ def invert(
 
 
 def read_image(path: str | Path, model: Any) -> np.ndarray:
-    """Return the pixels of an image file, scaled to what a model takes.
+    """Return the pixels of an image file, grey where a model takes grey ones, scaled to its size.
 
     Raises:
-        ValueError: if it is missing, or no image.
+        ValueError: if it is missing, or no image, or the model takes none.
     """
+    from PIL import Image
+
+    if model.input_shape[3:] not in ((1,), (3,)):
+        raise ValueError(
+            "The model must take images, grey or in colours, (height, width, 1 or 3). Received: "
+            f"model.input_shape={model.input_shape}. Choose one that does."
+        )
+    _, height, width, channels = model.input_shape
     try:
         images.check_pixels(path)
-        image = keras.utils.load_img(path, target_size=model.input_shape[1:3])
+        image = keras.utils.load_img(path, color_mode="grayscale" if channels == 1 else "rgb")
     except (OSError, ValueError) as error:
         raise ValueError(
             "The image must be a file such as a .jpg or .png. Received: "
             f"image='{path}' ({type(error).__name__}). Name such a file."
         ) from error
-    return keras.utils.img_to_array(image)
+    size = (width or image.width, height or image.height)  # a model may leave sizes open
+    return keras.utils.img_to_array(image.resize(size, Image.Resampling.NEAREST))
 
 
 def draw(image: np.ndarray, found: Sequence[Reconstruction], path: str | Path) -> Path:
@@ -145,16 +154,15 @@ def _choices(
     return choices
 
 
-def _features_of(model: Any, layer: str) -> tuple[Callable[[Any], Any], str]:
-    """Return the function from images to a layer's outputs, and the layer's path."""
+def _features_of(model: Any, layer: str, shape: tuple) -> tuple[Callable[[Any], Any], str]:
+    """Return the function from images of a shape to a layer's outputs, and the layer's path."""
     paths = []
 
     def find(visited: _keras.Call) -> Any:
         paths.append(visited.path)
         return _keras.run(visited)
 
-    inputs = ops.zeros((1, *model.input_shape[1:]))
-    _keras.walk(model, [inputs], find)
+    _keras.walk(model, [ops.zeros((1, *shape))], find)
     named = [path for path in paths if path == layer or path.endswith(f"/{layer}")]
     if len(named) != 1:
         raise ValueError(

@@ -132,7 +132,8 @@ def images(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
     """Draw rows of images side by side, each under its title.
 
     Args:
-        rows: for each row a dictionary of title -> `(height, width, 3)` pixels from 0 to 255.
+        rows: for each row a dictionary of title -> `(height, width, 3)` pixels from 0 to 255, or
+            `(height, width, 1)` for grey ones.
         path: picture to write; the ending gives the format, none that of .png.
 
     Returns:
@@ -143,7 +144,8 @@ def images(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
     for number, row in enumerate(rows):
         for place, (title, pixels) in enumerate(row.items(), start=1):
             axes: Any = figure.add_subplot(len(rows), across, number * across + place)
-            axes.imshow(pixels.clip(0, 255).astype("uint8"))
+            # The map of colours and its ends count where there is one channel.
+            axes.imshow(pixels.clip(0, 255).astype("uint8"), cmap="gray", vmin=0, vmax=255)
             axes.set_title(title, fontsize=8)
             axes.axis("off")
     return _save(figure, path)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from command_line import call, succeed
+from matplotlib.image import imread
 
 from prune_keras.models import inversion, preimages
 from prune_keras.models.preimages import Search
@@ -43,6 +44,23 @@ def test_a_file_that_is_no_image_is_named(tmp_path):
     for name in ("text.jpg", "missing.jpg"):
         with pytest.raises(ValueError, match=f"image must be.*{name}.*Name"):
             inversion.read_image(tmp_path / name, network())
+
+
+def test_a_model_that_takes_no_images_is_refused(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match=r"must take images.*input_shape=\(None, 4\)"):
+        inversion.read_image(tmp_path / "image.png", model)
+
+
+def test_grey_images_of_any_size_are_read_sought_and_drawn_grey(tmp_path):
+    inputs = keras.Input((None, None, 1))
+    model = keras.Model(inputs, keras.layers.Conv2D(2, 3, name="conv")(inputs))
+    keras.utils.save_img(tmp_path / "image.png", IMAGE[:6], scale=False)
+    pixels = inversion.read_image(tmp_path / "image.png", model)
+    assert pixels.shape == (6, 8, 1)
+    found = inversion.invert(model, pixels, "conv", search=Search(steps=1))
+    picture = imread(inversion.draw(pixels, found, tmp_path / "out.png"))
+    assert np.ptp(picture[..., :3], axis=-1).max() == 0 < np.ptp(picture[..., 0])
 
 
 def test_variation_smooths():
