@@ -27,7 +27,8 @@ def history(
 
     Args:
         epochs: values an epoch by name, as `keras.callbacks.History.history` holds them; those of
-            `monitor` and any of `"params"`, `"flops"`, `"neurons"` are drawn.
+            `monitor` and any of `"params"`, `"flops"`, `"neurons"` are drawn. One that is shorter
+            than others is of every second, third, ... epoch, as with `validation_freq`.
         path: picture to write; the ending gives the format, none that of .png.
         monitor: the metric. Defaults to `"val_accuracy"`.
         first: number of the first value; 0 if it was measured before any epoch. Defaults to 1.
@@ -36,7 +37,8 @@ def history(
         The path of the picture.
 
     Raises:
-        ValueError: if the metric is not among the values, or no picture ends so.
+        ValueError: if the metric is not among the values, their number does not tell of which
+            epochs they are, or no picture ends so.
     """
     if monitor not in epochs:
         raise ValueError(
@@ -45,16 +47,36 @@ def history(
         )
     figure = Figure(figsize=(7, 5), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
-    numbers = range(first, first + len(epochs[monitor]))
-    above.plot(numbers, epochs[monitor], marker="o", color="black")
+    numbers = range(first, first + max(map(len, epochs.values())))
+    above.plot(_places(monitor, epochs, numbers), epochs[monitor], marker="o", color="black")
     above.set_ylabel(monitor)
     shares = [name for name in SHARES if name in epochs]
     for name in shares:
-        below.plot(numbers, [v / epochs[name][0] for v in epochs[name]], marker="o", label=name)
+        left = [value / epochs[name][0] for value in epochs[name]]
+        below.plot(_places(name, epochs, numbers), left, marker="o", label=name)
     below.set(xlabel="epoch", ylabel=f"share of epoch {first}", ylim=(0, 1.05))
     if shares:
         below.legend()
     return _save(figure, path)
+
+
+def _places(name: str, epochs: Mapping[str, Sequence[float]], numbers: range) -> Sequence[int]:
+    """Return the epochs that values are of: all, or those that one number divides.
+
+    Example:
+
+    >>> _places("val_loss", {"loss": [3, 2, 2, 1], "val_loss": [3, 2]}, range(1, 5))
+    (2, 4)
+    """
+    spread = {tuple(n for n in numbers if n % step == 0) for step in range(1, numbers.stop + 1)}
+    fitting = [each for each in spread if len(each) == len(epochs[name])]
+    if len(fitting) != 1:
+        raise ValueError(
+            "The number of values must tell of which epochs they are. Received: "
+            f"{len(epochs[name])} values of {name!r} for {len(numbers)} epochs. "
+            "Put float('nan') where an epoch has none."
+        )
+    return fitting[0]
 
 
 def widths(report: Report, path: str | Path) -> Path:

@@ -32,6 +32,18 @@ def test_a_picture_is_told_where_it_is(tmp_path):
     assert path.name == "picture.png" and path.exists()
 
 
+def test_history_puts_rarer_values_at_their_epochs(tmp_path):
+    sizes, nan = {"params": [8, 7, 6, 5, 4]}, float("nan")
+    rare, told = (
+        imread(plots.history({"val_accuracy": values, **sizes}, tmp_path / "history.png"))
+        for values in ([0.5, 0.5], [nan, 0.5, 0.5, 0.5, nan])
+    )
+    differs = (rare != told).any((0, 2))  # by the point of the third epoch, in the middle
+    assert 0 < differs.sum() < 0.03 * len(differs)
+    with pytest.raises(ValueError, match="3 values of 'val_accuracy' for 5 epochs"):
+        plots.history({"val_accuracy": [0.5] * 3, **sizes}, tmp_path / "history.png")
+
+
 def test_widths_grow_with_the_layers(tmp_path):
     one = Report("net", Plan({"a": [0]}, {"a": 4}), Cost(9, 8, 7), Cost(5, 4, 3), ())
     assert len(imread(plots.widths(REPORT, tmp_path / "two.png"))) > len(
