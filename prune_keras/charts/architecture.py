@@ -43,7 +43,7 @@ def draw(layers: Sequence[Layer], ax: Any = None) -> Figure:
         _merge(ax, place, each) if each.merges else _bar(ax, place, each)
     most = _edges(ax, layers, wide)
     ax.set_xlim(-0.56 * wide, (0.56 + LANE * (most + 1)) * wide)
-    ax.spines[["left", "bottom"]].set_visible(False)
+    ax.spines[:].set_visible(False)
     ax.set_xticks([])
     figure_of(ax).draw_without_rendering()
     rows(ax, [_named(each) for each in layers], 34)

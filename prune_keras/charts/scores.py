@@ -63,6 +63,7 @@ def _panel(ax: Any, families: Sequence[tuple[float, ...]], label: str) -> None:
         _by_powers(ax, [each for _, each in known])
     ax.set_xlabel(label)
     ax.tick_params(axis="x", labelsize=7)
+    ax.set_axisbelow(True)
     ax.grid(axis="x")
 
 

@@ -27,6 +27,7 @@ def draw(seconds: Mapping[str, float], ax: Any = None) -> Figure:
     ax.margins(x=0.15)
     ax.set_xlim(left=0)
     ax.set_xlabel("seconds")
+    ax.set_axisbelow(True)
     ax.grid(axis="x")
     figure_of(ax).draw_without_rendering()
     rows(ax, [*seconds])

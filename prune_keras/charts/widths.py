@@ -39,6 +39,7 @@ def draw(layers: Sequence[Layer], ax: Any = None) -> Figure:
     most = max((each.units for each in layers), default=1)
     ax.set_xlim(0, most * 1.25)
     ax.set_xlabel("units")
+    ax.set_axisbelow(True)
     ax.grid(axis="x")
     figure_of(ax).draw_without_rendering()
     rows(ax, [each.path for each in layers])
