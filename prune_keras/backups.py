@@ -180,7 +180,10 @@ class Store:
         return sorted(mine, key=_number)
 
 
-_WRITTEN = re.compile(r"\.?(fit-\d+-\d+|start-\d+)[-.].*(npz|" + re.escape(atomic.PARTIAL) + ")")
+_WRITTEN = re.compile(
+    r"(fit-\d+-\d+|start-\d+)-[0-9a-f]{16}\.npz|"
+    rf"\.(fit-\d+-\d+|start-\d+)\.\d+{re.escape(atomic.PARTIAL)}"
+)
 
 
 def written(folder: Path) -> list[Path]:
