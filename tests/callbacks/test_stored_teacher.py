@@ -38,10 +38,11 @@ def losses(store, make=dense_model, teacher="start", options=None, arguments=Non
     x = IMAGES if len(model.input_shape) == 4 else SAMPLES
     given = {"batch_size": 7, "epochs": 3, "verbose": 0} | (arguments or {})
     # Keras draws from what shuffles on PyTorch as it builds metrics, which may be built already.
-    alike = keras.callbacks.LambdaCallback(
+    seed = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda n, _: keras.utils.set_random_seed(n)
     )
-    history = model.fit(x, LABELS, callbacks=[taught, alike], **given).history
+    alike = [seed] if keras.backend.backend() == "torch" else []
+    history = model.fit(x, LABELS, callbacks=[taught, *alike], **given).history
     assert not {"train_step", "compute_loss"} & {*vars(model)}
     return history["loss"] + history["accuracy"] + history.get("val_loss", [])
 
