@@ -118,16 +118,8 @@ def _states_of_chance() -> tuple:
 def _recorded(
     layer: Any, args: tuple, kwargs: dict, batch: int, backwards: bool | None
 ) -> Recording:
-    given = tensors_in(args, kwargs)
-    fresh, masks = _fresh(given, batch), masks_of(given)
-    carried = _fresh([mask for mask in masks if mask is not None], batch)
-    left = iter(carried)
-    _keras.carry(fresh, [None if mask is None else next(left) for mask in masks])
+    args, kwargs, fresh, carried = _with_fresh(args, kwargs, batch)
     weights = stand_ins(layer)
-    rest = iter(fresh)
-    args, kwargs = tree.map_structure(
-        lambda value: next(rest) if is_symbolic(value) else value, (args, kwargs)
-    )
     try:
         scope = keras.StatelessScope(collect_losses=True)
         with _keras.without_new_calls(layer), scope, _keras.all_keys(), ExitStack() as held:
@@ -154,6 +146,19 @@ def _recorded(
     alone = len(tensors_in(args[:1], {})) == len(inputs)
     structure = args[0] if alone else inputs
     return Recording(tuple(inputs), structure, read, tuple(nodes), outputs, bool(losses))
+
+
+def _with_fresh(args: tuple, kwargs: dict, batch: int) -> tuple[tuple, dict, list, list]:
+    """Return arguments with fresh tensors for the symbolic ones, these, and their masks."""
+    given = tensors_in(args, kwargs)
+    fresh, masks = _fresh(given, batch), masks_of(given)
+    carried = _fresh([mask for mask in masks if mask is not None], batch)
+    left, rest = iter(carried), iter(fresh)
+    _keras.carry(fresh, [None if mask is None else next(left) for mask in masks])
+    args, kwargs = tree.map_structure(
+        lambda value: next(rest) if is_symbolic(value) else value, (args, kwargs)
+    )
+    return args, kwargs, fresh, carried
 
 
 def _fresh(tensors: list, batch: int) -> list:
