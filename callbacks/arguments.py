@@ -7,8 +7,9 @@ from typing import Any
 
 from prune_keras.rounds.fine_tuning import FineTuning
 from prune_keras.rounds.judge import Judge
+from prune_keras.schedules import remaining
 from prune_keras.selection.targets import check_request, split_target
-from prune_keras.validation import check_count, check_number, check_share
+from prune_keras.validation import check_count, check_number, check_seed, check_share
 
 FRACTION = 0.1
 _JUDGED = {
@@ -61,6 +62,7 @@ def check_arguments(given: Any, judge: Judge) -> None:
         )
     for name in ("epochs_per_round", "latency_batch_size", "steps_per_cut"):
         check_count(name, getattr(given, name))
+    check_seed(given.seed)
     for name in ("recalibration_steps", "data_batch_size"):
         if getattr(given, name) is not None:
             check_count(name, getattr(given, name))
@@ -94,6 +96,7 @@ def _check_schedule(given: Any, shares: Any) -> None:
             "`schedule` must be a function of a round and a target share. Received: "
             f"schedule={given.schedule!r}. Take one of prune_keras.schedules."
         )
+    remaining(given.schedule, 1, 0.5)
     if shares is None:
         raise ValueError(
             "A schedule needs a target of shares to lead to. Received: "

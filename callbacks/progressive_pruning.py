@@ -42,6 +42,7 @@ from prune_keras.rounds.round import Round
 from prune_keras.surgery import check_alone, check_optimizer
 from prune_keras.text import printable
 from prune_keras.tracing import trace
+from prune_keras.validation import plain
 
 
 @dataclass(eq=False, repr=False)
@@ -491,8 +492,8 @@ class ProgressivePruning(Copied, keras.callbacks.Callback):
         self._file_notes = check_files(self.model, graph, fit.callbacks, self.keep_rounds)
 
     def _new_course(self, graph: Graph, cutter: Cutter) -> Course:
-        pace = Pace(self.fraction, self.schedule)
-        start, least = self._asked.start, self.min_fraction
+        pace = Pace(plain(self.fraction), self.schedule)
+        start, least = self._asked.start, plain(self.min_fraction)
         return Course(self.model, graph, cutter, self._keeper, pace, least, start)
 
     @property

@@ -97,16 +97,23 @@ class Family:
         neurons: `(size,)`, in the order of their position.
         multiple: of how many neurons a multiple stays, as several devices hold parts of a weight
             along them. Defaults to 1.
+        gone: neurons that went in earlier rounds. Defaults to 0.
     """
 
     name: str
     paths: tuple[str, ...]
     neurons: np.ndarray
     multiple: int = 1
+    gone: int = 0
 
     @property
     def size(self) -> int:
         return len(self.neurons)
+
+    @property
+    def share_gone(self) -> float:
+        """Share of the neurons at the start that went in earlier rounds."""
+        return self.gone / (self.gone + self.size)
 
 
 @dataclass(frozen=True)

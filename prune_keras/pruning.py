@@ -34,7 +34,7 @@ from prune_keras.selection.targets import (
 )
 from prune_keras.surgery import kept_neurons, restore, shrink, thinned
 from prune_keras.tracing import trace
-from prune_keras.validation import check_choice, check_count
+from prune_keras.validation import check_choice, check_count, check_seed
 from prune_keras.ways import Way
 
 
@@ -134,6 +134,7 @@ def prune(
     call = call_of("prune_keras.prune", prune, locals(), named=("model",))
     check_request(target, fraction, of)
     check_count("steps", steps)
+    check_seed(seed)
     check_choice("scope", scope, (AUTO, *SCOPES))
     data = Samples.of(data, data_batch_size)
     _check_readable_at_each(steps, data)
@@ -145,8 +146,8 @@ def prune(
     check_readable_again(model, data)
     limits = Limits(min_units, max_layer_fraction, exclude, round_to)
     goal = target_of(target, of, graph.cost)
-    check_unmet(goal, graph.cost)
     check_reachable(graph, limits, goal)
+    check_unmet(goal, graph.cost)
     copied = rehearsed(model, graph, steps > 1 and criteria.needs_loss(way.scoring.criterion))
     cut = _Cut(model, graph, way, data, seed, input_shape)
     scores, ranking = cut.begin()

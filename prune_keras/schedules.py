@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from prune_keras.validation import check_count, check_share
+from prune_keras.rounding import at_most
+from prune_keras.validation import check_count, check_share, is_number
 
 Schedule = Callable[[int, float], float]
 MOST_ROUNDS = 10_000
@@ -143,6 +144,32 @@ def get(identifier: Any) -> Schedule:
         ) from error
 
 
+def remaining(schedule: Schedule, number: int, target: float) -> float:
+    """Return the share that a schedule lets remain after a round; never less than the target.
+
+    Raises:
+        ValueError: if it cannot be called with a round and a target, or returns no number.
+
+    Example:
+
+    >>> remaining(lambda number, target: 0.8**number, 4, 0.5)
+    0.5
+    """
+    try:
+        share = schedule(number, target)
+    except TypeError as error:
+        raise ValueError(
+            "A schedule must be a function of a round and a target share. Received: "
+            f"{schedule!r} ({error}). Write schedules.Geometric(5), say, with its arguments."
+        ) from error
+    if not is_number(share):
+        raise ValueError(
+            "A schedule must return the share that may remain. Received: "
+            f"{schedule!r}, which returned {share!r} for round {number}. Return a number."
+        )
+    return max(target, float(share))
+
+
 def due(
     schedule: Schedule, done: int, remains: Mapping[str, float], target: Mapping[str, float]
 ) -> int:
@@ -163,8 +190,10 @@ def due(
     3
     """
     for number in range(done + 1, done + MOST_ROUNDS):
-        if any(schedule(number, share) < remains[metric] for metric, share in target.items()):
-            return number
+        for metric, share in target.items():
+            left = remaining(schedule, number, share)
+            if at_most(left, share) or not at_most(remains[metric], left):
+                return number
     raise ValueError(
         f"A schedule must come to the target. Received: {schedule!r}, which lets "
         f"{dict(remains)} remain for ever, with target={dict(target)}. "
@@ -172,4 +201,4 @@ def due(
     )
 
 
-__all__ = ["Constant", "Cubic", "Geometric", "OneShot", "Schedule", "due", "get"]
+__all__ = ["Constant", "Cubic", "Geometric", "OneShot", "Schedule", "due", "get", "remaining"]

@@ -12,6 +12,7 @@ from prune_keras.graph import Graph
 from prune_keras.samples.batches import Samples
 from prune_keras.samples.subject import Subject
 from prune_keras.tracing import trace
+from prune_keras.validation import check_seed
 
 
 def score(
@@ -56,6 +57,7 @@ def score(
     {'a': (3,)}
     """
     data = Samples.of(data, data_batch_size)
+    check_seed(seed)
     return score_graph(model, trace(model), criteria.get(criterion), data, seed)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from prune_keras.scoring import score_graph
 from prune_keras.selection.scores import combine_members
 from prune_keras.surgery import shrink
 from prune_keras.tracing import trace
-from prune_keras.validation import check_share
+from prune_keras.validation import check_seed, check_share, plain
 
 
 def sensitivity(
@@ -74,7 +74,9 @@ def sensitivity(
     [('a', 0.25), ('a', 0.5), ('a', 1.0)]
     >>> thin, report = prune_keras.prune(model, target={"params": 0.5}, debias=table)
     """
-    _check(model, shares)
+    shares = _rising(shares)
+    _check(model)
+    check_seed(seed)
     widths = trace(model).widths
     check_data(data, _keras.graph_of(model).inputs, 1)
     check_batch_size(data_batch_size)
@@ -101,11 +103,19 @@ def sensitivity(
     return Sensitivity(monitor, mode, start, curves)
 
 
-def _check(model: Any, shares: Sequence[float]) -> None:
+def _rising(shares: Any) -> tuple[float, ...]:
+    """Return shares that are read once, as Python's numbers."""
+    if not isinstance(shares, Iterable) or isinstance(shares, str):
+        raise ValueError(f"`shares` must be several shares. Received: shares={shares!r}.")
+    shares = tuple(map(plain, shares))
     for share in shares:
         check_share("shares", share)
     if not shares or list(shares) != sorted(set(shares)):
-        raise ValueError(f"`shares` must be rising. Received: shares={tuple(shares)}.")
+        raise ValueError(f"`shares` must be rising. Received: shares={shares}.")
+    return shares
+
+
+def _check(model: Any) -> None:
     if not getattr(model, "compiled", False):
         raise ValueError(
             "A sensitivity is measured by the model's metrics. Received: a model that is not "

@@ -31,8 +31,13 @@ def named(argument: str, name: Any, known: Mapping[str, Any], instead: str) -> A
 
 def is_number(value: Any) -> bool:
     """Tell whether a value is a finite number, truth values not among them."""
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    return number and math.isfinite(value)
+    number = isinstance(value, int | float | np.integer | np.floating)
+    return number and not isinstance(value, bool) and math.isfinite(value)
+
+
+def plain(value: Any) -> Any:
+    """Return a number of NumPy as Python's, which has no bound and can be written as JSON."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def check_share(name: str, value: Any, upto_one: bool = False) -> None:
@@ -52,6 +57,12 @@ def check_count(name: str, value: Any) -> None:
         raise ValueError(
             f"`{name}` must be a whole number of at least 1. Received: {name}={value!r}."
         )
+
+
+def check_seed(value: Any) -> None:
+    """Raise a ValueError unless the value can seed random numbers, or is None."""
+    if value is not None:
+        check_whole("seed", value)
 
 
 def check_number(name: str, value: Any) -> None:

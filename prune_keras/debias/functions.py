@@ -252,7 +252,8 @@ def flops(scores: np.ndarray, saving: Saving) -> np.ndarray:
     if saving.flops is None:
         raise ValueError(
             "debias='flops' needs known spatial sizes. Received: a model that leaves them open. "
-            "Pass input_shape, e.g. input_shape=(224, 224, 3)."
+            "Pass input_shape, e.g. input_shape=(224, 224, 3), to trace or prune; where rounds are "
+            "cut in fit, build the model with known sizes."
         )
     return scores / np.maximum(saving.flops, 1)
 

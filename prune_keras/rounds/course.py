@@ -156,6 +156,9 @@ class Course:
 
     def go_on(self, model: Any, cutter: Cutter) -> None:
         """Take the model as it stands for good, as another fit begins."""
+        if (cutter.goal, cutter.limits) != (self._cutter.goal, self._cutter.limits):
+            self.is_finished = cutter.goal.is_met(self._progress)
+            self._refused_plan = None
         self._cutter, self._left = cutter, _NO_EPOCHS
         self.averages.forget()
         self._progress.mark(model, self._progress.metric)

@@ -114,13 +114,18 @@ class Cutter:
         if pace.schedule is None or self.goal.is_small(progress):
             return *self._least(progress, scores, pace.step, turn), pace
         target = self.goal.target(progress.original)
-        remains = progress.graph.cost.share_of(target.whole)
-        ends = {metric: share for metric, share in target.shares.items() if share < remains[metric]}
-        pace = pace.next(remains, ends)
-        shares = pace.shares(remains, ends)
-        budget = {metric: share * getattr(target.whole, metric) for metric, share in shares.items()}
-        request = self._request(progress, budget)
-        return request, request.choose(scores), pace
+        cost = progress.graph.cost
+        remains = cost.share_of(target.whole)
+        ends = {m: share for m, share in target.shares.items() if m not in target.met_by(cost)}
+        while True:
+            pace = pace.next(remains, ends)
+            shares = pace.shares(remains, ends)
+            budget = {m: share * getattr(target.whole, m) for m, share in shares.items()}
+            request = self._request(progress, budget)
+            plan = request.choose(scores)
+            # What is coarser than the steps of a schedule waits for the one that lets it go.
+            if plan.removed or pace.is_last(ends):
+                return request, plan, pace
 
     def notes(self, scores: Mapping[str, Any]) -> tuple[str, ...]:
         """Return what is to be said of scores."""

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from prune_keras.rounding import at_least, at_most
-from prune_keras.validation import check_choice, check_number, check_whole
+from prune_keras.validation import check_choice, check_number, check_whole, plain
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,8 @@ class Judge:
                 f"`undo_steps` must be True or False. Received: undo_steps={self.undo_steps!r}."
             )
         check_number("max_drop", self.max_drop)
+        for name in ("floor", "max_drop", "start", "best"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
         if self.max_drop is not None and self.max_drop < 0:
             raise ValueError(f"`max_drop` must be at least 0. Received: max_drop={self.max_drop}.")
         if self.against == "best" and self.max_drop is None:
@@ -88,7 +90,8 @@ class Judge:
     @property
     def reference(self) -> float | None:
         """What the metric may fall behind by `max_drop`; None if it is not known yet."""
-        return self.start if self.best is None else self.best
+        counts_best = self.against == "best" and self.best is not None
+        return self.best if counts_best else self.start
 
     @property
     def bound(self) -> float | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from prune_keras.schedules import Schedule, due
+from prune_keras.rounding import at_most
+from prune_keras.schedules import Schedule, due, remaining
 
 
 @dataclass(frozen=True)
@@ -49,5 +50,12 @@ class Pace:
         """Return the shares that the schedule lets remain after this round."""
         if self.schedule is None:
             return dict(target)
-        asked = {metric: self.schedule(self.number, share) for metric, share in target.items()}
+        asked = {m: remaining(self.schedule, self.number, share) for m, share in target.items()}
         return {m: remains[m] - self.scale * (remains[m] - share) for m, share in asked.items()}
+
+    def is_last(self, target: Mapping[str, float]) -> bool:
+        """Tell whether the schedule asks for all of the target by now."""
+        if self.schedule is None:
+            return True
+        asked = ((remaining(self.schedule, self.number, s), s) for s in target.values())
+        return all(at_most(left, share) for left, share in asked)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -12,7 +13,7 @@ import numpy as np
 from prune_keras import _keras
 from prune_keras.accounting import Cost
 from prune_keras.frontier import Point
-from prune_keras.graph import Graph
+from prune_keras.graph import Family, Graph
 from prune_keras.interrupts import deferred
 from prune_keras.plan import Plan
 from prune_keras.rounds.averages import Averages
@@ -25,6 +26,34 @@ from prune_keras.surgery import (
     values_of,
 )
 from prune_keras.tracing import trace
+
+
+class Families:
+    """The families of a model at its start, found again in what is left of it.
+
+    Args:
+        graph: the trace of the model at its start.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        owners = np.full(graph.ids, -1)
+        for number, family in enumerate(graph.families):
+            owners[family.neurons] = number
+        self._owners = {path: owners[p.neurons] for path, p in graph.producers.items()}
+        self._known = [(family.name, family.size) for family in graph.families]
+
+    def of(self, family: Family, graph: Graph, plan: Plan) -> Family:
+        """Return a family of a thin model under the name it had, with how many neurons have gone.
+
+        Args:
+            family: the family.
+            graph: the thin model.
+            plan: what is left of the model at its start.
+        """
+        path = family.paths[0]
+        place = int(np.flatnonzero(graph.producers[path].neurons == family.neurons[0])[0])
+        name, size = self._known[self._owners[path][plan.kept[path][place]]]
+        return replace(family, name=name, gone=max(size - family.size, 0))
 
 
 class Progress:
@@ -50,6 +79,7 @@ class Progress:
         self.graph = graph
         self.original = graph.cost
         self.plan = Plan.everything(graph.widths)
+        self._at_start = Families(graph)
         self.start = Point(0, True, metric, graph.cost, graph.widths)
         self.mark(model, metric)
 
@@ -61,8 +91,8 @@ class Progress:
         """Cut the model in place, with its optimizer's state; see `surgery.restore` for `views`."""
         with deferred():
             restore(model, thinned(model, self.graph, plan), views)
-            self.graph = trace(model)
             self.plan = self.plan.then(plan)
+            self.graph = self._traced(model)
 
     def mark(self, model: Any, metric: float | None) -> None:
         """Take the present state as the good one."""
@@ -86,8 +116,14 @@ class Progress:
             restore(model, state)
             if as_judged:
                 _keras.finalize(model)
-            self.graph = trace(model)
             self.plan = plan
+            self.graph = self._traced(model)
+
+    def _traced(self, model: Any) -> Graph:
+        """Trace a model, whose families go by the names that they had at the start."""
+        graph = trace(model)
+        families = tuple(self._at_start.of(each, graph, self.plan) for each in graph.families)
+        return replace(graph, families=families)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all but values of variables, as lists, texts and numbers."""

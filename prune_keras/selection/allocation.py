@@ -100,8 +100,8 @@ class Allocation:
     def _in_order(self, saved: list[np.ndarray] | None = None) -> list[Block]:
         """Return blocks to remove, by their scores over what they save, or by their mean scores."""
         graph, ranking, multiples = self.graph, self.ranking, steps(self.graph, self.limits)
-        scores = self.combined, self.values
-        blocks = ordered(blocks_of(*scores, ranking, multiples, self.fraction, 0, saved))
+        scored = graph.families, self.combined, self.values
+        blocks = ordered(blocks_of(*scored, ranking, multiples, self.fraction, 0, saved))
         blocks, allowed = offered(graph, blocks, ranking.scope, self.fraction)
         removed = removable(graph, blocks, self.limits, self.original, allowed)
         return removed[: needed(graph, removed, self.budget)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prune_keras import debias as debiasing
-from prune_keras.graph import Graph
+from prune_keras.graph import Family, Graph
 from prune_keras.selection.limits import Limits
 from prune_keras.selection.scores import Ranking
 from prune_keras.selection.targets import meets
@@ -99,6 +99,7 @@ def first_turn(
 
 
 def blocks_of(
+    families: Sequence[Family],
     combined: Sequence[np.ndarray],
     debiased: Sequence[np.ndarray],
     ranking: Ranking,
@@ -110,6 +111,7 @@ def blocks_of(
     """Yield the blocks of all families.
 
     Args:
+        families: the families; shares of them are counted with what went in earlier rounds.
         combined, debiased: `(neurons,)` scores a family.
         ranking: how they are put in order.
         sizes: how many neurons a block of each family has.
@@ -128,15 +130,28 @@ def blocks_of(
         keys = [np.maximum.accumulate(sums / np.subtract(ends, begins))]
         if saved is not None:
             keys = [pooled(sums, saved[family])]
-        tops = ranks[ascending][np.subtract(ends, 1)]
+        gone, each = families[family].share_gone, fraction or 0.1
+        tops = gone + (1 - gone) * ranks[ascending][np.subtract(ends, 1)]
         if ranking.scope == "uniform":
             keys = [tops]
         if ranking.scope == "layerwise":
             place = np.full(len(begins), (family - turn) % len(combined))
-            keys = [np.ceil(tops / (fraction or 0.1) - 1e-9), place, *keys]
+            first = max(after(gone, each), furthest(families))
+            laps = 1 + np.maximum(np.ceil((tops - first) / each - 1e-9), 0)
+            keys = [laps, place, *keys]
         positions = ascending.tolist()
         for begin, end, *key in zip(begins, ends, *(k.tolist() for k in keys), strict=True):
             yield Block(family, tuple(positions[begin:end]), tuple(key))
+
+
+def furthest(families: Iterable[Family]) -> float:
+    """Return the largest share that earlier rounds took of a family, up to which others may go."""
+    return max((family.share_gone for family in families), default=0.0)
+
+
+def after(gone: float, fraction: float) -> float:
+    """Return the share that is gone once a fraction of what is left has followed."""
+    return 1 - (1 - gone) * (1 - fraction)
 
 
 def pooled(sums: np.ndarray, saved: np.ndarray) -> np.ndarray:
@@ -174,7 +189,8 @@ def offered(
     if fraction is None or scope == "layerwise":
         return blocks, graph.neurons
     if scope == "uniform":
-        return [b for b in blocks if b.key[0] <= fraction + 1e-9], graph.neurons
+        most = after(furthest(graph.families), fraction)
+        return [b for b in blocks if b.key[0] <= most + 1e-9], graph.neurons
     return blocks, int(fraction * graph.neurons + 1e-9)
 
 

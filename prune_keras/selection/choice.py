@@ -96,6 +96,11 @@ def select(
     >>> prune_keras.select(graph, {"a": np.array([0.3, 0.1, 0.2])}, fraction=0.4).kept
     {'a': array([0, 2])}
     """
+    if not isinstance(graph, Graph):
+        raise ValueError(
+            "`graph` must be a traced model. Received: an argument of type "
+            f"{type(graph).__name__}. Pass prune_keras.trace(model)."
+        )
     check_request(target, fraction, of)
     ranking = Ranking(scope, debias, combine, running)
     limits = Limits(min_units, max_layer_fraction, exclude, round_to)
@@ -112,8 +117,8 @@ def plan_for(
     fraction: float | None,
 ) -> Plan:
     """Choose with the checks of `select`, whose arguments these are; without a target, in turns."""
-    check_unmet(goal, graph.cost)
     check_reachable(graph, limits, goal)
+    check_unmet(goal, graph.cost)
     turn = None if goal.asked else 0
     plan = choose(graph, scores, ranking, limits, goal.budget, fraction, turn)
     if plan.removed == 0:
@@ -153,7 +158,9 @@ def choose(
     combined = combine_members(graph, scores, ranking.combine, done)
     values = ranked(graph, combined, ranking)
     sizes = steps(graph, limits)
-    blocks = ordered(blocks_of(combined, values, ranking, sizes, fraction, turn or 0))
+    blocks = ordered(
+        blocks_of(graph.families, combined, values, ranking, sizes, fraction, turn or 0)
+    )
     original = original or graph.widths
     if ranking.scope in BY_COST:
         case = Allocation(graph, combined, values, ranking, limits, original, budget, fraction)

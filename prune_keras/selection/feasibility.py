@@ -40,14 +40,18 @@ def check_reachable(
 
 
 def _least(graph: Graph, limits: Limits, original: Mapping[str, int] | None = None) -> Cost:
-    """Return the cost of the model once everything is gone that may go."""
-    sizes = zip(graph.sizes.tolist(), steps(graph, limits), strict=True)
-    blocks = [
-        Block(family, tuple(range(begin, end)), ())
-        for family, (size, step) in enumerate(sizes)
-        for begin, end in itertools.pairwise([*begins_of(size, step), size])
-    ]
-    removed = removable(graph, blocks, limits, original or graph.widths, graph.neurons)
+    """Return what the model costs at least, once everything is gone that may go.
+
+    Families that share a layer may each go as far as its limit lets one of them, since which of
+    them does is a matter of scores: less is possible of no metric.
+    """
+    removed: list[Block] = []
+    for family, (size, step) in enumerate(
+        zip(graph.sizes.tolist(), steps(graph, limits), strict=True)
+    ):
+        ends = itertools.pairwise([*begins_of(size, step), size])
+        blocks = [Block(family, tuple(range(*each)), ()) for each in ends]
+        removed += removable(graph, blocks, limits, original or graph.widths, graph.neurons)
     return graph.costs.at(sizes_after(graph, removed))
 
 

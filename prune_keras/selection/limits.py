@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+import keras
+
 from prune_keras.validation import check_count, check_share, fitting
 
 NUMBERS = ("min_units", "max_layer_fraction", "round_to")
@@ -42,7 +44,7 @@ class Limits:
                     check_share(label, number, upto_one=True)
                 else:
                     check_count(label, number)
-        if not callable(self.exclude):
+        if isinstance(self.exclude, keras.Operation) or not callable(self.exclude):
             object.__setattr__(self, "exclude", _names(self.exclude))
 
     def excluded(self, paths: Iterable[str]) -> set[str]:
@@ -124,6 +126,13 @@ def _entries(name: str, value: Any) -> list[tuple[str, Any]]:
     """Return the numbers of a limit, each under the name that an error gives it."""
     if not isinstance(value, Mapping):
         return [(name, value)]
+    for pattern in value:
+        if not isinstance(pattern, str):
+            raise ValueError(
+                f"`{name}` must be one number, or numbers by paths, patterns or types of layers. "
+                f"Received: {name}={value!r}, with {pattern!r} of type {type(pattern).__name__}. "
+                "Pass names, such as {layer.name: 8}."
+            )
     return [(f"{name}[{pattern!r}]", number) for pattern, number in value.items()]
 
 

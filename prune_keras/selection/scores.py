@@ -175,6 +175,11 @@ def savings(graph: Graph, sizes: np.ndarray | None = None) -> list[debiasing.Sav
 
 def check_scores(widths: Mapping[str, int], scores: Mapping[str, np.ndarray]) -> None:
     """Raise a ValueError unless there is one finite score a unit of every prunable layer."""
+    if not isinstance(scores, Mapping):
+        raise ValueError(
+            "`scores` must map paths of layers to scores of their units. Received: scores of type "
+            f"{type(scores).__name__}. Use prune_keras.score(model, criterion)."
+        )
     for path, width in widths.items():
         if path not in scores:
             raise ValueError(
@@ -182,6 +187,11 @@ def check_scores(widths: Mapping[str, int], scores: Mapping[str, np.ndarray]) ->
                 f"without {path!r}. Use prune_keras.score(model, criterion)."
             )
         values = np.asarray(scores[path])
+        if values.dtype.kind not in "biuf":
+            raise ValueError(
+                f"The scores of {path!r} must be {width} finite numbers. Received: an array of "
+                f"{values.dtype}. Use prune_keras.score(model, criterion)."
+            )
         if values.shape != (width,) or not np.isfinite(values).all():
             raise ValueError(
                 f"The scores of {path!r} must be {width} finite numbers. Received: shape "

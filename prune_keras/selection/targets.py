@@ -8,7 +8,7 @@ from typing import Any
 
 from prune_keras.accounting import METRICS, Cost
 from prune_keras.rounding import at_most
-from prune_keras.validation import check_number, check_share, is_number
+from prune_keras.validation import check_number, check_share, is_number, plain
 
 NAMES = {"flops": "FLOPs", "activation_bytes": "activation memory"}
 
@@ -52,6 +52,10 @@ class Target:
     def is_met_by(self, cost: Cost) -> bool:
         return meets(cost, self.budget)
 
+    def met_by(self, cost: Cost) -> list[str]:
+        """Return the metrics of which a cost has no more than may remain."""
+        return [metric for metric, most in self.budget.items() if meets(cost, {metric: most})]
+
     def told(self, cost: Cost) -> dict[str, float]:
         """Return what a cost has of each metric, as a share or an amount, as it was asked for."""
         shares = cost.share_of(self.whole)
@@ -92,9 +96,15 @@ def target_of(asked: Mapping[str, float] | None, of: Cost | None, cost: Cost) ->
             raise ValueError(
                 f"A target on {NAMES.get(metric, metric)} needs known spatial sizes. Received: "
                 f"target={dict(asked or {})}, while the model leaves them open. "
-                "Pass input_shape, e.g. input_shape=(224, 224, 3), to `of` as well."
+                "Pass input_shape, e.g. input_shape=(224, 224, 3), to `of` as well; where rounds "
+                "are cut in fit, build the model with known sizes."
             )
-    return Target(dict(asked or {}), of or cost, of is not None)
+        if metric != "neurons" and not getattr(of or cost, metric):
+            raise ValueError(
+                f"A target on {NAMES.get(metric, metric)} needs a model that has some. Received: "
+                f"target={dict(asked or {})}, for a model of {of or cost}. Choose another metric."
+            )
+    return Target({m: plain(most) for m, most in (asked or {}).items()}, of or cost, of is not None)
 
 
 def meets(cost: Cost, budget: Mapping[str, float]) -> bool:
