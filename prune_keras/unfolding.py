@@ -7,6 +7,7 @@ it does; so each layer of layers becomes a nested functional model of the same l
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +97,10 @@ def unfolded(
         loses: of a layer, or model, that does something else in training; where it is true, only
             what it does in inference is left of it.
     """
-    with _keras.without_new_calls(model), _keras.without_warnings():  # of masks given by name
+    with ExitStack() as held:
+        held.enter_context(_keras.without_new_calls(model))
+        held.enter_context(_keras.keeping_attributes(model))
+        held.enter_context(_keras.without_warnings())  # of masks given by name
         function = _keras.function_of(model) or _opened_whole(model, inputs, loses)
         masked: dict[int, Any] = {}
         nested = tied(_unfolding(model, function, _Kinds(opens, loses), masked))
@@ -332,10 +336,20 @@ def _way(args: tuple, kwargs: dict, masks: Masks) -> tuple:
     told = [
         (tuple(v.shape), v.dtype, masks.of(v) is None)
         if isinstance(v, keras.KerasTensor)
-        else repr(v)
+        else _told(v)
         for v in [*tree.flatten((args, kwargs)), *sorted(kwargs)]
     ]
     return tuple(told)
+
+
+def _told(value: Any) -> Any:
+    """Return what tells an argument that is no tensor from others, of arrays all that they hold."""
+    if isinstance(value, keras.Variable):
+        return id(value)
+    if not isinstance(value, np.ndarray) and not keras.ops.is_tensor(value):
+        return repr(value)
+    array = _array(value)
+    return array.shape, str(array.dtype), array.tobytes()
 
 
 def _array(tensor: Any) -> np.ndarray:
@@ -348,7 +362,7 @@ def _compare(model: Any, twin: Any, structure: Any) -> None:
     inputs = case.inputs
     if structure is not None:
         inputs = tree.pack_sequence_as(structure, tree.flatten(inputs))
-    with _keras.without_warnings():  # of masks that a user's layers let go
+    with _keras.unmoved(model), _keras.without_warnings():  # of masks that a user's layers let go
         given = tree.flatten(model(inputs, training=False))
     for old, new in zip(given, case.outputs, strict=True):
         old, new = (_array(each).astype(np.float64) for each in (old, new))

@@ -13,6 +13,7 @@ from prune_keras._keras.adopting import (
     has_foreign_activation,
     without_activation,
 )
+from prune_keras._keras.attributes import keeping_attributes
 from prune_keras._keras.carrying import carry_along
 from prune_keras._keras.clones import (
     clone_structure,
@@ -32,6 +33,7 @@ from prune_keras._keras.graphs import (
     all_layers,
     call_arguments,
     check_model,
+    compares,
     ends_of,
     forget_graph,
     function_of,
@@ -44,6 +46,7 @@ from prune_keras._keras.graphs import (
     is_node,
     is_sum,
     kernel_of,
+    looks_up,
     lora_of,
     models_in,
     module_of,
@@ -228,13 +231,16 @@ __all__ = [
     "is_layer",
     "is_lost",
     "is_node",
+    "compares",
     "ends_of",
     "is_sum",
     "is_surrounded",
+    "keeping_attributes",
     "kernel_of",
     "learning_rates",
     "logs_of",
     "loss_weights_of",
+    "looks_up",
     "lora_of",
     "made_by",
     "losses_of",

@@ -14,10 +14,12 @@ import keras
 from keras import tree
 from keras.src import backend
 from keras.src.models.functional import Functional
-from keras.src.ops.nn import Relu, Relu6
+from keras.src.ops.core import Cast
+from keras.src.ops.nn import OneHot, Relu, Relu6
 from keras.src.ops.node import Node
-from keras.src.ops.numpy import Add
+from keras.src.ops.numpy import Add, Equal, NotEqual
 
+from prune_keras._keras.attributes import keeping_attributes
 from prune_keras._keras.name_scopes import same_name_scope
 
 
@@ -91,17 +93,25 @@ def nodes_of(function: Functional) -> list:
 
 @contextlib.contextmanager
 def without_new_calls(model: Any) -> Iterator[None]:
-    """Let layers forget the symbolic calls that are made of them within."""
+    """Let layers and raw operations forget the symbolic calls that are made of them within."""
     held = [
         (calls, len(calls))
-        for layer in all_layers(model)
-        for calls in (layer._inbound_nodes, layer._outbound_nodes)
+        for operation in _called_in(model)
+        for calls in (operation._inbound_nodes, operation._outbound_nodes)
     ]
     try:
         yield
     finally:
         for calls, before in held:
             del calls[before:]
+
+
+def _called_in(model: Any) -> list:
+    """Return all layers, and the raw operations of their graphs."""
+    layers = all_layers(model)
+    graphs = [graph for layer in layers for graph in graphs_in(layer, in_training=True)]
+    operations = [op for graph in graphs for op in graph.operations]
+    return list({id(each): each for each in (*layers, *operations)}.values())
 
 
 def call_arguments(layer: Any) -> set[str]:
@@ -209,7 +219,7 @@ def unmoved(model: Any) -> Iterator[None]:
     try:
         for state in states:
             state.assign(keras.ops.zeros_like(state))
-        with warnings.catch_warnings(), same_name_scope():
+        with warnings.catch_warnings(), same_name_scope(), keeping_attributes(model):
             warnings.filterwarnings("ignore", "The structure of `inputs` doesn't match")
             yield
     finally:
@@ -258,6 +268,17 @@ def readers_of(model: Any) -> dict[int, list]:
 def is_sum(operation: Any) -> bool:
     """Tell whether an operation adds tensors, entry by entry."""
     return isinstance(operation, keras.layers.Add | Add)
+
+
+def looks_up(operation: Any) -> bool:
+    """Tell whether an operation takes numbers for places in a table."""
+    if isinstance(operation, Cast):
+        return "int" in keras.backend.standardize_dtype(operation.dtype)
+    return isinstance(operation, keras.layers.Embedding | OneHot)
+
+
+def compares(operation: Any) -> bool:
+    return isinstance(operation, Equal | NotEqual)
 
 
 def ends_of(operation: Any) -> tuple[float, float] | None:

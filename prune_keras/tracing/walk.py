@@ -68,10 +68,11 @@ def trace(model: Any, input_shape: tuple[int | None, ...] | None = None) -> Grap
     """
     _keras.check_model(model)
     tracer = _Walk(model)
-    graph = _traced(model, input_shape, tracer)
-    if not tracer.chooses_units:
-        return graph
-    other = _traced(model, input_shape, _Walk(model, first_units=True))
+    with _keras.keeping_attributes(model):
+        graph = _traced(model, input_shape, tracer)
+        if not tracer.chooses_units:
+            return graph
+        other = _traced(model, input_shape, _Walk(model, first_units=True))
     return max(graph, other, key=_reached)
 
 

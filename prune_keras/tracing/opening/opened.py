@@ -16,6 +16,7 @@ from prune_keras.tracing.opening.recording import (
     Closed,
     is_symbolic,
     may_be_opened,
+    own_layers,
     stand_ins,
     standing_in,
 )
@@ -79,11 +80,16 @@ def looked_into(layer: Any, args: tuple, kwargs: dict, rows: int = 1) -> Any:
         inference, training = ways_of(layer, args, kwargs, rows)
         model = _lifted(layer, inference)
         ways = filter(None, (inference, training))
-        if any(way.recording.losses for way in ways):
+        if any(way.recording.losses for way in ways) or _is_penalized(layer):
             model.adds_losses()
         if training is not None:
             model.differs_in_training(_lifted(layer, training))
     return model
+
+
+def _is_penalized(layer: Any) -> bool:
+    """Tell whether Keras adds a loss to what a layer, or one of its own inside, puts out."""
+    return any(each.activity_regularizer is not None for each in own_layers(layer))
 
 
 def _lifted(layer: Any, way: Way) -> Any:
@@ -156,6 +162,39 @@ def _given_inputs(model: Any) -> list:
     ]
 
 
+def _with_indices(given: Any, function: Any) -> Any:
+    """Return what a model was called on, integers where it only looks entries up by numbers."""
+    flat = [
+        keras.KerasTensor(each.shape, "int32")
+        if keras.backend.is_float_dtype(each.dtype) and _are_indices(tensor, function)
+        else each
+        for each, tensor in zip(tree.flatten(given), function.inputs, strict=False)
+    ]
+    is_same = all(old is new for old, new in zip(tree.flatten(given), flat, strict=True))
+    return given if is_same else tree.pack_sequence_as(given, flat)
+
+
+def _are_indices(tensor: Any, function: Any) -> bool:
+    """Tell whether entries are looked up by the numbers of an input, and nothing else is done."""
+    uses = _uses(tensor, function)
+    return any(map(_keras.looks_up, uses)) and all(
+        _keras.looks_up(each) or _keras.compares(each) for each in uses
+    )
+
+
+def _uses(tensor: Any, function: Any) -> list:
+    """Return the operations that read an input, those in nested models too; None if it leaves."""
+    found: list = [None for each in function.outputs if each is tensor]
+    for node in _keras.nodes_of(function):
+        if any(each is tensor for each in node.input_tensors):
+            inner = _keras.function_of(node.operation)
+            if inner is None:
+                found.append(node.operation)
+            for each, own in zip(node.input_tensors, inner.inputs if inner else [], strict=False):
+                found += _uses(own, inner) if each is tensor else []
+    return found
+
+
 def open_model(model: Any, inputs: Any = None) -> Any:
     """Return a functional model of what a model with a `call` of its own does.
 
@@ -173,6 +212,9 @@ def open_model(model: Any, inputs: Any = None) -> Any:
                 with _keras.without_warnings():
                     model.compute_output_spec(way)  # which tells numbers from indices
             function = looked_into(model, (way,), {})
+            indices = _with_indices(way, function) if inputs is None else way
+            if indices is not way:
+                way, function = indices, looked_into(model, (indices,), {})
             function.called_on = way
             return function
         except Closed as reason:

@@ -9,6 +9,9 @@ import keras
 from keras import layers, ops
 
 from prune_keras import _keras
+from prune_keras.tracing.opening.closed import Closed
+
+HALF = ("float16", "bfloat16")
 
 
 def table(variable: Any, name: str, dtype: Any) -> Any:
@@ -17,7 +20,7 @@ def table(variable: Any, name: str, dtype: Any) -> Any:
     Args:
         variable: of shape `(...)`.
         name: name of the layer.
-        dtype: policy of the layer.
+        dtype: in which it is read, or the policy of the layer.
 
     Returns:
         A layer from `(batch,)` to `(batch, ...)`.
@@ -55,7 +58,7 @@ def product(variable: Any, name: str, dtype: Any, equation: str, shape: tuple, t
         kernel_initializer="zeros",
         kernel_regularizer=variable.regularizer,
         kernel_constraint=variable.constraint,
-        dtype=dtype,
+        dtype=_policy(variable, dtype),
         name=name,
     )
     return _keras.adopt(layer, {"_kernel": variable, "bias": None}, taken)
@@ -68,7 +71,7 @@ def lookup(variable: Any, name: str, dtype: Any, taken: tuple) -> Any:
         embeddings_initializer="zeros",
         embeddings_regularizer=variable.regularizer,
         embeddings_constraint=variable.constraint,
-        dtype=dtype,
+        dtype=_policy(variable, dtype),
         name=name,
     )
     return _keras.adopt(layer, {"_embeddings": variable}, taken)
@@ -101,6 +104,15 @@ def _options(variable: Any, kind: str, settings: dict, name: str, dtype: Any) ->
         f"{kind}_initializer": "zeros",
         f"{kind}_regularizer": variable.regularizer,
         f"{kind}_constraint": variable.constraint,
-        "dtype": dtype,
+        "dtype": _policy(variable, dtype),
         "name": name,
     }
+
+
+def _policy(variable: Any, read: Any) -> Any:
+    """Return the policy of a layer that holds a variable in its dtype, and computes in another."""
+    if isinstance(read, keras.DTypePolicy) or variable.dtype == read:
+        return read
+    if variable.dtype == "float32" and read in HALF:
+        return f"mixed_{read}"
+    raise Closed(f"it reads {variable.path}, which is {variable.dtype}, as {read}")

@@ -120,9 +120,11 @@ def _recorded(
 ) -> Recording:
     args, kwargs, fresh, carried = _with_fresh(args, kwargs, batch)
     weights = stand_ins(layer)
+    changed: list[str] = []
     try:
         scope = keras.StatelessScope(collect_losses=True)
         with _keras.without_new_calls(layer), scope, _keras.all_keys(), ExitStack() as held:
+            changed = held.enter_context(_keras.keeping_attributes(layer))
             held.enter_context(_keras.taking_by_arrays())
             there = held.enter_context(standing_in(layer, weights))
             held.enter_context(_keras.refusing_reads(lambda: not there()))
@@ -135,6 +137,8 @@ def _recorded(
             nodes = _keras.recorded_calls(outputs, ends)
     except Exception as error:
         raise Closed(_line(error)) from error
+    if changed:
+        raise Closed(f"it changes its attribute {changed[0]!r} as it is called")
     _check_outputs(outputs)
     _check_unchanged(layer, scope)
     used = {id(t) for node in nodes for t in node.input_tensors} | set(
@@ -194,6 +198,11 @@ def standing_in(layer: Any, weights: list[tuple[Any, Any]]) -> Any:
     tensors = {id(variable): tensor for variable, tensor in weights}
     written = Written([tensor for _, tensor in weights])
     return _keras.standing_in(layer, tensors, may_be_opened, written.instead)
+
+
+def own_layers(layer: Any) -> list:
+    """Return a layer whose code is run, and those in it whose code is a user's, too."""
+    return [each for each in _keras.all_layers(layer) if each is layer or may_be_opened(each)]
 
 
 def may_be_opened(operation: Any) -> bool:

@@ -254,6 +254,16 @@ def _arrays(layer: Any) -> dict[str, Any]:
     return {
         name: value
         for name, value in _own(layer).items()
-        if isinstance(value, np.ndarray)
-        or (keras.ops.is_tensor(value) and not isinstance(value, keras.Variable))
+        if isinstance(value, np.ndarray) or _is_held(value)
     }
+
+
+def _is_held(value: Any) -> bool:
+    """Tell whether it is a tensor of numbers, and none that a compiled call has left behind."""
+    if not keras.ops.is_tensor(value) or isinstance(value, keras.Variable):
+        return False
+    try:
+        keras.ops.convert_to_numpy(value)
+    except Exception:  # which each backend has of its own
+        return False
+    return True
