@@ -12,6 +12,7 @@ from keras.src.models.functional import Functional
 from prune_keras._keras.configs import check_weights, from_config
 from prune_keras._keras.graphs import all_layers, function_of, nodes_of
 from prune_keras._keras.own_attributes import take_over
+from prune_keras._keras.own_state import copy_own_state
 from prune_keras._keras.state import set_value_on_exit
 
 
@@ -119,6 +120,7 @@ def with_others(model: Any, instead: Callable[[Any], Callable | None]) -> Any:
             other.assign(mine.value)
             other.trainable = mine.trainable
         new._trainable = old._trainable
+        copy_own_state(old, new)
     return twin
 
 

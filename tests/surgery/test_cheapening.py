@@ -118,6 +118,43 @@ def test_a_block_is_fitted_to_what_those_before_it_feed(block):
     assert 1e-3 < missed.std() and told < 1e-2
 
 
+def behind_an_adapted(layer, samples, dtype):
+    """A model that adds what is made of an adapted layer to its maps."""
+    layer.adapt(samples)
+    given = keras.Input(samples.shape[1:], dtype=dtype, name="given")
+    told = keras.layers.Flatten()(keras.ops.cast(layer(given), "float32"))
+    pixels = keras.Input((6, 6, 8), name="pixels")
+    x = keras.layers.Add()([pixels, keras.layers.Dense(8)(told)[:, None, None]])
+    x = keras.layers.Conv2D(8, 3, name="b")(x)
+    return keras.Model({"pixels": pixels, "given": given}, x)
+
+
+ADAPTED = {
+    "normalized": (keras.layers.Normalization, {}, RNG.normal(9, 4, (64, 3)), "float32"),
+    "bins": (keras.layers.Discretization, {"num_bins": 4}, RNG.normal(9, 4, (64, 3)), "float32"),
+    "ids": (keras.layers.IntegerLookup, {}, RNG.integers(0, 9, (64, 1)), "int64"),
+    "words": (keras.layers.StringLookup, {}, RNG.choice([*"abcd"], (64, 1)), "string"),
+}
+
+
+@pytest.mark.parametrize("kind", ADAPTED)
+def test_adapted_layers_keep_what_they_know(kind, tmp_path):
+    make, options, samples, dtype = ADAPTED[kind]
+    if kind in ("ids", "words") and keras.backend.backend() != "tensorflow":
+        pytest.skip("tables are TensorFlow's")
+    model = behind_an_adapted(make(**options), samples, dtype)
+    pixels = RNG.normal(size=(64, 6, 6, 8)).astype("float32")
+    given = {"pixels": keras.ops.convert_to_tensor(pixels)}
+    given["given"] = keras.ops.convert_to_tensor(samples, dtype)
+    cheap = prune_keras.cheapen(model, "G(1)", layers="b", data=[(given,)])
+    expected = keras.ops.convert_to_numpy(model(given))
+    found = keras.ops.convert_to_numpy(cheap(given))
+    np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
+    cheap.save(tmp_path / "cheap.keras")
+    read = keras.models.load_model(tmp_path / "cheap.keras")
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(read(given)), found, atol=1e-5)
+
+
 def test_the_cheaper_model_is_pruned_taught_and_read_back(tmp_path):
     cheap = prune_keras.cheapen(network(), "G(2)", data=SMOOTH)
     thin, report = prune_keras.prune(cheap, fraction=0.3)
