@@ -14,12 +14,11 @@ from keras import layers
 
 from prune_keras import _keras
 from prune_keras.factoring import Factors, factored
-from prune_keras.readers.patches import Patches
-from prune_keras.samples.batches import Samples, batches, is_read_once
+from prune_keras.responding import seen
+from prune_keras.samples.batches import Samples, is_read_once
 from prune_keras.tracing import trace
 from prune_keras.validation import fitting
 
-ROWS = 4096  # that a convolution is fitted to, at least
 _FORM = re.compile(r"(G)\((\d+|N)\)|(B)\((\d+)\)|(BG)\((\d+), ?(\d+|N)\)")
 
 
@@ -133,12 +132,12 @@ def cheapen(
 
     twin = _keras.with_others(model, instead)
     samples = Samples.of(_Kept(data) if is_read_once(data) else data)
-    for layer in chosen.values():  # in the order of calls, so that each sees those before it
-        instead_of = made[id(layer)]
-        rows, responses = _seen(model, twin, layer, instead_of[0], samples)
+    blocks = [(layer, made[id(layer)]) for layer in chosen.values()]
+    for number, (layer, block_of) in enumerate(blocks):  # in the order of calls
+        rows, responses = seen(model, twin, blocks[number:], samples)
         taps = int(np.prod(layer.kernel_size))
         factors = factored(rows, responses, taps, *sizes[id(layer)], form.bottleneck > 1)
-        _assign(instead_of, factors)
+        _assign(block_of, factors)
     return twin
 
 
@@ -199,52 +198,6 @@ def _that_read_inputs(model: Any, calls: Sequence[_keras.Place]) -> set[int]:
             if id(place.operation) not in makers:
                 plain.add(number)
     return found
-
-
-def _seen(
-    model: Any, twin: Any, layer: Any, first: Any, samples: Samples
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows that a block reads in the twin, and what the layer responds in the model there.
-
-    Args:
-        model: the model.
-        twin: its copy, with blocks that are fitted up to this one.
-        layer: the layer of the model.
-        first: the block's first layer.
-        samples: what both look at, up to as many rows as a fit needs.
-    """
-    drawn = np.random.default_rng(0)
-    most = max(ROWS, 4 * int(np.prod(layer.kernel.shape[:-1])))
-    read: list[Any] = []
-    responded: list[Any] = []
-    found: list[tuple[np.ndarray, np.ndarray]] = []
-
-    def see(each: Any, x: Any, response: Any) -> Any:
-        read.append(x) if each is first else responded.append(response)
-        return response
-
-    with _keras.undisturbed(model), _keras.undisturbed(twin), _keras.watched([layer, first], see):
-        for inputs, _, _ in batches(samples):
-            for each in (model, twin):
-                each(inputs, training=False)
-            both = zip(read, responded, strict=True)
-            found += [_rows(layer, x, response, most, drawn) for x, response in both]
-            read.clear()
-            responded.clear()
-            if sum(len(rows) for rows, _ in found) >= most:
-                break
-    rows, responses = (np.concatenate(each) for each in zip(*found, strict=True))
-    return rows, responses
-
-
-def _rows(
-    layer: Any, x: Any, response: Any, most: int, drawn: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    patches = Patches.of(layer, tuple(x.shape), tuple(response.shape))
-    positions = patches.positions(tuple(response.shape))
-    places = np.sort(drawn.choice(positions, min(positions, max(1, most // 4)), replace=False))
-    rows, responses = patches.rows(x, places)[0], patches.made_at(response, places)[0]
-    return rows.astype("float64"), responses.astype("float64")
 
 
 def _layers(layer: Any, middle: int, groups: int, reduces: bool) -> list[Any]:

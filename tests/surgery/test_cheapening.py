@@ -118,6 +118,27 @@ def test_a_block_is_fitted_to_what_those_before_it_feed(block):
     assert 1e-3 < missed.std() and told < 1e-2
 
 
+def reading_itself(between):
+    """A convolution called three times, once behind another one that is fitted after it."""
+    pixels = keras.Input((6, 6, 8))
+    again = keras.layers.Conv2D(8, 3, padding="same", name="again")
+    x = again(keras.layers.ReLU()(again(pixels)))
+    if between:
+        x = keras.layers.Conv2D(8, 3, padding="same", activation="relu", name="between")(x)
+    return keras.Model(pixels, again(x))
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_a_convolution_that_reads_its_own_output_is_fitted_to_that(between):
+    """Blocks as wide as what they replace change nothing, whatever these read of each other."""
+    images = RNG.normal(size=(64, 6, 6, 8)).astype("float32")
+    model = reading_itself(between)
+    cheap = prune_keras.cheapen(model, "G(1)", layers="*", data=images)
+    expected = model.predict(images, verbose=0)
+    found = cheap.predict(images, verbose=0)
+    np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
+
+
 def behind_an_adapted(layer, samples, dtype):
     """A model that adds what is made of an adapted layer to its maps."""
     layer.adapt(samples)
