@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,8 +33,9 @@ def factored(
 
     Channels are reduced to the directions that the least squares solution reads most of. Of each
     group, what is read is reduced to as many numbers as the group has channels left, by the best
-    approximation of that rank under the covariance of what is read. What mixes these is the least
-    squares solution for all groups at once.
+    approximation of that rank under the covariance of what is read: of the group's part in the
+    solution for all, which is exact where such factors are, or of the solution for it alone,
+    whichever misses less. What mixes these is the least squares solution for all groups at once.
 
     Args:
         rows: `(rows, taps * channels)`, what each response reads, tap by tap.
@@ -57,14 +58,16 @@ def factored(
     if reduce is not None:
         rows = (rows.reshape(len(rows), taps, -1) @ reduce).reshape(len(rows), -1)
     centred = rows - rows.mean(0)
-    channels = rows.shape[1] // taps
-    grouped = np.concatenate(
-        [_rank_best(part, about, middle // groups) for part in _parts(centred, taps, groups)],
-        axis=1,
-    ).reshape(taps, channels // groups, middle)
-    inner = _grouped(rows, grouped, groups)
-    mix, bias = _affine(inner, responses)
-    return balanced(Factors(reduce, grouped, mix, bias))
+    parts = _parts(centred, taps, groups)
+    solutions = [_parts(_solved(centred, about).T, taps, groups)]
+    if groups > 1:
+        solutions.append([_solved(part, about).T for part in parts])
+    kernels = [_rank_bests(parts, each, middle // groups) for each in solutions]
+    grouped = [each.reshape(taps, -1, middle) for each in kernels]
+    mixes = [_affine(_grouped(rows, each, groups), responses) for each in grouped]
+    found = [Factors(None, each, *mix) for each, mix in zip(grouped, mixes, strict=True)]
+    best = min(found, key=lambda each: np.sum((applied(each, rows, groups) - responses) ** 2))
+    return balanced(replace(best, reduce=reduce))
 
 
 def balanced(factors: Factors) -> Factors:
@@ -136,11 +139,21 @@ def _second(rows: np.ndarray) -> np.ndarray:
     return moments + RIDGE * (np.trace(moments) / len(moments) + 1e-12) * np.eye(len(moments))
 
 
-def _rank_best(rows: np.ndarray, responses: np.ndarray, rank: int) -> np.ndarray:
-    """Return `(read, rank)`: of all that rows tell of responses, what so few numbers can hold."""
-    moments = _second(rows)
-    root = np.linalg.cholesky(moments)
-    weights = np.linalg.solve(moments, rows.T @ responses / len(rows))
+def _rank_bests(parts: list[np.ndarray], weights: list[np.ndarray], rank: int) -> np.ndarray:
+    """Return `(read, groups * rank)`: for each group, what so few numbers hold of its weights.
+
+    Args:
+        parts: `(rows, read)` of each group.
+        weights: `(units, read)` of each group.
+        rank: numbers of each group.
+    """
+    pairs = zip(parts, weights, strict=True)
+    return np.concatenate([_rank_best(part, each.T, rank) for part, each in pairs], axis=1)
+
+
+def _rank_best(rows: np.ndarray, weights: np.ndarray, rank: int) -> np.ndarray:
+    """Return `(read, rank)`: of all that rows tell by weights, what so few numbers can hold."""
+    root = np.linalg.cholesky(_second(rows))
     left = np.linalg.svd(root.T @ weights, full_matrices=False)[0][:, :rank]
     if left.shape[1] < rank:  # responses are fewer than the numbers that may be kept
         left = np.linalg.qr(np.concatenate([left, _others(left, rank)], axis=1))[0]

@@ -39,6 +39,18 @@ def test_least_squares_beats_what_it_starts_from(reduces, middle, groups):
         assert missed < 1e-4 * np.var(responses)  # as wide as what it replaces
 
 
+@pytest.mark.parametrize("groups", [2, 4, 8])
+def test_what_groups_can_hold_is_held(groups):
+    """Other groups are no noise, though they are read at once, and together with these."""
+    rows = RNG.normal(size=(600, 4, 8)) @ RNG.normal(size=(8, 8)) + RNG.normal(size=(600, 1, 8))
+    drawn = RNG.normal(size=(4, 8 // groups, 8)), RNG.normal(size=(8, 6))
+    exact, rows = Factors(None, *drawn, np.ones(6)), rows.reshape(600, -1)
+    responses = applied(exact, rows, groups)
+    found = factored(rows, responses, 4, 8, groups, False)
+    missed = np.mean((applied(found, rows, groups) - responses) ** 2)
+    assert missed < 1e-6 * np.var(responses)
+
+
 @pytest.mark.parametrize(("middle", "groups"), [(4, 1), (4, 2), (4, 4)])
 def test_balanced_kernels_have_the_same_product(middle, groups):
     scales = 10.0 ** RNG.uniform(-3, 3, middle)
