@@ -14,6 +14,7 @@ from prune_keras.graph import Graph
 from prune_keras.plan import Plan
 from prune_keras.surgery import kept_neurons
 from prune_keras.teaching.losses import Attention, Features, weighted_mean
+from prune_keras.teaching.masked import meaning, of_meant, without
 from prune_keras.teaching.stages import calls_of, channel_axis, stage_ends
 from prune_keras.teaching.teacher import Teacher
 from prune_keras.tracing import trace
@@ -206,12 +207,15 @@ class Comparison:
 
 
 def _features(kept: Kept, told: Any, said: Any) -> Any:
-    return Features(reduction=None)(kept.of(told), said)
+    meant = meaning(said, kept.axis)
+    told, said = (without(each, meant) for each in (kept.of(told), said))
+    return Features(reduction=None)(told, said)
 
 
 def _attention(kept: Kept, told: Any, said: Any) -> Any:
-    axis = -1 if kept.axis is None else kept.axis
-    return Attention((axis, axis), reduction=None)(told, said)
+    axis, meant = -1 if kept.axis is None else kept.axis, meaning(said, kept.axis)
+    told, said = (without(each, meant) for each in (told, said))
+    return of_meant(Attention((axis, axis), reduction=None)(told, said), meant)
 
 
 _LOSSES = {"features": _features, "attention": _attention}

@@ -18,6 +18,7 @@ from prune_keras.surgery import kept_neurons
 from prune_keras.teaching.comparing import Told
 from prune_keras.teaching.factors import Factors, decoder, encoder
 from prune_keras.teaching.losses import Factored, weighted_mean
+from prune_keras.teaching.masked import meaning, of_meant, without
 from prune_keras.teaching.stages import calls_of, channel_axis, stage_ends
 from prune_keras.tracing import trace
 
@@ -60,9 +61,9 @@ class Side:
         sizes = np.delete(np.array(record.shape, object), axis - 1)
         return cls(str(path), (*sizes, record.neurons.size), axis, record)
 
-    def maps(self, value: Any) -> Any:
-        """Return the features as float32, channels last."""
-        return ops.cast(ops.moveaxis(value, self.axis, -1), "float32")
+    def maps(self, value: Any, meant: Any) -> Any:
+        """Return the features as float32, channels last, and zero where they are masked."""
+        return ops.cast(ops.moveaxis(without(value, meant), self.axis, -1), "float32")
 
 
 class Transfer:
@@ -128,15 +129,18 @@ class Transfer:
             left: which of the channels that training began with the student still has.
             sample_weight: weights of samples, `(batch,)`. Defaults to None: all alike.
         """
-        factor = ops.stop_gradient(self.paraphraser(self.teacher.maps(told), training=False))
-        said = _at_first(self.student.maps(said), left)
+        meant = meaning(said, self.student.axis)
+        told = self.teacher.maps(told, meant)
+        factor = without(ops.stop_gradient(self.paraphraser(told, training=False)), meant)
+        said = _at_first(self.student.maps(said, meant), left)
         variables = self.translator.weights
         # Copies: PyTorch takes gradients only later, of values that must not have changed then.
         values = {str(n): ops.stop_gradient(v.value) + 0.0 for n, v in enumerate(variables)}
 
         def apart(values: Mapping[str, Any], said: Any) -> Any:
             given, _ = self.translator.stateless_call([], [*values.values()], said)
-            return weighted_mean(Factored(reduction=None)(factor, given), sample_weight)
+            apart = Factored(reduction=None)(factor, without(given, meant))
+            return weighted_mean(of_meant(apart, meant), sample_weight)
 
         still = ops.stop_gradient(said)
         slopes = _backend.gradients(lambda values: apart(values, still), values)
@@ -147,18 +151,20 @@ class Transfer:
     def _features(self) -> np.ndarray:
         """Return the teacher's features of all samples, channels last."""
         held: list[Any] = []
+        side = self.teacher
 
         def answer(operation: Any, call: Any, args: tuple, kwargs: dict) -> Any:
             held.append(call(*args, **kwargs))
             return held[-1]
 
-        layer = calls_of(self._teacher, {self.teacher.path}, "teacher")[-1].operation
+        layer = calls_of(self._teacher, {side.path}, "teacher")[-1].operation
         found = []
         with _keras.undisturbed(self._teacher), _keras.answering([layer], answer):
             for inputs, _, _ in batches(Samples.of(self._asked.data)):
                 held.clear()
                 self._teacher(inputs, training=False)
-                found.append(ops.convert_to_numpy(self.teacher.maps(held[-1])))
+                maps = side.maps(held[-1], meaning(held[-1], side.axis))
+                found.append(ops.convert_to_numpy(maps))
         return np.concatenate(found)
 
     def _check_sizes(self) -> None:
