@@ -17,6 +17,7 @@ from prune_keras.plan import Plan
 from prune_keras.surgery import shrink
 from prune_keras.teaching.answers import Answers
 from prune_keras.teaching.comparing import Comparison
+from prune_keras.teaching.heeding import heeding
 from prune_keras.teaching.teacher import Teacher
 from prune_keras.teaching.transfer import Transfer
 from prune_keras.tracing import trace
@@ -43,6 +44,7 @@ class Lessons:
         self._x = self._stored = None
         self._seen: tuple[Any, Any] = (None, None)
         self._answers: Answers | None = None
+        self._is_heard = False
         self._take_away: Callable[[], None] = lambda: None
 
     def before_fit(self, model: Any, arguments: dict[str, Any]) -> None:
@@ -103,6 +105,7 @@ class Lessons:
             ValueError: if the teacher does not fit the student.
         """
         self._answers, self._seen = self._new_answers(model), (None, None)
+        self._is_heard = False
         comparison = self._comparison(model, planned())  # which raises before the first step
         x, self._x = self._x, None
         self._stored = self._store(comparison, x) if self.teacher.store else None
@@ -181,6 +184,7 @@ class Lessons:
             sample_weight: Any = None,
             training: bool = True,
         ) -> Any:
+            self._is_heard = True
             arguments = {"training": training} if model._compute_loss_has_training_arg else {}
             loss = compute(x, y, y_pred, sample_weight, **arguments)
             loss = self._blend(model, loss, told, y_pred, sample_weight)
@@ -190,6 +194,8 @@ class Lessons:
             held.enter_context(_keras.replaced(model, "compute_loss", taught))
             if comparison:
                 held.enter_context(comparison.listening("student"))
+            if not self._is_heard:
+                held.enter_context(heeding(model, lambda: self._is_heard))
             yield batch
 
     def _ask(self, comparison: Comparison | None, x: Any) -> tuple[Any, list[Any]]:

@@ -77,7 +77,8 @@ class OwnStep(keras.Model):
 
 @way(
     "a `train_step` of your own",
-    "in a subclass of `keras.Model`, built as `MyModel(inputs, outputs)` or with its own `call`",
+    "in a subclass of `keras.Model`, built as `MyModel(inputs, outputs)` or with its own `call`; "
+    "with a teacher, it must call `self.compute_loss`, else the first step is refused",
     backends=("tensorflow",),
 )
 def own_step():
