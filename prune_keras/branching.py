@@ -116,8 +116,8 @@ def renewed(behind: Any, fresh: bool, number: int) -> Any:
 
     Args:
         behind: the model.
-        fresh: whether the copy begins with new weights. Frozen layers, which would never learn
-            what they are for, keep theirs.
+        fresh: whether the copy begins with new weights. Layers that training does not change,
+            frozen or adapted ones, would never learn what they are for, and keep theirs.
         number: of the branch.
     """
 
@@ -128,8 +128,9 @@ def renewed(behind: Any, fresh: bool, number: int) -> Any:
     if not fresh:
         made.set_weights(behind.get_weights())
     for old, new in zip(*map(_keras.all_layers, (behind, made)), strict=True):
-        if not old.trainable:
+        if not old.trainable_variables:
             new.set_weights(old.get_weights())
+    _keras.copy_own_state(behind, made)
     return made
 
 

@@ -41,8 +41,8 @@ class NativeEnsemble(keras.Model):
         at: name of the last layer that is shared, through which all must pass. Defaults to None:
             the end of the last stage but one, that is the last layer of the second smallest maps.
         fresh: whether the other branches begin with new weights, as they must to differ; else with
-            the model's, and they differ by what is random in their layers. Frozen layers keep
-            theirs. Seeds of layers are others in each branch. Defaults to True.
+            the model's, and they differ by what is random in their layers. Frozen and adapted
+            layers keep theirs. Seeds of layers are others in each branch. Defaults to True.
         temperature: `T`, above 0. Defaults to 3.
         ramp_steps: training steps until the branches fully learn from the ensemble; in the paper,
             those of 80 epochs of 300. Defaults to 0: from the beginning.
@@ -123,6 +123,7 @@ class NativeEnsemble(keras.Model):
         twin = copied(held.model)
         for mine, weight in zip(twin.weights, held.stem.weights, strict=True):
             mine.assign(instead.get(id(weight), weight))
+        held.give_own_state(twin, kept)
         return twin
 
     def compile(
@@ -227,6 +228,14 @@ class _Held:
     first: Any
     branches: tuple[Any, ...]
     family: str | None
+
+    def give_own_state(self, twin: Any, kept: Any) -> None:
+        """Give a copy of the model what layers up to a branch, and in it, keep beside weights."""
+        layers = (_keras.all_layers(each) for each in (self.first, kept))
+        instead = {id(old): new for old, new in zip(*layers, strict=True)}
+        layers = (_keras.all_layers(each) for each in (self.stem, twin))
+        for old, new in zip(*layers, strict=True):  # each model before the layers in it
+            _keras.copy_own_state(instead.get(id(old), old), new)
 
 
 def _check(model: Any, branches: int, temperature: float, ramp_steps: int) -> None:

@@ -136,6 +136,32 @@ def test_frozen_layers_are_the_models_in_each_branch():
     assert np.abs(np.subtract(*kernels(ensemble, "d")[:2])).max() > 0.1
 
 
+def adapted():
+    """Normalization by samples before and behind where branches begin."""
+    drawn = np.random.default_rng(5).normal(7, 3, (100, 6))
+    norms = [keras.layers.Normalization(name=name) for name in ("given", "hidden")]
+    for norm in norms:
+        norm.adapt(drawn)
+    first, last = (keras.layers.Dense(6, "relu", name=name) for name in ("a", "b"))
+    end = keras.layers.Dense(3, "softmax", name="classes")
+    return keras.Sequential([keras.Input((6,)), norms[0], first, norms[1], last, end])
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_adapted_layers_are_the_models_in_each_branch(fresh, tmp_path):
+    x = np.random.default_rng(0).normal(7, 3, (24, 6)).astype("float32")
+    ensemble = compiled(NativeEnsemble(adapted(), at="a", fresh=fresh))
+    ensemble.fit(x, Y, verbose=0)
+    ensemble.save(tmp_path / "ensemble.keras")
+    expected = ensemble.predict(x, verbose=0)
+    for each in (ensemble, keras.models.load_model(tmp_path / "ensemble.keras")):
+        for number in (1, 2, 3):
+            kept = each.branch(number)
+            given = kept.predict(x, verbose=0)
+            np.testing.assert_allclose(given, expected[f"branch_{number}"], rtol=1e-5)
+            assert float(np.mean(kept.get_layer("hidden").mean)) == pytest.approx(7, abs=1)
+
+
 def test_samples_are_weighed_for_each_output():
     ensemble = compiled(NativeEnsemble(network(), at="pool"))
     out, weights = ensemble(X, training=False), np.arange(24, dtype="float32")
