@@ -22,6 +22,7 @@ class Place:
         reads: what it is given: numbers of places, in the order of its arguments, -1 for an input
             of the whole model.
         is_output: whether it gives what the whole model gives.
+        beside: what else it is given, that no call gives.
     """
 
     path: str
@@ -29,6 +30,7 @@ class Place:
     tensor: KerasTensor
     reads: tuple[int, ...] = ()
     is_output: bool = False
+    beside: tuple[Any, ...] = ()
 
 
 def places(model: Any) -> list[Place]:
@@ -38,8 +40,10 @@ def places(model: Any) -> list[Place]:
     def call(visited: Call) -> list[_Token]:
         given = tree.flatten((visited.args, visited.kwargs))
         reads = tuple(token.number for token in given if isinstance(token, _Token))
+        beside = tuple(each for each in given if not isinstance(each, _Token))
         outputs = visited.node.outputs
-        found.append(Place(visited.path, visited.operation, outputs[0], reads))
+        place = Place(visited.path, visited.operation, outputs[0], reads, beside=beside)
+        found.append(place)
         return [_Token(len(found) - 1)] * len(outputs)
 
     def into(node: Any, path: str) -> Any:

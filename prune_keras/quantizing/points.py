@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-from keras import layers
+import numpy as np
+from keras import layers, tree
 
 from prune_keras import _keras
 from prune_keras.normalizing import RangeBatchNormalization
@@ -32,6 +33,9 @@ FIXED = {
 }
 """Activations whose grid LiteRT fixes."""
 
+NORMALIZING = (layers.BatchNormalization, RangeBatchNormalization)
+"""Layers that are folded into a kernel before them."""
+
 INPUT = ""
 """The key of what the model itself is given."""
 
@@ -48,7 +52,6 @@ _MOVING = (
     layers.Dropout,
     layers.SpatialDropout2D,
 )
-_NORMALIZING = (layers.BatchNormalization, RangeBatchNormalization)
 _MOVING_RAW = {"GetItem", "Pad", "Reshape", "Transpose"}
 _OWN = (
     layers.GlobalAveragePooling1D,
@@ -141,13 +144,15 @@ class _Reading:
         self._called[place.path] += 1
         count = self._called[place.path]
         key = place.path if count == 1 else f"{place.path}:{count}"
+        if told := self._unknown(place):
+            raise ValueError(_refused(key, operation, told))
         if kind in _MOVING or kind.__name__ in _MOVING_RAW or _is_linear(operation):
             return Point(key, operation, False, reads=self._grid(place))
         if kind is layers.AveragePooling2D:
             return Point(key, operation, True, reads=self._grid(place))
         if kind in LINEAR:
             return self._linear(key, number)
-        normalizes = kind in _NORMALIZING and self._is_bare(place.reads[0])
+        normalizes = kind in NORMALIZING and self._is_bare(place.reads[0])
         if normalizes or (_keras.is_sum(operation) and len(place.reads) == 2):
             return Point(key, operation, not self._is_read_by(number, _is_relu))
         if kind in _OWN or _is_relu(operation) or _normalizes(operation):
@@ -155,6 +160,25 @@ class _Reading:
         if _fixed(operation) is not None:
             return Point(key, operation, True, fixed=_fixed(operation))
         raise ValueError(_refused(key, operation))
+
+    def _unknown(self, place: _keras.Place) -> str | None:
+        """Return for what in a known layer's call LiteRT has no kernel in eight bits, or None."""
+        operation, kind, rank = place.operation, type(place.operation), len(place.tensor.shape)
+        axis: Any = getattr(operation, "axis", None)
+        if kind in NORMALIZING and place.reads[0] >= 0:
+            of_units = _channel_axis(self.places[place.reads[0]].operation, rank)
+            return None if axis % rank == of_units else f" with axis={axis}"
+        merged = len(place.reads) + len(place.beside)
+        *_, last = None, *place.beside
+        odd = {
+            f" with constant_values={last}": kind.__name__ == "Pad" and _adds(place),
+            f" of {merged} tensors": kind is layers.Multiply and merged != 2,
+            f" on {rank} axes": kind is layers.Dense and rank > 4,
+            f" over axis={axis}": kind is layers.Softmax and len(tree.flatten(axis)) > 1,
+            " with data_format='channels_first'": kind is layers.Conv1D
+            and operation.data_format == "channels_first",
+        }
+        return next((told for told, is_so in odd.items() if is_so), None)
 
     def _grid(self, place: _keras.Place) -> str:
         """Return the key of the call on whose grid a call's input is; empty for the model's own."""
@@ -191,6 +215,15 @@ class _Reading:
         return bare and self._is_read_by(number, _is_fused)
 
 
+def _channel_axis(layer: Any, rank: int) -> int:
+    return 1 if getattr(layer, "data_format", None) == "channels_first" else rank - 1
+
+
+def _adds(place: _keras.Place) -> bool:
+    """Tell whether padding is with something else than zero, which alone is on every grid."""
+    return any(each is not None and np.any(each) for each in place.beside)
+
+
 def _is_relu(operation: Any) -> bool:
     ends = _keras.ends_of(operation)
     return ends is not None and ends[1] in (6.0, float("inf"))
@@ -206,7 +239,7 @@ def _is_linear(operation: Any) -> bool:
 
 
 def _is_fused(operation: Any) -> bool:
-    return _is_relu(operation) or type(operation) in _NORMALIZING
+    return _is_relu(operation) or type(operation) in NORMALIZING
 
 
 def _fixed(operation: Any) -> Any:

@@ -16,7 +16,7 @@ from keras import layers, ops, tree
 
 from prune_keras import _keras, atomic
 from prune_keras.quantizing.grids import Range, activations, range_of, weights
-from prune_keras.quantizing.points import FIXED, INPUT, LINEAR, Point, points
+from prune_keras.quantizing.points import FIXED, INPUT, LINEAR, NORMALIZING, Point, points
 from prune_keras.samples.batches import Samples, batches
 
 Seen = Callable[[str, Any], Any]
@@ -181,10 +181,18 @@ def _run(
         with _keras.replaced(layer, "activation", keras.activations.linear):
             response = call(*args, **kwargs)
         return see(point.key, point.fixed(see(f"{point.key}:response", response)))
-    value = call(*args, **kwargs)
+    with _axis_shown(layer, args):
+        value = call(*args, **kwargs)
     if not point.rounds:
         return value
     return see(point.key if point.reads is None else point.reads, value)
+
+
+def _axis_shown(layer: Any, args: tuple) -> contextlib.AbstractContextManager:
+    """Let normalization tell its last axis as -1: of another number, LiteRT may fold nothing."""
+    if type(layer) not in NORMALIZING or layer.axis != len(args[0].shape) - 1:
+        return contextlib.nullcontext()
+    return _keras.replaced(layer, "axis", -1)
 
 
 def _rescaled(layer: Any, x: Any, see: Callable[[Any], Any], constant: Callable) -> Any:
