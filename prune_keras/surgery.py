@@ -356,11 +356,16 @@ def _thin_attributes(model: Any, graph: Graph, kept: np.ndarray) -> list[tuple[A
     shapes = {}
     for record in graph.tensors:
         sizes = list(record.tensor.shape)
+        if not sizes:  # a number for all samples
+            shapes[id(record.tensor)] = ()
+            continue
         batch = sizes.pop(record.batch)
         thin = kept_sizes(kept[record.neurons], sizes)
         shapes[id(record.tensor)] = (*thin[: record.batch], batch, *thin[record.batch :])
     cuts = {id(weight.variable): _slices(weight, kept).axes for weight in graph.weights}
-    return [*settings, *_keras.shape_attributes(model, shapes), *thin_initializers(model, cuts)]
+    arguments = {id(owner): value for owner, name, value in settings if name == "arguments"}
+    remembered = _keras.shape_attributes(model, shapes, arguments)
+    return [*settings, *remembered, *thin_initializers(model, cuts)]
 
 
 def _assign_attributes(attributes: Iterable[tuple[Any, str, Any]]) -> None:

@@ -7,7 +7,7 @@ A table that is looked up and read backwards, as tokens and their scores are, be
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from keras import layers
@@ -31,13 +31,36 @@ def tied(model: Any) -> Any:
 
 def can_be_tied(model: Any) -> bool:
     """Tell whether each weight is held by one layer, or by several that one can stand for."""
+    return not any(_untied(model))
+
+
+def check_tied(model: Any, source: Any) -> None:
+    """Raise a ValueError unless `can_be_tied`.
+
+    Args:
+        model: functional model.
+        source: the model that it was made of; the error names it.
+    """
+    for layers_of_one in _untied(model):
+        names = ", ".join(f"{each.name} ({type(each).__name__})" for each in layers_of_one)
+        raise ValueError(
+            "A weight must belong to one layer to be unfolded, or be a table that is looked up and "
+            f"read backwards. Received: {source.name!r} ({type(source).__name__}), in which one is "
+            f"held by {names}. Let one layer hold it, and be called wherever it is used; or keep "
+            "the class: ProgressivePruning, prune_keras.shrink_in_place."
+        )
+
+
+def _untied(model: Any) -> Iterator[list]:
+    """Yield the layers that hold a weight together, and that no layer can stand for."""
     leaves = [each for each in _keras.operations_seen_in(model) if _keras.is_layer(each)]
     holders: dict[int, dict[int, Any]] = defaultdict(dict)
     for layer in (each for each in leaves if _keras.function_of(each) is None):
         for variable in layer.weights:
             holders[id(variable)][id(layer)] = layer
-    several = ([*found.values()] for found in holders.values() if len(found) > 1)
-    return all(_is_tie(found) and None not in map(_table, found) for found in several)
+    for found in ([*each.values()] for each in holders.values() if len(each) > 1):
+        if not (_is_tie(found) and all(map(_is_table, found))):
+            yield found
 
 
 def _holders(model: Any) -> dict[int, list]:
@@ -57,6 +80,10 @@ def _table(operation: Any) -> Any:
     if type(operation) is layers.EinsumDense and operation.equation == BACKWARDS:
         return _keras.kernel_of(operation)
     return None
+
+
+def _is_table(operation: Any) -> bool:
+    return _table(operation) is not None
 
 
 def _is_tie(holders: list) -> bool:

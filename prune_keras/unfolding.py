@@ -31,10 +31,11 @@ from prune_keras.tracing.opening.opened import (
     open_model,
     unmasked,
 )
+from prune_keras.tracing.opening.states import for_each_sample
 from prune_keras.tracing.opening.windows import rows_since_inputs
 from prune_keras.tracing.rules.masked import MASKED
 from prune_keras.tracing.rules.registry import ruled_by_name
-from prune_keras.tying import can_be_tied, tied
+from prune_keras.tying import can_be_tied, check_tied, tied
 
 
 def unfold(model: Any, inputs: Any = None, flat: bool = False) -> Any:
@@ -103,7 +104,9 @@ def unfolded(
         held.enter_context(_keras.without_warnings())  # of masks given by name
         function = _keras.function_of(model) or _opened_whole(model, inputs, loses)
         masked: dict[int, Any] = {}
-        nested = tied(_unfolding(model, function, _Kinds(opens, loses), masked))
+        opened = _unfolding(model, function, _Kinds(opens, loses), masked)
+        check_tied(opened, model)
+        nested = tied(opened)
         shares = shares_layers(nested)
         twin = copied(nested)
         _mask_kernels(nested, twin, masked)
@@ -220,10 +223,11 @@ class _Unfolding:
         if _is_nothing(operation):
             return _tensors(args, kwargs)[0]
         run = self._with_plain_activation(operation)
-        if not self._masks.are_handed(args, kwargs):
-            return run(*self._with_scalars(args), **self._with_scalars(kwargs))
-        made = run(*self._with_scalars(args), **self._with_scalars(masked))
-        self._masks.hand(operation, args, masked, tree.flatten(made))
+        handed = self._masks.are_handed(args, kwargs)
+        given, named = for_each_sample(operation, args, masked if handed else kwargs)
+        made = run(*self._with_scalars(given), **self._with_scalars(named))
+        if handed:
+            self._masks.hand(operation, args, masked, tree.flatten(made))
         return made
 
     def _with_plain_activation(self, operation: Any) -> Callable:

@@ -6,7 +6,8 @@ import contextlib
 import copy
 import inspect
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -135,12 +136,17 @@ def with_arguments(node: Any, changes: dict[tuple, Any]) -> SymbolicArguments:
     return SymbolicArguments(*args, **kwargs)
 
 
-def shape_attributes(model: Any, shapes: dict[int, tuple]) -> list[tuple[Any, str, Any]]:
+def shape_attributes(
+    model: Any,
+    shapes: dict[int, tuple],
+    arguments: Mapping[int, SymbolicArguments] = MappingProxyType({}),
+) -> list[tuple[Any, str, Any]]:
     """Return every attribute by which the graph and its layers remember shapes of tensors.
 
     Args:
         model: functional or Sequential model.
         shapes: new shape of symbolic tensors, by their id.
+        arguments: new arguments of calls that are given others, by the id of the node.
 
     Returns:
         (owner, name, value) triples.
@@ -154,7 +160,7 @@ def shape_attributes(model: Any, shapes: dict[int, tuple]) -> list[tuple[Any, st
             calls[id(node.operation)][id(node)] = node
         for operation in function.operations:
             nodes = [*calls[id(operation)].values()]
-            attributes += _operation_shapes(operation, nodes, shapes)
+            attributes += _operation_shapes(operation, nodes, shapes, arguments)
     return attributes
 
 
@@ -163,7 +169,10 @@ def _known(operations: Iterable[Any]) -> list:
 
 
 def _operation_shapes(
-    operation: Any, nodes: list, shapes: dict[int, tuple]
+    operation: Any,
+    nodes: list,
+    shapes: dict[int, tuple],
+    arguments: Mapping[int, SymbolicArguments],
 ) -> list[tuple[Any, str, Any]]:
     live = [node for node in nodes if id(node.outputs[0]) in shapes]
     if not live:
@@ -177,7 +186,8 @@ def _operation_shapes(
     if isinstance(operation, keras.layers.InputLayer):
         return [*found, (operation, "_batch_shape", shapes[id(live[0].outputs[0])])]
     if isinstance(operation, keras.layers.Layer):
-        found += _input_shapes(operation, live[0].arguments, shapes)
+        given = arguments.get(id(live[0]), live[0].arguments)
+        found += _input_shapes(operation, given, shapes)
     return found
 
 
@@ -188,10 +198,12 @@ def _input_shapes(
     found = []
     bound = inspect.signature(layer.call).bind(*arguments.args, **arguments.kwargs).arguments
     given = {
-        f"{name}_shape": tree.map_structure(lambda t: shapes.get(id(t), t.shape), value)
+        f"{name}_shape": tree.map_structure(lambda t: shapes.get(id(t), tuple(t.shape)), value)
         for name, value in bound.items()
-        if all(isinstance(each, keras.KerasTensor) for each in tree.flatten(value))
+        if all(hasattr(each, "shape") for each in tree.flatten(value))
     }
+    if not given:
+        return []
     taken = next(iter(given.values()))
     built = layer._build_shapes_dict
     if built is not None and len(built) == 1:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import keras
-from keras import tree
+from keras import ops, tree
 from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 
 from prune_keras._keras.graphs import function_of, graph_at, graph_of, nodes_of
@@ -74,7 +74,7 @@ def walk(
         path = f"{prefix}{node.operation.name}"
         graph = into(node, path)
         if graph is not None:
-            inner = given_to(node, args, kwargs)
+            inner = _adjusted(node, given_to(node, args, kwargs), call, path)
             given = walk(graph, inner, call, see, f"{path}/", into)
         else:
             given = tree.flatten(call(Call(path, node, args, kwargs)))
@@ -102,6 +102,52 @@ def _given(model: Any, args: tuple, kwargs: dict) -> list:
     if not isinstance(given, dict) or isinstance(inputs, dict):
         return tree.flatten(given)
     return [given[tensor.name] for tensor in tree.flatten(inputs)]  # as Keras looks them up
+
+
+def is_adjusted(node: Any) -> bool:
+    """Tell whether a nested model is called on tensors of other ranks than its inputs have.
+
+    Keras takes a last axis of one entry away, or adds it, before it runs the graph; the shapes that
+    it tells of the call are those without.
+    """
+    if function_of(node.operation) is None:
+        return False
+    return any(
+        isinstance(tensor, keras.KerasTensor) and len(tensor.shape) != len(like.shape)
+        for tensor, like in _tensors_and_inputs(node)
+    )
+
+
+def _adjusted(node: Any, given: list, call: Callable[[Call], Any], path: str) -> list:
+    """Return what stands for the inputs of a nested model, of their ranks; constants as tensors."""
+    if function_of(node.operation) is None:
+        return given
+    steps = [_step_between(*pair) for pair in _tensors_and_inputs(node)]
+    return [
+        value if step is None else tree.flatten(call(Call(path, step, (value,), {})))[0]
+        for value, step in zip(given, steps, strict=True)
+    ]
+
+
+def _tensors_and_inputs(node: Any) -> Iterator[tuple[Any, Any]]:
+    given = _given(node.operation, node.arguments.args, node.arguments.kwargs)
+    return zip(given, function_of(node.operation).inputs, strict=True)
+
+
+def _step_between(tensor: Any, like: Any) -> Any:
+    """Return a call that makes an input of what a nested model is given; None where it is one."""
+    if tensor is None:
+        return None
+    fresh = keras.KerasTensor(tensor.shape, keras.backend.standardize_dtype(tensor.dtype))
+    if len(tensor.shape) > len(like.shape):
+        made = ops.squeeze(fresh, axis=-1)
+    elif len(tensor.shape) < len(like.shape):
+        made = ops.expand_dims(fresh, axis=-1)
+    elif not isinstance(tensor, keras.KerasTensor):
+        made = ops.convert_to_tensor(fresh)
+    else:
+        return None
+    return made._keras_history.operation._inbound_nodes[0]
 
 
 def rebuilt(

@@ -265,6 +265,8 @@ class Tracer:
             return self.refuse(visit, f"{visit.path} takes another axis for that of the batch")
         if rule is None:
             return self._without_rule(visit, report)
+        if not visit.inputs:
+            return self.refuse(visit, f"{visit.path} is given nothing but constants")
         try:
             found = _as_arrays(rule(visit, report))
         except Exception as error:

@@ -199,6 +199,9 @@ class _Walk(Tracer):
     def into(self, node: Any, path: str) -> Any:
         """Return the graph that a call is known to run, unless there is a rule for it by now."""
         graph = _keras.graph_at(node)
+        if _keras.is_adjusted(node):
+            self.closed[path] = "its input has another rank than what it is called on"
+            return None
         if graph is not None and _keras.function_of(node.operation) is None:
             if rule_for(node.operation) is not None:
                 _keras.forget_graph(node)

@@ -26,6 +26,11 @@ class Masks:
     def unite(self, first, second) -> None:
         self._unite(first, second)
 
+    def open(self, shape) -> np.ndarray:
+        """Return a mask of which each entry along the last axis is yet to be known."""
+        self._free += shape[-1]
+        return np.broadcast_to(np.arange(self._free - shape[-1], self._free), shape)
+
     def _group(self, mask, groups: int):
         """Return the mask of a group's channels; it must be the same in all groups."""
         rows = mask.reshape(groups, -1)

@@ -99,6 +99,8 @@ class Passing(Masks):
         operation = call.operation
         masks = [m for m in keras.tree.flatten((call.args, call.kwargs)) if _is_mask(m)]
         shape = (1, *call.node.outputs[0].shape[1:])
+        if not masks:  # of constants alone
+            return np.ones(shape)
         if isinstance(operation, layers.Wrapper):
             return self._wrapped(call, masks[0], shape)
         if type(operation) in SEVERAL_WEIGHTS:
@@ -138,7 +140,7 @@ class Passing(Masks):
         if isinstance(operation, raw.Pad):
             return self._padded(operation, masks[0])
         for mask in masks:
-            self._unite(mask, np.ones_like(mask))
+            self.keep(mask)
         return [np.ones((1, *tensor.shape[1:])) for tensor in call.node.outputs]
 
     def _pass_structural(self, call, masks):
@@ -181,7 +183,8 @@ class Passing(Masks):
         wrapper, inner = call.operation, call.operation.layer
         slices = isinstance(wrapper, layers.TimeDistributed)
         mask, shape = (mask[:, 0], (1, *shape[2:])) if slices else (mask, shape)
-        node = SimpleNamespace(outputs=[SimpleNamespace(shape=shape)])
+        given = SimpleNamespace(args=(None,), kwargs={})
+        node = SimpleNamespace(outputs=[SimpleNamespace(shape=shape)], arguments=given)
         path = f"{call.path}/{inner.name}"
         called = SimpleNamespace(operation=inner, path=path, args=(mask,), kwargs={}, node=node)
         found = self._pass(called)

@@ -13,17 +13,32 @@ from keras import layers
 
 
 def given_in_order(silenced, call) -> list:
-    """Return the masks of what a layer is called on; all of what it takes for a mask is kept."""
-    bound = inspect.signature(call.operation.call).bind(*call.args, **call.kwargs).arguments
+    """Return the masks of what a layer is called on; all of what it takes for a mask is kept.
+
+    Constants are kept, too, but for states, which go with the units that start from them.
+    """
     found = []
-    for name, value in bound.items():
-        masks = [each for each in keras.tree.flatten(value) if isinstance(each, np.ndarray)]
+    for name, value, stands_for in _arguments(call):
+        constant = value is stands_for
         if name.endswith("mask"):
-            for mask in masks:
-                silenced.keep(mask)
+            if not constant:
+                silenced.keep(value)
+        elif not constant:
+            found.append(value)
         else:
-            found += masks
+            shape = (1, *value.shape[1:])
+            found.append(silenced.open(shape) if name == "initial_state" else np.ones(shape))
     return found
+
+
+def _arguments(call):
+    """Yield the name of an argument, an array in it, and what of the graph that stands for."""
+    signature, given = inspect.signature(call.operation.call), call.node.arguments
+    bound = signature.bind(*call.args, **call.kwargs).arguments
+    graph = signature.bind(*given.args, **given.kwargs).arguments
+    for name, value in bound.items():
+        pairs = zip(keras.tree.flatten(value), keras.tree.flatten(graph[name]), strict=True)
+        yield from ((name, new, old) for new, old in pairs if isinstance(new, np.ndarray))
 
 
 def einsum_dense(silenced, path, layer, masks, shapes):

@@ -68,6 +68,34 @@ def test_raw_normalization_is_over_the_channels_that_are_left(picture, name, tmp
     assert families(model_of(picture, scaled)) == {"a": 5, "read": 4}
 
 
+@pytest.mark.parametrize("kind", ["LayerNormalization", "RMSNormalization"])
+@pytest.mark.parametrize("axes", [[1, 2], [-2, -1], [-1, -2], [-1]])
+def test_scales_of_several_axes_lose_those_of_channels(axes, kind):
+    inputs = keras.Input((4, 3))
+    layer = getattr(layers, kind)(axis=axes, name="scaled")
+    model = model_of(inputs, layer(layers.Dense(5, name="a")(inputs)))
+    cut(model, a=[0, 2, 3])
+
+
+@pytest.mark.parametrize("kind", ["LayerNormalization", "RMSNormalization"])
+def test_scales_that_lie_in_another_order_than_axes_keep_channels(kind):
+    inputs = keras.Input((5, 3))  # as long as there are channels, which RMSNormalization needs
+    layer = getattr(layers, kind)(axis=[1, -1])
+    model = model_of(inputs, layer(layers.Dense(5, name="a")(inputs)))
+    assert "in another order than its axes" in reason(model)
+    if kind == "LayerNormalization":
+        plain = layers.LayerNormalization(axis=[1, -1], center=False, scale=False)
+        cut(model_of(inputs, plain(layers.Dense(5, name="a")(inputs))), a=[0, 2, 3])
+
+
+@pytest.mark.parametrize("name", ["layer_normalization", "rms_normalization"])
+def test_scales_that_are_made_keep_channels(name):
+    inputs = keras.Input((4, 3))
+    x, scales = (layers.Dense(5, name=name)(inputs) for name in ("a", "b"))
+    model = model_of(inputs, getattr(ops, name)(x, scales))
+    assert "takes scales from the graph" in reason(model)
+
+
 @pytest.mark.parametrize("name", ["quantile", "nanpercentile"])
 def test_quantiles_over_positions_carry_channels(picture, name):
     if not hasattr(ops, name):

@@ -26,6 +26,8 @@ JOINED = {
     "matmul": lambda x: x * PER_CHANNEL + ops.matmul(x, np.ones((5, 1), "float32")) * 0,
     "maximum": lambda x: ops.maximum(x, POSITIONS),
     "two_tensors": lambda x: ops.add(x, x * PER_CHANNEL) + POSITIONS,
+    "added by a layer": lambda x: layers.Add()([x, POSITIONS[None]]),
+    "multiplied by a layer": lambda x: layers.Multiply()([x, PER_CHANNEL[None, None]]),
     "batch_normalization": lambda x: ops.batch_normalization(
         x, PER_CHANNEL, PER_CHANNEL, -1, offset=PER_CHANNEL, scale=PER_CHANNEL
     ),
@@ -43,6 +45,22 @@ def test_channels_first_and_elsewhere():
         return layers.Permute((2, 1))(x)
 
     check_rows(between(positions))
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_a_mask_of_positions_goes_with_the_channels_that_it_tells_apart(rows, tmp_path):
+    mask = np.tril(np.ones((1, 6, 5), bool))[..., -rows:].transpose(0, 2, 1)
+
+    def masked(x):
+        x = layers.Softmax()(ops.transpose(x, (0, 2, 1)), mask=mask)
+        return ops.transpose(x, (0, 2, 1))
+
+    check_rows(between(masked), tmp_path)
+
+
+def test_a_mask_along_a_softmax_of_channels_lets_none_go():
+    model = between(lambda x: layers.Softmax()(x, mask=np.ones((1, 1, 5), bool)))
+    assert "is a softmax over them" in reason(model)
 
 
 def test_a_constant_kernel_reads_the_channels_that_are_left():

@@ -140,3 +140,16 @@ def test_a_batch_that_gets_a_part_of_the_channels_keeps_them():
     x = ops.reshape(dense(6, "a")(tokens), (-1, 4, 2))
     (fixed, _) = prune_keras.trace(keras.Model(tokens, dense(2, "last")(x))).fixed
     assert fixed.path == "a" and "moves, joins or splits the batch" in fixed.reason
+
+
+def test_a_number_for_all_samples_is_no_obstacle():
+    x = inputs = keras.Input((5,))
+    x = dense(6, "a")(dense(4, "before")(x))
+    model = keras.Model(inputs, dense(2, "last")(x - ops.mean(x)))
+    randomize(model)
+    plan = prune_keras.Plan({"before": [0, 2]}, prune_keras.trace(model).widths)
+    numbers = np.random.default_rng(0).normal(size=(3, 5)).astype("float32")
+    thin = prune_keras.shrink(model, plan)
+    kernel = model.get_layer("a").kernel
+    kernel.assign(ops.convert_to_numpy(kernel) * [[1], [0], [1], [0]])
+    np.testing.assert_allclose(thin(numbers), model(numbers), atol=1e-5)

@@ -11,11 +11,12 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from keras import layers, ops, tree
+from keras import ops, tree
 from keras.src.ops import core
 from keras.src.ops import numpy as raw
 
 from prune_keras import _keras
+from prune_keras.tracing.opening.layers_in_calls import check_names, is_on_last
 from prune_keras.tracing.opening.meeting import Meeting
 from prune_keras.tracing.opening.recording import Closed, Recording, is_symbolic
 from prune_keras.tracing.opening.steps import Drawn, PerSample, Step, Stretched, grows, symbolic
@@ -26,11 +27,6 @@ _PASSING = (core.Cast, raw.Copy)
 _AXES = ("axis", "axis1", "axis2", "source", "destination")
 _OF_LISTS = (raw.Concatenate, raw.Stack)
 _SHAPED = {raw.Reshape: "newshape", raw.BroadcastTo: "shape"}
-# What works on the last axis, or on each entry, however many stand before it.
-_ON_LAST = (
-    *(layers.Activation, layers.Dense, layers.Dropout, layers.Identity, layers.LeakyReLU),
-    *(layers.LayerNormalization, layers.ReLU, layers.RMSNormalization),
-)
 _ENTRIES = (*UNARY, *UNARY_WITHOUT_GRADIENT, *OF_SEVERAL)
 
 
@@ -56,6 +52,7 @@ class _Lifting:
         self._meeting = Meeting(self._values, steps, tree.flatten(recording.outputs))
 
     def model(self) -> Any:
+        check_names(self._steps)
         for step in self._steps:
             self._take(step)
         outputs = tree.map_structure(self._output, self._recording.outputs)
@@ -143,7 +140,7 @@ class _Lifting:
             parts = key if isinstance(key, tuple) else (key,)
             return ops.get_item(self._values.value(step.args[0]), (slice(None), *parts))
         if _keras.is_layer(operation):
-            if not isinstance(operation, _ON_LAST):
+            if not is_on_last(operation):
                 raise Closed(f"it calls {operation.name} on a weight")
             return self._run(step, step.settings)
         if isinstance(operation, (*_ENTRIES, raw.Matmul)):

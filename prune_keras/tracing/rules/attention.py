@@ -17,6 +17,7 @@ from keras import layers
 from prune_keras import _keras
 from prune_keras.tracing.labels import Labels, count, product, vector
 from prune_keras.tracing.rule import Axes, Found, Scale, Trace
+from prune_keras.tracing.rules.constants import Constant, labelled
 from prune_keras.tracing.rules.overriding import is_plain
 from prune_keras.tracing.rules.registry import register_rule
 from prune_keras.tracing.rules.wrappers import inside, remember
@@ -28,9 +29,10 @@ def multi_head_attention(visit: Visit, trace: Trace) -> Found:
     layer = visit.operation
     if _strange(visit, trace):
         return trace.refuse(visit, f"{visit.path} computes or returns scores in a way of its own")
-    query, value, key = _tensors(visit)
+    query, value, key = _tensors(visit, trace)
     kernel = _keras.kernel_of(layer._value_dense)
     heads = trace.units(visit, kernel, axis=1, tap_axis=None, name="heads")
+    _keep_masked_heads(visit, trace, query, heads)
     values = trace.units(visit, kernel, axis=2, tap_axis=None, name="value")
     keys = trace.units(visit, _keras.kernel_of(layer._key_dense), axis=2, tap_axis=None, name="key")
     _project(visit, trace, layer._query_dense, query, heads, keys, scale=(keys, _lost_scale))
@@ -60,9 +62,10 @@ if hasattr(layers, "GroupQueryAttention"):
         if _strange(visit, trace):
             reason = f"{visit.path} computes or returns scores in a way of its own"
             return trace.refuse(visit, reason)
-        query, value, key = _tensors(visit)
+        query, value, key = _tensors(visit, trace)
         kernel = _keras.kernel_of(layer._value_dense)
         shared = trace.units(visit, kernel, axis=1, tap_axis=None, name="heads")
+        _keep_masked_heads(visit, trace, query, shared)
         heads = np.repeat(shared, layer.num_repeats)
         _project(visit, trace, layer._query_dense, query, heads)
         _project(visit, trace, layer._key_dense, key, shared)
@@ -90,20 +93,36 @@ def _lost_scale(kept: np.ndarray) -> float:
     return float(old) / float(new)
 
 
-def _tensors(visit: Visit) -> tuple[Labels, Labels, Labels]:
+def _given(visit: Visit) -> list:
+    """Return queries, values, and keys, which are values where there are none."""
     query, value = visit.argument(0, "query"), visit.argument(1, "value")
     key = visit.argument(2, "key")
-    return query, value, value if key is None else key
+    return [query, value, value if key is None else key]
+
+
+def _tensors(visit: Visit, trace: Trace) -> list[Labels]:
+    return [labelled(visit, trace, each) for each in _given(visit)]
 
 
 def _strange(visit: Visit, trace: Trace) -> bool:
     """Fix masks that are passed in; tell whether scores are other than the rules take them."""
-    known = [id(labels) for labels in _tensors(visit)]
+    known = [id(each) for each in _given(visit)]
     for labels in visit.inputs:
         if id(labels) not in known:
             trace.fix(labels.ids, f"{visit.path} takes them as a mask")
     inner = _keras.all_layers(visit.operation)[1:]
-    return not all(map(is_plain, inner)) or (len(visit.shapes) > 1 and visit.input.rank != 2)
+    return not all(map(is_plain, inner)) or any(len(s) != 3 for s in visit.shapes[1:])
+
+
+def _keep_masked_heads(visit: Visit, trace: Trace, query: Labels, heads: np.ndarray) -> None:
+    """Keep heads that a mask tells apart, which has as many axes as the scores then."""
+    mask = visit.argument(6, "attention_mask")
+    if mask is None:
+        return
+    shape = (None, *mask.shape) if isinstance(mask, Labels) else Constant((), mask).shape
+    attended = len(getattr(visit.operation, "_attention_axes", "t"))
+    if len(shape) > query.rank + attended and shape[-1 - 2 * attended] != 1:
+        trace.fix(heads, f"{visit.path} has a mask for each of them")
 
 
 def _project(
@@ -199,9 +218,10 @@ def _outputs(visit: Visit, units: np.ndarray, heads: np.ndarray) -> list[np.ndar
 def attention(visit: Visit, trace: Trace) -> Found:
     """Queries meet keys channel by channel; the channels of values are passed on."""
     layer, given = visit.operation, visit.argument(0, "inputs")
-    query, value, key = (*given, given[1])[:3]
-    for mask in visit.inputs[len(given) :]:
-        trace.fix(mask.ids, f"{visit.path} takes them as a mask")
+    query, value, key = (labelled(visit, trace, each) for each in (*given, given[1])[:3])
+    for mask in visit.inputs:
+        if not any(mask is each for each in given):
+            trace.fix(mask.ids, f"{visit.path} takes them as a mask")
     channels, values = (trace.along(labels, -1, visit.path) for labels in (query, value))
     trace.unite(channels, trace.along(key, -1, visit.path))
     scaled = isinstance(layer, layers.AdditiveAttention) and layer.scale is not None

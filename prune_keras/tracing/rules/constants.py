@@ -16,7 +16,7 @@ from keras import ops
 from keras.src.ops import numpy as raw
 
 from prune_keras import _keras
-from prune_keras.tracing.labels import Labels, count
+from prune_keras.tracing.labels import Labels, count, varying_axes
 from prune_keras.tracing.rule import Trace
 from prune_keras.tracing.rules.registry import named
 from prune_keras.tracing.visit import Visit
@@ -78,6 +78,15 @@ def _is_array(value: list | tuple) -> bool:
     return all(isinstance(each, int | float | complex) for each in keras.tree.flatten(value))
 
 
+def labelled(visit: Visit, trace: Trace, value: Any) -> Labels:
+    """Return labels for what a layer takes for a tensor; a constant stays whole."""
+    if isinstance(value, Labels):
+        return value
+    shape = Constant((), value).shape[1:]
+    reason = f"{visit.path} is given a constant for one of its tensors"
+    return Labels(trace.nothing(len(shape), reason), shape)
+
+
 def slice_along(visit: Visit, trace: Trace, cuts: list[tuple[Constant, int, np.ndarray]]) -> None:
     """Let constants lose entries: `(constant, axis, ids along it)` for each of them."""
     for constant, _, ids in cuts:
@@ -94,6 +103,16 @@ def slice_along(visit: Visit, trace: Trace, cuts: list[tuple[Constant, int, np.n
         return _keras.with_arguments(visit.node, changes)
 
     trace.setting(visit.node, "arguments", np.concatenate([ids for *_, ids in cuts]), arguments)
+
+
+def join_constants(visit: Visit, trace: Trace, made: Labels) -> None:
+    """Let constant arrays with an entry for each channel lose those of the ones that go."""
+    axes, cuts = varying_axes(made.ids), []
+    for constant in constants_of(visit):
+        for axis in (each for each in axes if constant.along(each, made)):
+            ids = trace.along(made, axis, visit.path)
+            cuts.append((constant, axis - made.rank, ids))
+    slice_along(visit, trace, cuts)
 
 
 def _sliced(value: Any, axis: int, kept: np.ndarray) -> Any:

@@ -14,7 +14,7 @@ from keras.src.ops import numpy as raw
 
 from prune_keras.tracing.labels import Labels, Place, varies, varying_axes, vector
 from prune_keras.tracing.rule import Trace
-from prune_keras.tracing.rules.constants import Constant, constants_of, slice_along
+from prune_keras.tracing.rules.constants import Constant, join_constants
 from prune_keras.tracing.rules.overriding import is_plain
 from prune_keras.tracing.rules.registry import named, register_rule
 from prune_keras.tracing.rules.wrappers import inside, remember
@@ -187,18 +187,8 @@ def merge(visit: Visit, trace: Trace) -> np.ndarray:
     # All of them are one now; what varies along fewest axes says so.
     plainest = min(whole, key=lambda labels: len(varying_axes(labels.ids)))
     ids = np.broadcast_to(plainest.ids, sizes)
-    _join_constants(visit, trace, Labels(ids, visit.shape))
+    join_constants(visit, trace, Labels(ids, visit.shape))
     return ids
-
-
-def _join_constants(visit: Visit, trace: Trace, made: Labels) -> None:
-    """Let constant arrays with an entry for each channel lose those of the ones that go."""
-    axes, cuts = varying_axes(made.ids), []
-    for constant in constants_of(visit):
-        for axis in (each for each in axes if constant.along(each, made)):
-            ids = trace.along(made, axis, visit.path)
-            cuts.append((constant, axis - made.rank, ids))
-    slice_along(visit, trace, cuts)
 
 
 def _aligned(labels: Labels, rank: int) -> Labels:

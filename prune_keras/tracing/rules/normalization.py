@@ -8,7 +8,7 @@ import numpy as np
 from keras import layers
 from keras.src.ops import nn
 
-from prune_keras.tracing.labels import varies
+from prune_keras.tracing.labels import Labels, varies
 from prune_keras.tracing.rule import Found, Trace
 from prune_keras.tracing.rules.axes import tied_groups, without_batch
 from prune_keras.tracing.rules.constants import constants_of, slice_along
@@ -31,12 +31,17 @@ def over_channels(visit: Visit, trace: Trace) -> Found:
     axes = visit.operation.axis
     axes = [axes] if isinstance(axes, int) else axes
     axes = [without_batch(axis, visit.input.rank) for axis in axes]
+    weights = getattr(visit.operation, "weights", ())
     along = {
         position: trace.along(visit.input, axis, visit.path)
         for position, axis in enumerate(axes)
         if varies(visit.input.ids, axis)
     }
-    for variable in getattr(visit.operation, "weights", ()):
+    if along and weights and axes != sorted(axes):
+        # Keras lays the weights out in the order of the tensor's axes, whatever that of their own.
+        trace.fix(visit.input.ids, f"{visit.path} holds scales in another order than its axes")
+        along = {}
+    for variable in weights:
         trace.weight(visit, variable, along)
     if along:
         trace.note(visit.input.ids, f"{visit.path} normalizes over the channels that are left")
@@ -51,6 +56,8 @@ if hasattr(layers, "RMSNormalization"):  # older Keras has none
 def unscaled(visit: Visit, trace: Trace) -> Found:
     """Arrays of scales and offsets that a raw operation is given go with the channels."""
     axes = np.atleast_1d(visit.operation.axis).tolist()
+    if not isinstance(visit.argument(0, "x"), Labels) or len(visit.inputs) > 1:
+        return trace.refuse(visit, f"{visit.path} takes scales from the graph")
     if constants_of(visit) and len(axes) > 1:
         return trace.refuse(visit, f"{visit.path} scales them by arrays of several axes")
     _slice_vectors(visit, trace, axes[0])
@@ -60,7 +67,7 @@ def unscaled(visit: Visit, trace: Trace) -> Found:
 @register_rule(*named(nn, "BatchNorm"))
 def by_given_statistics(visit: Visit, trace: Trace) -> Found:
     """Means, variances, scales and offsets that a raw operation is given."""
-    if len(visit.inputs) > 1:
+    if not isinstance(visit.argument(0, "x"), Labels) or len(visit.inputs) > 1:
         return trace.refuse(visit, f"{visit.path} takes statistics from the graph")
     _slice_vectors(visit, trace, visit.operation.axis)
     return trace.pointwise(visit)

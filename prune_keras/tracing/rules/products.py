@@ -8,6 +8,7 @@ factors bring channels of their own, both stay.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from keras.src.ops import numpy as raw
 from prune_keras.tracing.labels import Labels, varying_axes, vector
 from prune_keras.tracing.rule import Found, Trace
 from prune_keras.tracing.rules.axes import moves_the_batch
-from prune_keras.tracing.rules.constants import Constant, slice_along
+from prune_keras.tracing.rules.constants import Constant, labelled, slice_along
 from prune_keras.tracing.rules.registry import register_rule
 from prune_keras.tracing.visit import Visit
 
@@ -145,13 +146,15 @@ def _names(term: str, rank: int) -> list[str]:
 def dot(visit: Visit, trace: Trace) -> Found:
     layer, terms = visit.operation, []
     axes = [layer.axes] * 2 if isinstance(layer.axes, int) else layer.axes
-    for side, labels, axis in zip("xy", visit.inputs, axes, strict=True):
+    factors = [labelled(visit, trace, each) for each in visit.argument(0, "inputs")]
+    visit = dataclasses.replace(visit, args=(factors,), kwargs={})
+    for side, labels, axis in zip("xy", factors, axes, strict=True):
         term = [f"{side}{number}" for number in range(labels.rank)]
         term[axis % (labels.rank + 1) - 1] = "k"
         terms.append(term)
     output = [name for term in terms for name in term if name != "k"] or ["one"]
     ids = contract(visit, trace, terms, output)
     if layer.normalize:
-        for labels in visit.inputs:
+        for labels in factors:
             trace.note(labels.ids, f"{visit.path} normalizes over the channels that are left")
     return ids

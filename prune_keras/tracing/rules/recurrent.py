@@ -11,6 +11,7 @@ from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 
 from prune_keras.tracing.labels import Labels, Place, count, product, vector
 from prune_keras.tracing.rule import Found, Trace
+from prune_keras.tracing.rules.constants import constants_of, slice_along
 from prune_keras.tracing.rules.elementwise import activation_mixes
 from prune_keras.tracing.rules.overriding import is_plain
 from prune_keras.tracing.rules.registry import register_rule
@@ -26,7 +27,9 @@ def recurrent(visit: Visit, trace: Trace) -> Found:
     layer, x = visit.operation, visit.argument(0, "sequences")
     stacked = type(layer.cell) is layers.StackedRNNCells and is_plain(layer.cell)
     cells = list(layer.cell.cells) if stacked else [layer.cell]
-    if not isinstance(x, Labels) or not all(type(c) in GATES and is_plain(c) for c in cells):
+    if not isinstance(x, Labels):
+        return _reads_a_constant(visit, trace)
+    if not all(type(c) in GATES and is_plain(c) for c in cells):
         return trace.refuse(visit, f"{visit.path} has a cell without a rule")
     ids, units = trace.along(x, -1, visit.path), []
     for cell in cells:
@@ -48,6 +51,10 @@ def recurrent(visit: Visit, trace: Trace) -> Found:
     return _outputs(visit, trace, ids, states, axis=-1)
 
 
+def _reads_a_constant(visit: Visit, trace: Trace) -> list[np.ndarray]:
+    return trace.refuse(visit, f"{visit.path} is given a constant for its sequence")
+
+
 def _size_like(known: Any) -> Callable:
     """Return a function that counts units once for each size in a structure."""
     return lambda kept: tree.map_structure(lambda _: count(kept), known)
@@ -67,6 +74,8 @@ def _sizes_like(known: list, units: list[np.ndarray]) -> Callable:
 @register_rule(layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
 def recurrent_convolution(visit: Visit, trace: Trace) -> Found:
     cell, x = visit.operation.cell, visit.argument(0, "sequences")
+    if not isinstance(x, Labels):
+        return _reads_a_constant(visit, trace)
     if type(cell) not in GATES or not is_plain(cell):
         return trace.refuse(visit, f"{visit.path} has a cell without a rule")
     last = list(range(-1 - cell.rank, 0))
@@ -133,14 +142,33 @@ def _outputs(
     visit: Visit, trace: Trace, units: np.ndarray, states: list[np.ndarray], axis: int
 ) -> list[np.ndarray]:
     """Unite the states with what they start from; return the ids of all outputs."""
-    initial = tree.flatten(visit.argument(1, "initial_state") or [])
+    initial = tree.flatten(_starts(visit, trace, axis))
     for labels, ids in zip(initial, states, strict=True) if initial else ():
         trace.unite(trace.along(labels, axis, visit.path), ids)
     mask = visit.argument(2, "mask")
-    if mask is not None:
+    if isinstance(mask, Labels):
         trace.fix(mask.ids, f"{visit.path} takes them as a mask")
     outputs = [units, *states][: len(visit.shapes)]
     return [vector(ids, axis, len(s)) for ids, s in zip(outputs, visit.shapes, strict=True)]
+
+
+def _starts(visit: Visit, trace: Trace, axis: int) -> Any:
+    """Return the labels of states that a call starts from; constants lose units with others."""
+    given = visit.argument(1, "initial_state")
+    constants = (each for each in constants_of(visit) if each.path[0] in (1, "initial_state"))
+    cuts: list = []
+
+    def labels(state: Any) -> Labels:
+        if isinstance(state, Labels):
+            return state
+        constant = next(constants)
+        ids, shape = trace.fresh(constant.shape[axis]), constant.shape[1:]
+        cuts.append((constant, axis, ids))
+        return Labels(vector(ids, axis, len(shape)), shape)
+
+    starts = [] if given is None else tree.map_structure(labels, given)
+    slice_along(visit, trace, cuts)
+    return starts
 
 
 @register_rule(layers.Bidirectional)
@@ -148,14 +176,19 @@ def bidirectional(visit: Visit, trace: Trace) -> Found:
     """Both directions stay equally wide, as Keras takes it that they are."""
     layer, x = visit.operation, visit.argument(0, "sequences")
     both = (layer.forward_layer, layer.backward_layer)
-    if not isinstance(x, Labels) or _channels_first(both[0]):
+    if not isinstance(x, Labels):
+        return _reads_a_constant(visit, trace)
+    if _channels_first(both[0]):
         return trace.refuse(visit, f"{visit.path} joins its directions along another axis")
     several = 2 if layer.merge_mode is None else 1
     states = visit.shapes[several:]
     joined = 2 if layer.merge_mode == "concat" else 1
     width = visit.shape[-1] // joined  # type: ignore[operator]  # units are known
     shapes = [(*visit.shape[:-1], width), *states[: len(states) // 2]]
-    found = [_direction(visit, trace, each, shapes, x, i) for i, each in enumerate(both)]
+    starts = _starts(visit, trace, -1)
+    halves = starts[: len(starts) // 2], starts[len(starts) // 2 :]
+    directions = zip(both, halves, strict=True)
+    found = [_direction(visit, trace, each, shapes, x, half) for each, half in directions]
     if any(a.shape != b.shape for a, b in zip(*found, strict=True)):
         return trace.refuse(visit, f"{visit.path} has directions of different widths")
     for a, b in zip(*found, strict=True):
@@ -172,12 +205,10 @@ def _channels_first(layer: Any) -> bool:
 
 
 def _direction(
-    visit: Visit, trace: Trace, layer: Any, shapes: list[tuple], x: Labels, number: int
+    visit: Visit, trace: Trace, layer: Any, shapes: list[tuple], x: Labels, starts: Any
 ) -> list[np.ndarray]:
     """Run the rule of one of the two layers."""
     remember(trace, layer, x)
-    initial = visit.argument(1, "initial_state")
-    half = len(initial) // 2 if initial else 0
-    given = {"initial_state": initial[number * half :][:half]} if initial else {}
+    given = {"initial_state": starts} if len(starts) else {}
     mask = visit.argument(2, "mask")
     return trace.apply(inside(visit, layer, shapes, x, **given, mask=mask))

@@ -17,6 +17,7 @@ from keras.src.ops import numpy as raw
 from prune_keras.tracing.labels import Labels, varies
 from prune_keras.tracing.rule import Found, Trace
 from prune_keras.tracing.rules.axes import BATCH, moves_the_batch, without_batch
+from prune_keras.tracing.rules.constants import join_constants
 from prune_keras.tracing.rules.registry import named, register_rule
 from prune_keras.tracing.visit import Visit
 
@@ -100,6 +101,7 @@ def along_axes(visit: Visit, trace: Trace) -> Found:
     ids = _whole_along(trace, visit.input.ids, axes)
     for mask in visit.inputs[1:]:
         _masked(visit, trace, ids, mask)
+    join_constants(visit, trace, Labels(ids, visit.shape))
     if any(varies(ids, axis) for axis in axes):
         softmax = isinstance(visit.operation, SOFTMAXES)
         does = "is a softmax over them" if softmax else "works along the axis on which they lie"
