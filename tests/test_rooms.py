@@ -57,7 +57,7 @@ KNOWN = {
     "plan": {"atomic"},
     "rounding": set(),
     "validation": set(),
-    "schedules": {"validation"},
+    "schedules": {"rounding", "validation"},
     "debias": {"validation"},
     "_keras": {"_backend"},
     "processes": {"_backend"},
