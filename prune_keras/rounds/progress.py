@@ -52,7 +52,10 @@ class Families:
         """
         path = family.paths[0]
         place = int(np.flatnonzero(graph.producers[path].neurons == family.neurons[0])[0])
-        name, size = self._known[self._owners[path][plan.kept[path][place]]]
+        number = self._owners[path][plan.kept[path][place]] if path in plan.kept else -1
+        if number < 0:  # of units that could not go before
+            return family
+        name, size = self._known[number]
         return replace(family, name=name, gone=max(size - family.size, 0))
 
 
