@@ -20,7 +20,7 @@ def copied(model: Any) -> Any:
     twin = _keras.clone_structure(model)
     _check_shared(model, twin)
     for old, new in zip(model.variables, twin.variables, strict=True):
-        new.assign(old)
+        new.assign(keras.ops.copy(old.value))  # which JAX would share, and let one give away
     _keras.copy_own_state(model, twin)
     return twin
 

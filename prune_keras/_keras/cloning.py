@@ -117,7 +117,7 @@ def with_others(model: Any, instead: Callable[[Any], Callable | None]) -> Any:
     for old, new in replacing.pairs:
         check_weights(old, new)
         for mine, other in zip(old.variables, new.variables, strict=True):
-            other.assign(mine.value)
+            other.assign(keras.ops.copy(mine.value))
             other.trainable = mine.trainable
         new._trainable = old._trainable
         copy_own_state(old, new)
