@@ -98,7 +98,7 @@ def test_numbers_of_numpy_are_written_as_numbers(tmp_path):
         baseline=np.float32(3.0),
         log_dir=tmp_path,
     )
-    assert pruning.report.after.neurons == 8 or len(pruning.rounds) == 3
+    assert [done.after.neurons for done in pruning.rounds] == [12, 9, 8]
     assert pruning.rounds[0].kept is True
     assert (tmp_path / "rounds.json").exists()
 

@@ -44,7 +44,7 @@ WAYS = {
     "unfold": prune_keras.unfold,
     "prune": lambda model: prune_keras.prune(model, fraction=0.3)[0],
     "cost": prune_keras.cost,
-    "export": lambda model: prune_keras.shrink(model, _half(model)),
+    "shrink": lambda model: prune_keras.shrink(model, _half(model)),
 }
 
 
