@@ -7,7 +7,6 @@ it does; so each layer of layers becomes a nested functional model of the same l
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,10 +97,11 @@ def unfolded(
         loses: of a layer, or model, that does something else in training; where it is true, only
             what it does in inference is left of it.
     """
-    with ExitStack() as held:
-        held.enter_context(_keras.without_new_calls(model))
-        held.enter_context(_keras.keeping_attributes(model))
-        held.enter_context(_keras.without_warnings())  # of masks given by name
+    with (
+        _keras.without_new_calls(model),
+        _keras.keeping_attributes(model),
+        _keras.without_warnings(),  # of masks given by name
+    ):
         function = _keras.function_of(model) or _opened_whole(model, inputs, loses)
         masked: dict[int, Any] = {}
         opened = _unfolding(model, function, _Kinds(opens, loses), masked)
