@@ -69,6 +69,7 @@ class Distillation(Copied, keras.callbacks.Callback):
         plan = Plan.everything(graph.widths)
         self._lessons.meet(self.model, graph)
         self._lessons.begin(self.model, lambda: plan)
+        _keras.keep_values(self.model)
         _keras.on_failure(self.model, self._lessons.forget)
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:

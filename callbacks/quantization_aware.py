@@ -78,6 +78,7 @@ class QuantizationAware(Copied, keras.callbacks.Callback):
         self._take_away = _keras.surround(
             model, ["train_step", "test_step"], lambda name, batch: quantization.running(model)
         )
+        _keras.keep_values(model)
         _keras.on_failure(model, self._end)
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:

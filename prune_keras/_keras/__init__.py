@@ -71,6 +71,7 @@ from prune_keras._keras.kernels import (
     missing_kernel,
     normalizes_units,
 )
+from prune_keras._keras.lost_values import keep_values
 from prune_keras._keras.masks import carried_mask, carry, masks_made, with_masks
 from prune_keras._keras.numbering import number, numbers
 from prune_keras._keras.optimizers import (
@@ -237,6 +238,7 @@ __all__ = [
     "ends_of",
     "is_sum",
     "is_surrounded",
+    "keep_values",
     "keeping_attributes",
     "kernel_of",
     "learning_rates",
