@@ -9,6 +9,9 @@ from pathlib import Path
 # Read when matplotlib and TensorFlow are first imported, here and in subprocesses.
 os.environ["MPLBACKEND"] = "Agg"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Each core has a test process, and what these compute is small: more threads wait for each other.
+for threads in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+    os.environ.setdefault(threads, "1")
 
 import hypothesis  # noqa: E402
 import keras  # noqa: E402
