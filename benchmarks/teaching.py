@@ -64,6 +64,8 @@ REPAIRS[TAUGHT] = REPAIRS["obs, optimal, fitted anew"]
 FLOPS = (0.5, 0.25)
 BLOCKS = ("G(2)", "G(8)", "G(N)", "B(2)", "BG(2,8)")
 WAYS = {"labels": None, "logits": {"logits": 0.9}, "attention": TERMS["attention"]}
+PRUNED = "logits, pruned"  # in place of a block, to as many FLOPs
+WAYS[PRUNED] = WAYS["logits"]
 
 
 def main():
@@ -108,6 +110,7 @@ def arguments():
     parser.add_argument("--flops", type=float, nargs="+", choices=FLOPS, default=FLOPS)
     parser.add_argument("--terms", nargs="+", choices=tuple(TERMS), default=tuple(TERMS))
     parser.add_argument("--blocks", nargs="+", choices=BLOCKS, default=BLOCKS)
+    parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=tuple(WAYS))
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for rows and models")
     return parser.parse_args()
 
@@ -138,7 +141,7 @@ def cases_of_repairs(subjects, given):
 def cases_of_blocks(subjects, given):
     for seed in given.seeds:
         for block in given.blocks:
-            for way in WAYS if "resnet20" in subjects else ():
+            for way in given.ways if "resnet20" in subjects else ():
                 yield case_of(subjects, "resnet20", given, seed) | {"block": block, "way": way}
 
 
@@ -203,9 +206,13 @@ def pruned(model, teacher, case, data, given, **options):
 
 
 def cheaper(model, case, data, given):
-    """Put cheap blocks into a network, and let it learn in one way."""
+    """Put cheap blocks into a network, or prune it to as many FLOPs; it learns in one way."""
     small = prune_keras.cheapen(model, case["block"], data=data.train[0][:1024].astype("float32"))
     terms = WAYS[case["way"]]
+    if case["way"] == PRUNED:
+        flops = prune_keras.cost(small).flops / prune_keras.cost(model).flops
+        yield from pruned(model, Teacher("start", **terms), case | {"flops": flops}, data, given)
+        return
     callbacks = [] if terms is None else [Distillation(Teacher(model, **terms))]
     yield fitted(small, callbacks, case, data, given)
 
