@@ -6,7 +6,7 @@ import copy
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import tee
+from itertools import chain, count, tee
 from typing import Any
 
 import numpy as np
@@ -116,6 +116,12 @@ def cheapen(
         Crowley, Gray, Storkey: Moonshine: Distilling with Cheap Convolutions, 2018,
         https://arxiv.org/abs/1711.02613.
     """
+    if not hasattr(model, "layers") or _keras.function_of(model) is None:
+        raise ValueError(
+            "A model whose convolutions are replaced must be functional or Sequential. Received: "
+            f"model={getattr(model, 'name', model)!r}, with a `call` of its own. Take the plain "
+            "model that prune_keras.unfold makes of it."
+        )
     chosen, form = _chosen(model, layers), Block.of(block)
     sizes = {id(layer): form.sizes(layer) for layer in chosen.values()}
     if data is None:
@@ -123,11 +129,12 @@ def cheapen(
             "Blocks are fitted to samples. Received: data=None. Pass some training inputs."
         )
     made: dict[int, list[Any]] = {}
+    taken = {each.name for each in _keras.operations_in(model)}
 
     def instead(layer: Any) -> Callable[[Any], Any] | None:
         if id(layer) not in sizes:
             return None
-        made[id(layer)] = _layers(layer, *sizes[id(layer)], form.bottleneck > 1)
+        made[id(layer)] = _layers(layer, *sizes[id(layer)], form.bottleneck > 1, taken)
         return lambda x: _through(made[id(layer)], x)
 
     twin = _keras.with_others(model, instead)
@@ -200,23 +207,34 @@ def _that_read_inputs(model: Any, calls: Sequence[_keras.Place]) -> set[int]:
     return found
 
 
-def _layers(layer: Any, middle: int, groups: int, reduces: bool) -> list[Any]:
-    """Return the layers of a block, not built yet."""
+def _layers(
+    layer: Any, middle: int, groups: int, reduces: bool, taken: Collection[str] = ()
+) -> list[Any]:
+    """Return the layers of a block, not built yet, of other names than are taken."""
     shared = {"data_format": layer.data_format, "dtype": layer.dtype_policy}
     shared |= {"trainable": layer.trainable}
     kernel = shared | _held(layer, "kernel", "kernel")
-    reduce = layers.Conv2D(middle, 1, use_bias=False, name=f"{layer.name}_reduce", **kernel)
-    mix = kernel | _held(layer, "bias", "bias") | {"name": f"{layer.name}_mix"}
+    name = _free(layer.name, taken)
+    reduce = layers.Conv2D(middle, 1, use_bias=False, name=f"{name}_reduce", **kernel)
+    mix = kernel | _held(layer, "bias", "bias") | {"name": f"{name}_mix"}
     mix |= {name: getattr(layer, name) for name in ("activation", "activity_regularizer")}
-    grouped = _grouped(layer, middle, groups, shared)
+    grouped = _grouped(layer, middle, groups, shared | {"name": f"{name}_grouped"})
     return [*([reduce] if reduces else []), grouped, layers.Conv2D(layer.filters, 1, **mix)]
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """Return what names of a block's layers begin with, as the layer's, or with a number."""
+    parts = ("reduce", "grouped", "mix")
+    numbered = (f"{name}_{number}" for number in count(1))
+    tried = chain([name], numbered)
+    return next(each for each in tried if not {f"{each}_{part}" for part in parts} & {*taken})
 
 
 def _grouped(layer: Any, middle: int, groups: int, shared: dict[str, Any]) -> Any:
     """Return the layer of a block that reads what the layer reads around, in groups."""
     names = ("kernel_size", "strides", "padding", "dilation_rate")
     spatial = {name: getattr(layer, name) for name in names} | shared
-    spatial |= {"use_bias": False, "name": f"{layer.name}_grouped"}
+    spatial |= {"use_bias": False}
     if groups == middle and len({*layer.strides}) == 1:  # of others it knows no kernel
         return layers.DepthwiseConv2D(**spatial, **_held(layer, "kernel", "depthwise"))
     return layers.Conv2D(middle, groups=groups, **spatial, **_held(layer, "kernel", "kernel"))

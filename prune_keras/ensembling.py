@@ -13,7 +13,7 @@ from prune_keras import _keras
 from prune_keras.branching import Together, behind, copied, gated, last_shared, renewed
 from prune_keras.teaching.ends import activations
 from prune_keras.teaching.losses import Softened
-from prune_keras.teaching.outputs import losses
+from prune_keras.teaching.outputs import losses, reductions
 from prune_keras.validation import check_count, check_positive, check_whole
 
 TOGETHER = "ensemble"
@@ -122,7 +122,8 @@ class NativeEnsemble(keras.Model):
         instead = {id(old): new for old, new in zip(held.first.weights, kept.weights, strict=True)}
         twin = copied(held.model)
         for mine, weight in zip(twin.weights, held.stem.weights, strict=True):
-            mine.assign(instead.get(id(weight), weight))
+            # Which JAX would share, and let one give away.
+            mine.assign(ops.copy(instead.get(id(weight), weight).value))
         held.give_own_state(twin, kept)
         return twin
 
@@ -136,6 +137,8 @@ class NativeEnsemble(keras.Model):
         **kwargs: Any,
     ) -> None:
         """Compile as the model would be; its loss and metrics hold for every output."""
+        if isinstance(loss, list | tuple) and len(loss) == 1:  # as Keras takes that of one output
+            (loss,) = loss
         metrics, weighted = (self._own_metrics(each) for each in (metrics, weighted_metrics))
         super().compile(optimizer, loss, loss_weights, metrics, weighted, **kwargs)
 
@@ -169,6 +172,20 @@ class NativeEnsemble(keras.Model):
         """Return the metrics of all outputs."""
         return super().compute_metrics(x, self._each(y), y_pred, self._each(sample_weight))
 
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Save as any model, into a `.keras` file: Keras reads no class out of another one.
+
+        Raises:
+            ValueError: if the file is a `.h5` one.
+        """
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise ValueError(
+                "An ensemble must be saved into a .keras file. Received: "
+                f"{str(filepath)!r}, which Keras could not read back. Save a branch, or name a "
+                ".keras file."
+            )
+        super().save(filepath, *args, **kwargs)
+
     def get_config(self) -> dict[str, Any]:
         model = keras.saving.serialize_keras_object(self._held.model)
         return {"model": model, **self._settings, "name": self.name}
@@ -193,7 +210,8 @@ class NativeEnsemble(keras.Model):
         """Return how far all branches are from the ensemble."""
         family = self._held.family or losses(self)[0]
         activated = (self._held.family is not None,) * 2
-        loss = Softened(family, activated, self._settings["temperature"])
+        (by, *_) = reductions(self)
+        loss = Softened(family, activated, self._settings["temperature"], by)
         taught = ops.stop_gradient(ops.cast(y_pred[TOGETHER], "float32"))
         names = [name for name in self.output_names if name != TOGETHER]
         weights = self._each(sample_weight) or {}

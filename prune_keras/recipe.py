@@ -25,6 +25,7 @@ from prune_keras.validation import check_count
 
 COMPARED = 32  # samples that outputs of files are compared on
 INT8_RATE = 0.1  # of the highest learning rate that training had
+LITERT = ("dense.tflite", "thin.tflite", "after.tflite", "aware.tflite")
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def shrink_to(
     `folder` gets `dense.keras`, `thin.keras`, `stages.json`, the report on pruning as `report.json`
     and `report.html`, and LiteRT files where eight bits are asked for: of both models as they are,
     of the thin one in eight bits, and of a copy of it that was fine-tuned for them, at a tenth of
-    the highest learning rate that pruning had.
+    the highest learning rate that pruning had. None of these files of an earlier call stays there.
 
     Args:
         model: a built model, compiled with a loss; it is not changed.
@@ -133,6 +134,8 @@ def shrink_to(
     )
     thin.fit(*data, validation_data=validation, epochs=epochs, callbacks=[pruning], **fit)
     judged = Judged.of(model, validation)
+    for name in LITERT:  # of an earlier call, which would lie beside other models
+        (folder / name).unlink(missing_ok=True)
     stages = tuple(
         judged.kept(name, each, export(each, folder / f"{name}.keras"))
         for name, each in (("dense", model), ("thin", thin))
@@ -205,12 +208,12 @@ def _in_eight_bits(
     """Write LiteRT files, and return them by name."""
     x = np.asarray(data[0])
     few = x[:COMPARED]
-    after = export(thin, folder / "after.tflite", few, int8=calibrate(thin, x))
+    wide, narrow, after, trained = (folder / name for name in LITERT)
     return {
-        "dense": export(model, folder / "dense.tflite", few),
-        "thin": export(thin, folder / "thin.tflite", few),
-        "thin, int8 after training": after,
-        "thin, int8 aware": export(aware, folder / "aware.tflite", few, int8=quantization),
+        "dense": export(model, wide, few),
+        "thin": export(thin, narrow, few),
+        "thin, int8 after training": export(thin, after, few, int8=calibrate(thin, x)),
+        "thin, int8 aware": export(aware, trained, few, int8=quantization),
     }
 
 

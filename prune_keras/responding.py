@@ -10,6 +10,7 @@ import numpy as np
 from prune_keras import _keras
 from prune_keras.readers.patches import Patches
 from prune_keras.samples.batches import Samples, batches
+from prune_keras.samples.inputs import flat_inputs
 
 ROWS = 4096  # that a convolution is fitted to, at least
 
@@ -42,6 +43,7 @@ def seen(
         _keras.watched(heard.layers, heard.hear),
     ):
         for inputs, _, _ in batches(samples):
+            flat_inputs(_keras.graph_of(model).inputs, inputs)  # which refuses what is not finite
             for each in (model, twin):
                 each(inputs, training=False)
             found += [_rows(layer, *both, most, drawn) for both in heard.taken()]

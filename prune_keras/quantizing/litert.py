@@ -17,6 +17,7 @@ from prune_keras.quantizing.grids import converters
 from prune_keras.quantizing.points import check_floats, points
 from prune_keras.quantizing.quantization import Quantization, on_grid
 from prune_keras.samples.batches import Samples, batches
+from prune_keras.samples.inputs import flat_inputs
 from prune_keras.tracing import trace
 
 
@@ -131,24 +132,36 @@ def _convert(model: Any, traced: Any, samples: Any = None) -> bytes:
     converter = tf.lite.TFLiteConverter.from_concrete_functions([traced])
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type = converter.inference_output_type = tf.int8
+    refused: list[ValueError] = []
     if samples is not None:
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        kind = _keras.graph_of(model).inputs[0].dtype
-        converter.representative_dataset = lambda: _one_by_one(samples, kind)
+        converter.representative_dataset = lambda: _one_by_one(model, samples, refused)
     try:
         with _quiet():
             return converter.convert()
     except Exception as error:  # of several kinds, from the converter's own passes
+        if refused:
+            raise refused[0] from None
         raise ValueError(
             f"LiteRT must have kernels for all of a model. Received: {model.name!r}, which its "
             f"converter refuses: {_first_line(error)}. Export to .keras."
         ) from error
 
 
-def _one_by_one(samples: Any, kind: str) -> Iterator[list[np.ndarray]]:
-    for inputs, _, _ in batches(Samples.of(samples)):
-        for sample in ops.convert_to_numpy(tree.flatten(inputs)[0]):
-            yield [np.asarray(sample[None], kind)]
+def _one_by_one(model: Any, samples: Any, refused: list[ValueError]) -> Iterator[list[np.ndarray]]:
+    """Yield samples as LiteRT is to be given them; it dies of those of another shape.
+
+    Args:
+        refused: gets the error of a batch that is none of the model's, or not finite.
+    """
+    try:
+        for inputs, _, _ in batches(Samples.of(samples)):
+            (x,) = flat_inputs(_keras.graph_of(model).inputs, inputs)
+            for sample in ops.convert_to_numpy(x):
+                yield [sample[None]]
+    except ValueError as error:
+        refused.append(error)
+        raise
 
 
 class Interpreted:

@@ -18,9 +18,12 @@ from prune_keras import _keras, atomic
 from prune_keras.quantizing.grids import Range, activations, range_of, weights
 from prune_keras.quantizing.points import FIXED, INPUT, LINEAR, NORMALIZING, Point, points
 from prune_keras.samples.batches import Samples, batches
+from prune_keras.samples.inputs import flat_inputs
 
 Seen = Callable[[str, Any], Any]
 """From the key of a range and a tensor to what goes on in its place."""
+
+BEYOND = 4  # widths of a range, by which training on its grid may well move what it clips
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def calibrate(model: Any, data: Any, batch_size: int | None = None) -> Quantizat
 
     Raises:
         ValueError: if the model has other layers, is given whole numbers, or computes in another
-            type than float32.
+            type than float32; or data are of another shape than its input, or not finite.
 
     Example:
 
@@ -110,7 +113,10 @@ def calibrate(model: Any, data: Any, batch_size: int | None = None) -> Quantizat
 
     _keras.check_model(model)
     with _keras.undisturbed(model), _seeing(model, see, on_grid):
-        for inputs, _, _ in batches(Samples.of(data, batch_size)):
+        read = batches(Samples.of(data, batch_size))
+        tensors = _keras.graph_of(model).inputs
+        for inputs, _, _ in read:
+            flat_inputs(tensors, inputs)  # which refuses what would run, too, and tells nothing
             model(inputs, training=False)
     ranges = {key: range_of(*ends) for key, ends in found.items()}
     fixed = {point.key: FIXED[point.fixed] for point in points(model) if point.fixed}
@@ -127,6 +133,20 @@ def check_ranges(model: Any, quantization: Quantization) -> None:
             f"{[*quantization.ranges]}, while {model.name!r} needs {missing}, too. Take "
             "prune_keras.calibrate(model, data)."
         )
+
+
+def check_covers(model: Any, quantization: Quantization, x: Any) -> None:
+    """Raise a ValueError if a model's activations for samples lie far outside of their ranges."""
+    for key, (low, high) in calibrate(model, x).ranges.items():
+        lowest, highest = quantization.ranges[key]
+        if max(lowest - low, high - highest) > BEYOND * (highest - lowest):
+            what = f"the output of {key!r}" if key else "the input"
+            raise ValueError(
+                "A Quantization must hold what samples make of a model. Received: values of "
+                f"{low:.3g} to {high:.3g} for {what} of {model.name!r}, with a range of "
+                f"{lowest:.3g} to {highest:.3g}. Take prune_keras.calibrate(model, data) of the "
+                "model as it is now, with data scaled as those that it was trained on."
+            )
 
 
 def _keys(point: Point) -> set[str]:

@@ -14,8 +14,9 @@ from prune_keras import _keras, atomic
 from prune_keras.quantizing.grids import step_of
 from prune_keras.quantizing.litert import Interpreted, check, converted
 from prune_keras.quantizing.points import FIXED, INPUT
-from prune_keras.quantizing.quantization import Quantization, check_ranges
+from prune_keras.quantizing.quantization import Quantization, check_covers, check_ranges
 from prune_keras.samples.batches import Samples, batches, is_read_once
+from prune_keras.samples.inputs import flat_inputs
 
 MOST = 32  # samples that outputs are compared on
 NEAR = 1.01  # steps of the grid of outputs
@@ -43,6 +44,8 @@ def write(model: Any, path: Path, samples: Any, int8: Any) -> None:
     if isinstance(int8, Quantization):
         check_ranges(model, int8)
     x, int8 = _inputs(model, samples, int8)
+    if isinstance(int8, Quantization) and samples is not None:
+        check_covers(model, int8, x)
     content = converted(model, int8)
     found = Interpreted(content)
     expected = _outputs(model, x)
@@ -65,17 +68,22 @@ def _inputs(model: Any, samples: Any, int8: Any) -> tuple[np.ndarray, Any]:
         shape = (MOST, *model.input_shape[1:])
         x = np.random.default_rng(0).uniform(*int8.ranges[INPUT], shape)
     elif samples is None or samples is int8:
-        x, int8 = _begun(int8)
+        x, int8 = _begun(model, int8)
     else:
-        x, _ = _begun(samples)
+        x, _ = _begun(model, samples)
     return x[:MOST].astype(_keras.graph_of(model).inputs[0].dtype), int8
 
 
-def _begun(data: Any) -> tuple[np.ndarray, Any]:
-    """Return the inputs of the first batch, and data that still begin with it."""
+def _begun(model: Any, data: Any) -> tuple[np.ndarray, Any]:
+    """Return the inputs of the first batch, and data that still begin with it.
+
+    Raises:
+        ValueError: if they are none of the model's, or not finite.
+    """
     ahead, data = tee(data) if is_read_once(data) else (data, data)
     inputs, _, _ = next(batches(Samples.of(ahead)))
-    return ops.convert_to_numpy(tree.flatten(inputs)[0]), data
+    (x,) = flat_inputs(_keras.graph_of(model).inputs, inputs)
+    return ops.convert_to_numpy(x), data
 
 
 def _outputs(model: Any, x: np.ndarray) -> np.ndarray:

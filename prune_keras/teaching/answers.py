@@ -10,7 +10,7 @@ from keras import tree
 
 from prune_keras import _keras
 from prune_keras.teaching.losses import Softened
-from prune_keras.teaching.outputs import activated, by_output, families
+from prune_keras.teaching.outputs import activated, by_output, families, reductions
 from prune_keras.teaching.teacher import Teacher
 
 
@@ -38,16 +38,17 @@ class Answers:
         Raises:
             ValueError: if it is not known whether outputs are probabilities.
         """
-        kinds = families(student, teacher, asked.outputs)
+        are_classes = asked.from_logits is not None
+        kinds = families(student, teacher, asked.outputs, are_classes)
         mine = _activated(student, kinds, asked.from_logits)
         is_start = asked.model == "start"
         other = mine if is_start else _activated(teacher, kinds, asked.from_logits)
-        both = zip(kinds, other, mine, strict=True)
-        losses = tuple(Softened(kind, (t, s), asked.temperature) for kind, t, s in both)
+        both = zip(kinds, other, mine, reductions(student), strict=True)
+        losses = tuple(Softened(kind, (t, s), asked.temperature, by) for kind, t, s, by in both)
         return cls(losses, tuple(_weights(student)))
 
     def loss(self, student: Any, told: Any, said: Any, sample_weight: Any) -> Any:
-        """Return the weighted sum over outputs, each a mean over the batch.
+        """Return the weighted sum over outputs, each reduced over the batch as its own loss is.
 
         Args:
             student: the model.

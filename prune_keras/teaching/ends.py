@@ -40,7 +40,8 @@ def ends(model: Any) -> list[str | None]:
 
     It is None where operations end in what is none of these, such as a function of the user's.
     """
-    return [_end(tensor, None) for tensor in _keras.graph_of(model).outputs]
+    whole = _Call(_keras.graph_of(model))
+    return [_end(tensor, whole) for tensor in whole.graph.outputs]
 
 
 def activations(model: Any) -> list[str | None]:
@@ -50,26 +51,43 @@ def activations(model: Any) -> list[str | None]:
 
 @dataclass(frozen=True)
 class _Call:
-    """A call whose graph is looked into: the graph, the call's node, and the call around it."""
+    """A call whose graph is looked into: the graph, the call's node, and the call around it.
+
+    The last two are None for that of the model itself.
+    """
 
     graph: Any
-    node: Any
-    around: _Call | None
+    node: Any = None
+    around: _Call | None = None
 
     def given(self, tensor: Any) -> Any:
         """Return what the call was given for an input of its graph, or None for another tensor."""
         places = {id(each): place for place, each in enumerate(self.graph.inputs)}
         place = places.get(id(tensor))
-        return None if place is None else self.node.input_tensors[place]
+        return None if place is None or self.node is None else self.node.input_tensors[place]
+
+    def made(self, tensor: Any) -> tuple[Any, int]:
+        """Return the node that made a tensor, and which of its outputs that is.
+
+        The layers of a graph that was recorded know nothing of its calls.
+        """
+        made = (
+            (node, place)
+            for node in _keras.nodes_of(self.graph)
+            for place, each in enumerate(node.output_tensors)
+            if each is tensor
+        )
+        return next(made, (None, 0))
 
 
-def _end(tensor: Any, call: _Call | None) -> str | None:
-    given = None if call is None else call.given(tensor)
-    if call is not None and given is not None:
+def _end(tensor: Any, call: _Call) -> str | None:
+    given = call.given(tensor)
+    if given is not None and call.around is not None:
         return _end(given, call.around)
-    operation, number, place = tensor._keras_history
-    node = operation._inbound_nodes[number]
-    graph = _keras.graph_at(node)
+    node, place = call.made(tensor)
+    if node is None:  # an input of the model
+        return "linear"
+    operation, graph = node.operation, _keras.graph_at(node)
     if graph is not None:
         return _end(graph.outputs[place], _Call(graph, node, call))
     if _is(operation, _PASSING, _PASSING_OPERATIONS) or _is_linear(operation):
@@ -83,7 +101,7 @@ def _end(tensor: Any, call: _Call | None) -> str | None:
     return _end_of(operation)
 
 
-def _ends_before(node: Any, call: _Call | None) -> set[str | None]:
+def _ends_before(node: Any, call: _Call) -> set[str | None]:
     return {_end(each, call) for each in node.input_tensors}
 
 
@@ -102,7 +120,9 @@ def _end_of(layer: Any) -> str | None:
     """Return how a layer ends by itself, whatever it is given."""
     if isinstance(layer, layers.TimeDistributed):
         function = _keras.function_of(layer.layer)
-        return _end_of(layer.layer) if function is None else _end(function.outputs[0], None)
+        if function is None:
+            return _end_of(layer.layer)
+        return _end(function.outputs[0], _Call(function))
     if isinstance(layer, layers.Softmax):
         return "softmax"
     held = getattr(layer, "activation", keras.activations.linear)

@@ -21,6 +21,7 @@ from prune_keras.teaching.heeding import heeding
 from prune_keras.teaching.teacher import Teacher
 from prune_keras.teaching.transfer import Transfer
 from prune_keras.tracing import trace
+from prune_keras.unfolding import unfolded
 
 Planned = Callable[[], Plan]
 AT_ONCE = 64  # samples that a teacher is asked for together
@@ -75,11 +76,7 @@ class Lessons:
             ValueError: if the teacher does not fit the student.
         """
         self.end()
-        if self.teacher.model is model:
-            raise ValueError(
-                "A model must not be its own teacher, which would learn what it learns. Received: "
-                f"{model.name!r} for both. Pass 'start' for the model as it is now."
-            )
+        _check_another(model, self.teacher.model)
         if goes_on and self._model is not None:
             return
         is_start, factors = self.teacher.model == "start", self.teacher.factors
@@ -269,7 +266,10 @@ def _assign(variables: Sequence[Any], values: Mapping[str, np.ndarray], name: st
 
 
 def _copy(model: Any) -> Any:
+    """Return a model of its own that gives in inference what a model gives now."""
     with _keras.strategy_scope(model):
+        if _keras.function_of(model) is None:  # whose config need not make it again
+            return unfolded(model, loses=lambda layer: True)
         return shrink(model, Plan.everything(trace(model).widths))
 
 
@@ -288,6 +288,18 @@ _MOVING = (
     *("RandomFlip", "RandomTranslation", "RandomRotation", "RandomZoom", "RandomCrop"),
     *("RandomShear", "RandomPerspective", "RandomElasticTransform", "CutMix", "MixUp"),
 )
+
+
+def _check_another(model: Any, teacher: Any) -> None:
+    """Raise a ValueError for a teacher that is the student, or another model of its layers."""
+    held = {id(variable) for variable in model.variables}
+    taught = [] if teacher == "start" else [id(variable) for variable in teacher.variables]
+    if teacher is model or (taught and held.issuperset(taught)):
+        raise ValueError(
+            "A model must not be its own teacher, which would learn what it learns. Received: "
+            f"{model.name!r}, with the variables of the teacher. Pass 'start' for the model as it "
+            "is now."
+        )
 
 
 def _check_ends(model: Any, teacher: Any) -> None:

@@ -18,12 +18,17 @@ class Softened(keras.losses.Loss):
         activated: whether the teacher's and the student's outputs are probabilities already; else
             they are logits.
         temperature: `T`.
+        reduction: as of any `keras.losses.Loss`.
     """
 
     def __init__(
-        self, family: str, activated: tuple[bool, bool] = (False, False), temperature: float = 1.0
+        self,
+        family: str,
+        activated: tuple[bool, bool] = (False, False),
+        temperature: float = 1.0,
+        reduction: str = "sum_over_batch_size",
     ) -> None:
-        super().__init__(name="softened")
+        super().__init__(name="softened", reduction=reduction)
         self._family, self._activated, self._temperature = family, activated, temperature
 
     def call(self, y_true: Any, y_pred: Any) -> Any:

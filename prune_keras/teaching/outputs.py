@@ -5,25 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 from keras import tree
 
 from prune_keras import _keras
 from prune_keras.teaching.ends import activations, ends, is_known
 
 
-def families(model: Any, teacher: Any, asked: str) -> list[str]:
+def families(model: Any, teacher: Any, asked: str, are_classes: bool = False) -> list[str]:
     """Return `"softmax"`, `"sigmoid"` or `"values"` for each output of a student.
 
     Args:
         model: the student, compiled.
         teacher: the teacher, or None where it is the student.
         asked: one of these for all outputs, or `"auto"`.
+        are_classes: whether outputs are known to be classes where a loss does not tell. Defaults
+            to False.
     """
-    count = len(_keras.graph_of(model).outputs)
+    outputs = _keras.graph_of(model).outputs
     if asked != "auto":
-        return [asked] * count
-    told = zip(activations(model), activations(teacher), losses(model), strict=True)
-    return [mine or other or by_loss for mine, other, by_loss in told]
+        return [asked] * len(outputs)
+    by_loss = losses(model)
+    if are_classes:
+        compiled = zip(by_output(model, model.loss), outputs, by_loss, strict=True)
+        by_loss = [kind if _tells(loss) else _classes(y) for loss, y, kind in compiled]
+    told = zip(activations(model), activations(teacher), by_loss, strict=True)
+    return [mine or other or kind for mine, other, kind in told]
+
+
+def _classes(output: Any) -> str:
+    return "sigmoid" if output.shape[-1] == 1 else "softmax"
 
 
 def activated(model: Any, kinds: Sequence[str]) -> list[bool | None]:
@@ -44,7 +55,7 @@ def activated(model: Any, kinds: Sequence[str]) -> list[bool | None]:
 def _is_activated(kind: str, end: str | None, loss: Any) -> bool | None:
     if kind == "values" or end is not None:
         return end == kind
-    if isinstance(loss, str) or is_known(loss):
+    if _tells(loss):
         return _family(loss) == kind and not getattr(loss, "from_logits", False)
     return None
 
@@ -52,6 +63,12 @@ def _is_activated(kind: str, end: str | None, loss: Any) -> bool | None:
 def losses(model: Any) -> list[str]:
     """Return what each output stands for by the loss that it is compiled with."""
     return [_family(each) for each in by_output(model, model.loss)]
+
+
+def reductions(model: Any) -> list[str]:
+    """Return by what the loss of each output is reduced over a batch, as Keras names it."""
+    compiled = by_output(model, getattr(model, "loss", None))
+    return [getattr(each, "reduction", None) or "sum_over_batch_size" for each in compiled]
 
 
 def by_output(model: Any, given: Any) -> list:
@@ -102,8 +119,24 @@ def is_of_numbers(loss: Any) -> bool:
 _OF_NUMBERS = ("mean", "mse", "mae", "mape", "msle", "huber", "logcosh", "log_cosh", "poisson")
 
 
+def _tells(loss: Any) -> bool:
+    """Tell whether a loss is one of Keras, or of a class that is made from one."""
+    return isinstance(loss, str) or is_known(loss) or _known_class(loss) is not None
+
+
+def _known_class(loss: Any) -> type | None:
+    """Return the class of Keras that says what a loss compares; None if there is none."""
+    kinds = (each for each in type(loss).__mro__ if issubclass(each, keras.losses.Loss))
+    return next((each for each in kinds if is_known(each) and each.__name__ not in _ANY), None)
+
+
+_ANY = ("Loss", "LossFunctionWrapper")
+
+
 def _name(loss: Any) -> str:
-    name = loss if isinstance(loss, str) else type(loss).__name__
+    """Return what a loss is called, one of a user's own class as the one that it is made from."""
+    kind = _known_class(loss) or type(loss)
+    name = loss if isinstance(loss, str) else kind.__name__
     return getattr(loss, "__name__", name).lower()
 
 

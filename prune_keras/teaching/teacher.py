@@ -42,7 +42,8 @@ class Teacher:
             takes the place of KL. Defaults to `"auto"`: told by the last activation, or else the
             loss.
         from_logits: whether classes are given as logits by a model of which neither its last
-            activation nor its loss tells. Defaults to None: such a model is refused.
+            activation nor its loss tells. Defaults to None: such a model is refused; but numbers
+            without an activation are compared as such, if the loss is of the user's own.
         factors: a `prune_keras.callbacks.Factors`: how the teacher's factors are learnt, too.
             Defaults to None: they are not.
         store: whether the teacher is asked once for each sample, before the first batch, and what

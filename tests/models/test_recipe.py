@@ -40,7 +40,7 @@ def network():
 
 def shrunk_to(folder, model, **options):
     data = (IMAGES, LABELS)
-    options |= {"int8": True, "verbose": 0}
+    options = {"int8": True, "verbose": 0} | options
     return prune_keras.shrink_to(model, {"neurons": 0.6}, data, data, folder, **options)
 
 
@@ -245,3 +245,13 @@ def test_a_recipe_needs_a_compiled_model(tmp_path):
     with pytest.raises(ValueError, match="must be compiled"):
         prune_keras.shrink_to(bare, {"params": 0.5}, (0, 0), (0, 0), tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
+
+
+@on_tensorflow
+def test_files_of_an_earlier_call_do_not_stay_beside_other_models(tmp_path):
+    model = network()
+    for name in recipe.LITERT:
+        (tmp_path / name).write_bytes(b"of another model")
+    (tmp_path / "mine.tflite").write_bytes(b"of the user's")
+    shrunk_to(tmp_path, model, epochs=1, int8=False)
+    assert [path.name for path in tmp_path.glob("*.tflite")] == ["mine.tflite"]

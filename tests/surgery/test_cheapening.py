@@ -276,3 +276,35 @@ def test_what_is_read_once_serves_all_layers():
 def test_what_cannot_be_is_refused(arguments, match):
     with pytest.raises(ValueError, match=match):
         prune_keras.cheapen(**{"model": network(), "data": SMOOTH} | arguments)
+
+
+def test_names_of_layers_that_are_there_already_are_left_to_them():
+    pixels = keras.Input((10, 10, 3))
+    x = keras.layers.Conv2D(8, 3, name="a_mix")(pixels)
+    x = keras.layers.Conv2D(8, 3, name="a")(x)
+    cheap = prune_keras.cheapen(keras.Model(pixels, x), "G(2)", data=SMOOTH)
+    assert {"a_mix", "a_1_mix", "a_1_grouped"} <= {layer.name for layer in cheap.layers}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_samples_must_be_finite(value):
+    x = SMOOTH.copy()
+    x[0, 0, 0, 0] = value
+    with pytest.raises(ValueError, match="must be finite"):
+        prune_keras.cheapen(network(), "G(2)", data=x)
+
+
+def test_a_call_of_ones_own_is_refused_with_a_way_out():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = keras.layers.Conv2D(8, 3), keras.layers.Conv2D(8, 3)
+
+        def call(self, x):
+            return self.b(self.a(x))
+
+    model = Own()
+    model(SMOOTH[:1])
+    with pytest.raises(ValueError, match=r"must be functional.*prune_keras\.unfold"):
+        prune_keras.cheapen(model, "G(2)", data=SMOOTH)
+    prune_keras.cheapen(prune_keras.unfold(model), "G(2)", data=SMOOTH)

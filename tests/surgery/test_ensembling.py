@@ -312,3 +312,36 @@ def test_what_cannot_be_branched_is_refused(make, arguments, match):
 def test_there_are_as_many_branches_as_asked_for(number):
     with pytest.raises(ValueError, match="must be of a branch, 1 to 3"):
         NativeEnsemble(network(), at="pool").branch(number)
+
+
+def test_a_branch_and_its_ensemble_go_their_own_ways(tmp_path):
+    """On JAX, a step gives away the arrays that it trains on."""
+    ensemble = compiled(NativeEnsemble(network(), at="pool", branches=2))
+    ensemble.fit(X, Y, verbose=0)
+    branch = ensemble.branch(1)
+    expected = keras.ops.convert_to_numpy(ensemble(X, training=False)["branch_1"])
+    ensemble.fit(X, Y, verbose=0)
+    np.testing.assert_allclose(branch.predict(X, verbose=0), expected, rtol=1e-5, atol=1e-6)
+    branch.compile("sgd", LOSS)
+    branch.fit(X, Y, verbose=0)
+    ensemble.save(tmp_path / "ensemble.keras")
+    read = keras.models.load_model(tmp_path / "ensemble.keras")
+    for old, new in zip(ensemble.get_weights(), read.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_it_is_refused_where_keras_could_not_read_it_back(tmp_path):
+    ensemble = compiled(NativeEnsemble(network(), at="pool", branches=2))
+    with pytest.raises(ValueError, match=r"into a \.keras file"):
+        ensemble.save(tmp_path / "ensemble.h5")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_list_of_one_loss_is_that_of_the_one_output():
+    keras.utils.set_random_seed(0)
+    found = [
+        compiled(NativeEnsemble(network(), at="pool"), loss).evaluate(X, Y, verbose=0)[0]
+        for loss in (LOSS, [LOSS])
+        if not keras.utils.set_random_seed(0)
+    ]
+    assert found[0] == found[1]
