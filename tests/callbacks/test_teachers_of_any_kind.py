@@ -127,7 +127,9 @@ def taught(loss, from_logits):
     return found, z, t
 
 
-@pytest.mark.parametrize("loss", [Subclass(from_logits=True), Bare(), function], ids=str)
+@pytest.mark.parametrize(
+    "loss", [Subclass(from_logits=True), Bare(), function], ids=["subclass", "class", "function"]
+)
 def test_logits_that_are_told_are_softened_whoever_wrote_the_loss(loss):
     found, z, t = taught(loss, True)
     apart = softened(t) * (np.log(softened(t)) - np.log(softened(z)))
