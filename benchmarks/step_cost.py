@@ -19,6 +19,7 @@ import numpy as np
 
 from prune_keras.callbacks import (
     Distillation,
+    Factors,
     GroupPenalty,
     QuantizationAware,
     ScaleSparsity,
@@ -44,6 +45,12 @@ WAYS = {
     "Teacher, attention": lambda model, x: [
         Distillation(Teacher(model, logits=0.0, attention=1e3))
     ],
+    "Teacher, all terms": lambda model, x: [
+        Distillation(Teacher(model, logits=0.9, features=1.0, attention=3e3))
+    ],
+    "Teacher, factors": lambda model, x: [
+        Distillation(Teacher(model, factors=Factors(x, epochs=1)))
+    ],
     "Teacher, logits stored": lambda model, x: [Distillation(Teacher(model, store=True))],
     "QuantizationAware": lambda model, x: [QuantizationAware(x)],
 }
@@ -54,18 +61,21 @@ def main():
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20, help="that are timed, in each turn")
     parser.add_argument("--filters", type=int, nargs=3, default=[16, 32, 64])
+    parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=tuple(WAYS))
+    parser.add_argument("--name", default="step_cost", help="of the table")
     parser.add_argument("--output", type=Path, default=RESULTS)
     given = parser.parse_args()
-    turns = [{name: step(name, given) for name in WAYS} for _ in range(given.turns)]
+    ways = dict.fromkeys(["plain", *given.ways])
+    turns = [{name: step(name, given) for name in ways} for _ in range(given.turns)]
     rows = [
         {
             "way": name,
             "times a plain step": statistics.median(turn[name] / turn["plain"] for turn in turns),
             "plain, seconds": statistics.median(turn["plain"] for turn in turns),
         }
-        for name in WAYS
+        for name in ways
     ]
-    path = given.output / "step_cost.csv"
+    path = given.output / f"{given.name}.csv"
     for line in measuring.write_table(path, rows):
         print("  ".join(line))
     with_ = {"turns": given.turns, "steps": given.steps, "filters": given.filters}
