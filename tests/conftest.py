@@ -1,5 +1,6 @@
 """What every test starts from: a fixed seed, no window, and real data only where it was given."""
 
+import functools
 import gc
 import itertools
 import os
@@ -47,6 +48,28 @@ def pytest_collection_modifyitems(items):
         for place, item in enumerate(found):
             if place not in kept and len(found) > quick:
                 item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Leave files that have an `xdist_group` to one process each, which makes what they share.
+
+    pytest-xdist 3.8 does not see these groups with pytest 9.2.
+    """
+    if config.option.dist != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling
+
+    @functools.cache
+    def shares(file):
+        return "xdist_group" in (config.rootpath / file).read_text(encoding="utf-8")
+
+    class Together(LoadGroupScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.split("::")[0]
+            return file if shares(file) else super()._split_scope(nodeid)
+
+    return Together(config, log)
 
 
 @pytest.fixture(autouse=True)
