@@ -135,6 +135,7 @@ def cheapen(
         if id(layer) not in sizes:
             return None
         made[id(layer)] = _layers(layer, *sizes[id(layer)], form.bottleneck > 1, taken)
+        taken.update(each.name for each in made[id(layer)])
         return lambda x: _through(made[id(layer)], x)
 
     twin = _keras.with_others(model, instead)

@@ -286,6 +286,15 @@ def test_names_of_layers_that_are_there_already_are_left_to_them():
     assert {"a_mix", "a_1_mix", "a_1_grouped"} <= {layer.name for layer in cheap.layers}
 
 
+def test_names_of_one_block_are_left_to_it_by_the_next():
+    pixels = keras.Input((10, 10, 3))
+    x = keras.layers.Conv2D(8, 1, name="a_mix")(pixels)
+    for name in ("a", "a_1"):
+        x = keras.layers.Conv2D(8, 3, name=name)(x)
+    cheap = prune_keras.cheapen(keras.Model(pixels, x), "G(2)", data=SMOOTH)
+    assert len({layer.name for layer in cheap.layers}) == len(cheap.layers) == 6
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_samples_must_be_finite(value):
     x = SMOOTH.copy()
