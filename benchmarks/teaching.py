@@ -49,6 +49,7 @@ TERMS = {
     "attention": {"logits": 0.0, "attention": 3000.0},
     "logits, features": {"logits": 0.9, "features": 1.0},
     "logits, attention": {"logits": 0.9, "attention": 3000.0},
+    "half logits, attention": {"logits": 0.5, "attention": 3000.0},
     "all": {"logits": 0.9, "features": 1.0, "attention": 3000.0},
 }
 FACTORS = {"factors": 0.0, "logits, factors": 0.9}  # share that logits take over

@@ -18,7 +18,7 @@ from prune_keras.plan import Plan
 from prune_keras.quantizing import Quantization, calibrate, check_model
 from prune_keras.report import Report
 from prune_keras.schedules import Geometric
-from prune_keras.stages import Judged, Stage
+from prune_keras.stages import Judged, Stage, check_classified
 from prune_keras.surgery import shrink
 from prune_keras.tracing import trace
 from prune_keras.validation import check_count
@@ -99,7 +99,8 @@ def shrink_to(
 
     Raises:
         ValueError: before anything is trained, if an argument is out of range, the model is not
-            compiled, or eight bits are asked for where their files cannot be written.
+            compiled or no classifier of one input, labels are not of its classes, or eight bits
+            are asked for where their files cannot be written.
 
     Example:
 
@@ -162,6 +163,9 @@ def _check(model: Any, pairs: Mapping[str, Any], int8: bool) -> None:
             "The model must be compiled, so that it can be trained. Received: "
             f"{model.name!r}, which is not. Call model.compile first."
         )
+    trace(model)  # which looks into a `call` of its own
+    for name, pair in pairs.items():
+        check_classified(model, name, pair)
     if int8 and keras.backend.backend() != "tensorflow":
         raise ValueError(
             "Eight bits are written in LiteRT files, by TensorFlow. Received: int8=True with "

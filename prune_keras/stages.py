@@ -110,3 +110,59 @@ def _milliseconds(run: Interpreted, x: np.ndarray) -> float:
     begun = time.perf_counter()
     run(x)
     return 1000 * (time.perf_counter() - begun)
+
+
+def check_classified(model: Any, name: str, pair: tuple) -> None:
+    """Raise a ValueError for samples and labels that a model cannot be judged by.
+
+    Args:
+        model: a traced model, compiled with a loss.
+        name: of the argument that they were given as.
+        pair: samples and labels.
+    """
+    graph = _keras.graph_of(model)
+    inputs, outputs = len(graph.inputs), len(graph.outputs)
+    if (inputs, outputs) != (1, 1):
+        raise ValueError(
+            "A classifier that is judged by its files must have one input and one output. Received: "
+            f"{model.name!r} with {inputs} and {outputs}. Use ProgressivePruning in `fit`, and "
+            "prune_keras.export."
+        )
+    x, y = map(np.asarray, pair)
+    samples, labels = (len(np.atleast_1d(each)) for each in (x, y))
+    if samples != labels:
+        raise ValueError(
+            f"`{name}` must have a label for each sample. Received: {samples} samples and "
+            f"{labels} labels."
+        )
+    _check_labels(name, y, tuple(graph.outputs[0].shape), getattr(model.loss, "ignore_class", None))
+
+
+def _check_labels(name: str, labels: np.ndarray, shape: tuple, ignored: int | None) -> None:
+    classes, positions = shape[-1], shape[1:-1]
+    if classes > 1 and _alike(labels.shape[1:], shape[1:]):  # one-hot
+        return
+    fits = any(_alike(labels.shape[1:], (*positions, *last)) for last in ((), (1,)))
+    wrong = _wrong(labels if ignored is None else labels[labels != ignored], classes)
+    if not fits or len(wrong):
+        what = f"integers in [0, {classes}), or one-hot," if classes > 1 else "0 or 1"
+        raise ValueError(
+            f"Labels of `{name}` must be {what} for outputs of shape {shape}. Received: labels of "
+            f"shape {labels.shape} and type {labels.dtype}"
+            f"{f', {wrong[0]!s} among them' if len(wrong) else ''}. Number the classes from 0, as "
+            "many as the model has."
+        )
+
+
+def _wrong(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return labels that are of no class."""
+    if not (np.issubdtype(labels.dtype, np.number) or labels.dtype == bool):
+        return labels.reshape(-1)
+    if classes == 1:  # those of hinge losses are -1 or 1, and smoothed ones between
+        return labels[np.abs(labels) > 1]
+    return labels[(labels < 0) | (labels >= classes) | (labels % 1 != 0)]
+
+
+def _alike(shape: tuple, other: tuple) -> bool:
+    pairs = zip(shape, other, strict=False)
+    return len(shape) == len(other) and all(a == b or b is None for a, b in pairs)

@@ -12,7 +12,7 @@ from prune_keras import recipe
 from prune_keras.callbacks import ProgressivePruning, QuantizationAware, Teacher
 from prune_keras.models.settings import loss_for
 from prune_keras.report import Report
-from prune_keras.stages import Judged
+from prune_keras.stages import Judged, check_classified
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (80, 8, 8, 3)).astype("uint8")
@@ -114,6 +114,15 @@ def test_what_cannot_be_in_eight_bits_is_refused_before_training(tmp_path):
         ({"epochs": 0}, "`epochs` must be"),
         ({"data": (IMAGES, LABELS, LABELS)}, "`data` must be inputs and labels.*tuple of 3"),
         ({"validation": IMAGES}, "`validation` must be inputs and labels.*ndarray"),
+        (
+            {"validation": (IMAGES, LABELS + 1)},
+            r"`validation` must be integers in \[0, 4\)",
+        ),
+        ({"data": (IMAGES, LABELS - 1)}, "`data` must be integers.*-1 among"),
+        ({"data": (IMAGES, LABELS + 0.5)}, "`data` must be integers.*type float64"),
+        ({"data": (IMAGES, LABELS.astype(str))}, "`data` must be integers.*type <U"),
+        ({"data": (IMAGES, np.eye(5)[LABELS])}, r"`data` must be integers.*shape \(80, 5\)"),
+        ({"data": (IMAGES, LABELS[:-1])}, "label for each sample.*80 samples and 79 labels"),
     ],
 )
 def test_what_cannot_be_is_refused_before_training(arguments, match, tmp_path):
@@ -121,6 +130,45 @@ def test_what_cannot_be_is_refused_before_training(arguments, match, tmp_path):
     with pytest.raises(ValueError, match=match):
         prune_keras.shrink_to(network(), {"neurons": 0.5}, folder=tmp_path / "new", **given)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_model_of_several_outputs_is_refused_before_training(tmp_path):
+    given = keras.Input((4,))
+    ends = [keras.layers.Dense(2, activation="softmax")(given) for _ in range(2)]
+    model = keras.Model(given, ends)
+    model.compile("adam", ["sparse_categorical_crossentropy"] * 2)
+    data = np.zeros((8, 4)), [np.zeros(8)] * 2
+    with pytest.raises(ValueError, match="one input and one output.*with 1 and 2"):
+        prune_keras.shrink_to(model, {"neurons": 0.5}, data, data, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+PIXELS = RNG.integers(0, 3, (80, 6, 6))
+FITTING = {
+    "one-hot": (4, np.eye(4)[LABELS], {}),
+    "a column": (4, LABELS[:, None].astype(float), {}),
+    "of hinge": (1, 2 * (LABELS % 2) - 1, {}),
+    "of one class": (1, LABELS[:, None] > 1, {}),
+    "some ignored": (4, np.where(LABELS == 3, -1, LABELS), {"ignore_class": -1}),
+}
+
+
+@pytest.mark.parametrize("of", FITTING)
+def test_labels_of_the_classes_are_taken(of):
+    units, labels, options = FITTING[of]
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
+    model.add(keras.layers.Dense(units))
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(**options))
+    check_classified(model, "data", (IMAGES, labels))
+
+
+def test_positions_are_classified_one_by_one():
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(3, 3)])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    for labels in (PIXELS, PIXELS[..., None], np.eye(3)[PIXELS]):
+        check_classified(model, "data", (IMAGES, labels))
+    with pytest.raises(ValueError, match=r"shape \(80,\)"):
+        check_classified(model, "data", (IMAGES, LABELS % 3))
 
 
 ONE = {
