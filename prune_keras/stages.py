@@ -124,7 +124,7 @@ def check_classified(model: Any, name: str, pair: tuple) -> None:
     inputs, outputs = len(graph.inputs), len(graph.outputs)
     if (inputs, outputs) != (1, 1):
         raise ValueError(
-            "A classifier that is judged by its files must have one input and one output. Received: "
+            "A classifier judged by its files must have one input and one output. Received: "
             f"{model.name!r} with {inputs} and {outputs}. Use ProgressivePruning in `fit`, and "
             "prune_keras.export."
         )
