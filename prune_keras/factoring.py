@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 RIDGE = 1e-6
+NOTHING = 1e-3  # of what other channels come to
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,9 @@ def factored(
 def balanced(factors: Factors) -> Factors:
     """Return factors of the same product of which those that meet are as large, channel by channel.
 
-    Else the smaller one has gradients as much larger, and training at a usual rate diverges.
+    Else the smaller one has gradients as much larger, and training at a usual rate diverges. Where
+    one is zero, as what mixes channels that are zero for all samples, the other one becomes as
+    large as those of other channels are.
 
     Example:
 
@@ -96,9 +99,19 @@ def balanced(factors: Factors) -> Factors:
 
 
 def _ratios(wanted: np.ndarray, had: np.ndarray) -> np.ndarray:
-    """Return by how much columns are scaled to meet others half-way; 1 where one is zero."""
-    norms = np.linalg.norm(wanted, axis=0), np.linalg.norm(had, axis=0)
-    return np.sqrt(np.divide(*norms, out=np.ones(len(norms[0])), where=np.minimum(*norms) > 0))
+    """Return by how much columns are scaled to meet others half-way.
+
+    A column whose product with the other one is nothing becomes as large as others end; one that is
+    zero lets the other one become so.
+    """
+    other, own = np.linalg.norm(wanted, axis=0), np.linalg.norm(had, axis=0)
+    met = np.sqrt(other * own)
+    usual = met[met > 0].mean() if met.any() else 1.0
+    met = np.where(met > NOTHING * usual, met, usual)
+    ones = np.ones_like(met)
+    up = np.divide(met, own, out=ones.copy(), where=own > 0)
+    down = np.divide(other, met, out=ones.copy(), where=other > 0)
+    return np.where(own > 0, up, down)
 
 
 def applied(factors: Factors, rows: np.ndarray, groups: int) -> np.ndarray:
@@ -154,15 +167,31 @@ def _rank_bests(parts: list[np.ndarray], weights: list[np.ndarray], rank: int) -
 def _rank_best(rows: np.ndarray, weights: np.ndarray, rank: int) -> np.ndarray:
     """Return `(read, rank)`: of all that rows tell by weights, what so few numbers can hold."""
     root = np.linalg.cholesky(_second(rows))
-    left = np.linalg.svd(root.T @ weights, full_matrices=False)[0][:, :rank]
-    if left.shape[1] < rank:  # responses are fewer than the numbers that may be kept
-        left = np.linalg.qr(np.concatenate([left, _others(left, rank)], axis=1))[0]
-    return np.linalg.solve(root.T, left)
+    return _read_most(root, root.T @ weights, rank)
 
 
-def _others(left: np.ndarray, rank: int) -> np.ndarray:
-    drawn = np.random.default_rng(0).normal(size=(len(left), rank - left.shape[1]))
-    return drawn - left @ (left.T @ drawn)
+def _read_most(root: np.ndarray, told: np.ndarray, rank: int) -> np.ndarray:
+    """Return `(read, rank)`: what makes the directions that are told most, by a root of moments.
+
+    Those of which nothing is told, as of inputs that are zero, are as large as the others.
+    """
+    left, values, _ = np.linalg.svd(told, full_matrices=False)
+    left, values = _filled(left[:, :rank], rank), np.append(values, np.zeros(rank))[:rank]
+    found = np.linalg.solve(root.T, left)
+    norms, are_told = np.linalg.norm(found, axis=0), values > NOTHING * values[0]
+    usual = norms[are_told].mean() if are_told.any() else 1.0
+    return np.where(are_told, found, found * usual / norms)
+
+
+def _filled(left: np.ndarray, rank: int) -> np.ndarray:
+    """Return orthonormal columns with others beside them, orthonormal as long as these can be."""
+    size, count = left.shape
+    if count >= rank:
+        return left
+    drawn = np.random.default_rng(0).normal(size=(size, rank))
+    whole = np.linalg.qr(np.concatenate([left, drawn], axis=1))[0][:, :rank]
+    more = drawn[:, : rank - whole.shape[1]]
+    return np.concatenate([whole, more / np.linalg.norm(more, axis=0)], axis=1)
 
 
 def _directions(rows: np.ndarray, responses: np.ndarray, taps: int, middle: int) -> np.ndarray:
@@ -171,5 +200,4 @@ def _directions(rows: np.ndarray, responses: np.ndarray, taps: int, middle: int)
     weights = _solved(rows, responses).reshape(taps, channels, -1)
     root = np.linalg.cholesky(_second(rows.reshape(-1, channels)))
     read = np.einsum("dc,tcu->dtu", root.T, weights).reshape(channels, -1)
-    left = np.linalg.svd(read, full_matrices=False)[0][:, :middle]
-    return np.linalg.solve(root.T, left)
+    return _read_most(root, read, middle)

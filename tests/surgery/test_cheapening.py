@@ -63,6 +63,35 @@ def test_balanced_kernels_have_the_same_product(middle, groups):
     assert spread[0] < 0.7 * spread[1]
 
 
+@pytest.mark.parametrize("dead", [[3], [0, 1], list(range(7)), list(range(8))])
+@pytest.mark.parametrize(
+    ("middle", "groups", "reduces"), [(8, 8, False), (8, 4, False), (8, 2, False), (4, 4, True)]
+)
+def test_channels_that_no_sample_has_leave_kernels_that_can_be_trained(
+    middle, groups, reduces, dead
+):
+    rows = RNG.normal(size=(600, 9, 8))
+    rows[..., dead] = 0
+    rows = rows.reshape(600, -1)
+    responses = rows @ RNG.normal(size=(72, 6))
+    found = factored(rows, responses, 9, middle, groups, reduces)
+    kernels = [found.grouped, found.mix, *([found.reduce] if reduces else [])]
+    assert max(np.abs(each).max() for each in kernels) < 30
+    assert np.linalg.norm(found.grouped.reshape(-1, middle), axis=0).min() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("middle", "groups", "share"), [(6, 1, 0.5), (16, 1, 0.12), (16, 4, 0.4), (16, 16, 0.8)]
+)
+def test_a_bottleneck_may_be_wider_than_what_it_reads(middle, groups, share):
+    rows = RNG.normal(size=(600, 36))
+    responses = rows @ RNG.normal(size=(36, 32))
+    found = factored(rows, responses, 9, middle, groups, reduces=True)
+    missed = np.var(applied(found, rows, groups) - responses) / np.var(responses)
+    assert missed < share
+    assert max(np.abs(each).max() for each in (found.reduce, found.grouped, found.mix)) < 30
+
+
 def assert_nearer_than_drawn(cheap, model):
     fresh = keras.models.clone_model(cheap)
     expected = model.predict(SMOOTH, verbose=0)
