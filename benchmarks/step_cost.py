@@ -40,7 +40,6 @@ WAYS = {
     "SensitivityRegularization": lambda model, x: [
         SensitivityRegularization(1e-3, "specific", refresh_steps=10)
     ],
-    "Teacher, start": lambda model, x: [Distillation("start")],
     "Teacher, logits": lambda model, x: [Distillation(Teacher(model))],
     "Teacher, features": lambda model, x: [Distillation(Teacher(model, logits=0.0, features=1.0))],
     "Teacher, attention": lambda model, x: [

@@ -43,13 +43,13 @@ SETTINGS = {name: cifar10.settings(name) for name in SUBJECTS}
 SETTINGS[PHOTOS] = vgg16_transfer.settings()
 TERMS = {
     "none": None,
-    "logits": {"logits": 0.9, "attention": 0.0},
-    "half logits": {"logits": 0.5, "attention": 0.0},
+    "logits": {"logits": 0.9},
+    "half logits": {"logits": 0.5},
     "features": {"logits": 0.0, "features": 1.0},
     "attention": {"logits": 0.0, "attention": 3000.0},
     "logits, features": {"logits": 0.9, "features": 1.0},
     "logits, attention": {"logits": 0.9, "attention": 3000.0},
-    "half logits, attention": {},  # what a teacher teaches by itself
+    "half logits, attention": {"logits": 0.5, "attention": 3000.0},
     "all": {"logits": 0.9, "features": 1.0, "attention": 3000.0},
 }
 FACTORS = {"factors": 0.0, "logits, factors": 0.9}  # share that logits take over
@@ -64,7 +64,7 @@ TAUGHT = "the same, taught"  # as the last one, by all terms
 REPAIRS[TAUGHT] = REPAIRS["obs, optimal, fitted anew"]
 FLOPS = (0.5, 0.25)
 BLOCKS = ("G(2)", "G(8)", "G(N)", "B(2)", "BG(2,8)")
-WAYS = {"labels": None, "logits": TERMS["logits"], "attention": TERMS["attention"]}
+WAYS = {"labels": None, "logits": {"logits": 0.9}, "attention": TERMS["attention"]}
 PRUNED = "logits, pruned"  # in place of a block, to as many FLOPs
 WAYS[PRUNED] = WAYS["logits"]
 

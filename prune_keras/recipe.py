@@ -20,7 +20,6 @@ from prune_keras.report import Report
 from prune_keras.schedules import Geometric
 from prune_keras.stages import Judged, Stage, check_classified
 from prune_keras.surgery import shrink
-from prune_keras.teaching.settling import settled
 from prune_keras.tracing import trace
 from prune_keras.validation import check_count
 
@@ -182,7 +181,7 @@ def _teacher_behind(teacher: Any, model: Any, plan: Plan) -> Teacher | None:
         return None
     asked = teacher if isinstance(teacher, Teacher) else Teacher(teacher)
     if asked.model == "start":
-        asked = replace(settled(asked, model, trace(model)), model=model)
+        asked = replace(asked, model=model)
     if asked.plan is not None:
         return replace(asked, plan=asked.plan.then(plan))
     is_alike = trace(asked.model).widths == plan.widths

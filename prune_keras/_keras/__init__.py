@@ -138,7 +138,6 @@ from prune_keras._keras.steps import is_surrounded, surround
 from prune_keras._keras.training import (
     Logs,
     direction,
-    is_own,
     logs_of,
     loss_weights_of,
     refresh,
@@ -235,7 +234,6 @@ __all__ = [
     "is_layer",
     "is_lost",
     "is_node",
-    "is_own",
     "compares",
     "ends_of",
     "is_sum",

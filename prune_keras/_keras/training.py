@@ -66,7 +66,7 @@ class Logs:
 def logs_of(model: Any) -> Logs:
     """Return the names that training logs, without `val_`, before Keras has made the metrics."""
     names: dict[str, str | None] = {"loss": "down"}
-    complete = not any(is_own(model, name) for name in _STEPS)
+    complete = not any(_is_own(model, name) for name in _STEPS)
     for held in getattr(model, "metrics", ()):
         if not isinstance(held, CompileMetrics):
             names.setdefault(held.name, getattr(held, "_direction", None))
@@ -97,7 +97,7 @@ _STEPS = (
 )
 
 
-def is_own(model: Any, name: str) -> bool:
+def _is_own(model: Any, name: str) -> bool:
     """Tell whether a model does something in another way than Keras."""
     held = vars(model).get(name)
     if is_surrounded(held):

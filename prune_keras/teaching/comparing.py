@@ -89,7 +89,7 @@ class Comparison:
             ValueError: if layers are not found, or outputs cannot be compared.
         """
         graph = trace(teacher)
-        weights = {"features": asked.features, "attention": asked.attention or 0.0}
+        weights = {"features": asked.features, "attention": asked.attention}
         pairs = {}
         if any(weights.values()):
             pairs = asked.pairs or {path: path for path in stage_ends(teacher, graph)}

@@ -16,10 +16,8 @@ from prune_keras.graph import Graph
 from prune_keras.plan import Plan
 from prune_keras.surgery import shrink
 from prune_keras.teaching.answers import Answers
-from prune_keras.teaching.augmenting import check_images
 from prune_keras.teaching.comparing import Comparison
 from prune_keras.teaching.heeding import heeding
-from prune_keras.teaching.settling import settled
 from prune_keras.teaching.teacher import Teacher
 from prune_keras.teaching.transfer import Transfer
 from prune_keras.tracing import trace
@@ -41,7 +39,7 @@ class Lessons:
     """
 
     def __init__(self, teacher: Teacher) -> None:
-        self.asked = self.teacher = teacher
+        self.teacher = teacher
         self._model: Any = None
         self._transfer: Transfer | None = None
         self._x = self._stored = None
@@ -81,11 +79,10 @@ class Lessons:
         _check_another(model, self.teacher.model)
         if goes_on and self._model is not None:
             return
-        self.teacher = settled(self.asked, model, graph)
         is_start, factors = self.teacher.model == "start", self.teacher.factors
         self._model = teacher = _copy(model) if is_start else self.teacher.model
         _check_ends(model, teacher)
-        check_images(model, self.teacher)
+        _check_images(model, self.teacher)
         self._transfer = None if factors is None else Transfer(factors, teacher, model, graph)
         self._new_answers(model)  # which raises before any training, as the next one does
         self._comparison(model, Plan.everything(graph.widths))
@@ -274,6 +271,23 @@ def _copy(model: Any) -> Any:
         if _keras.function_of(model) is None:  # whose config need not make it again
             return unfolded(model, loses=lambda layer: True)
         return shrink(model, Plan.everything(trace(model).widths))
+
+
+def _check_images(model: Any, asked: Teacher) -> None:
+    """Raise a ValueError if maps would be compared that are of images that only a student sees."""
+    moved = [each.name for each in _keras.all_layers(model) if type(each).__name__ in _MOVING]
+    if moved and asked.compares:
+        raise ValueError(
+            "Features, attention and factors must be of the same images in both models. Received: "
+            f"{model.name!r} with {moved[0]!r}, which moves those of the student alone. Augment "
+            "images in the dataset, or learn by logits."
+        )
+
+
+_MOVING = (
+    *("RandomFlip", "RandomTranslation", "RandomRotation", "RandomZoom", "RandomCrop"),
+    *("RandomShear", "RandomPerspective", "RandomElasticTransform", "CutMix", "MixUp"),
+)
 
 
 def _check_another(model: Any, teacher: Any) -> None:

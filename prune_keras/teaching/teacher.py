@@ -33,11 +33,7 @@ class Teacher:
         logits: share of the loss that the teacher's outputs take over, in [0, 1]. Defaults to 0.5.
         temperature: how much outputs are softened, above 0. Defaults to 4.
         features: weight of `F`. Defaults to 0.
-        attention: weight of `A`, which is small by nature. Defaults to None: Moonshine's 3000 where
-            outputs alone would be learnt of `"start"`, and it has maps of images which both are
-            sure to see alike: in a functional or Sequential model of Keras' layers without a
-            `Lambda`, or one that moves images, and with Keras' training step. It is 0 for all
-            others, and with `store`, which would hold the maps.
+        attention: weight of `A`, which is small by nature: Moonshine's is 3000. Defaults to 0.
         layers: paths of the layers that `features` and `attention` compare, or student's path ->
             teacher's path. Defaults to None: the ends of stages, that is the last layer of each
             size of the maps, under the same path in both.
@@ -76,7 +72,7 @@ class Teacher:
     logits: float = 0.5
     temperature: float = 4.0
     features: float = 0.0
-    attention: float | None = None
+    attention: float = 0.0
     layers: Sequence[str] | Mapping[str, str] | None = None
     outputs: str = "auto"
     plan: Plan | None = None
@@ -90,10 +86,8 @@ class Teacher:
                 "A teacher must be a keras.Model or 'start'. Received: "
                 f"model={self.model!r}. Load it with keras.models.load_model first."
             )
-        for name in ("logits", "temperature", "features"):
+        for name in ("logits", "temperature", "features", "attention"):
             _check_weight(name, getattr(self, name))
-        if self.attention is not None:
-            _check_weight("attention", self.attention)
         if self.temperature == 0:
             raise ValueError("`temperature` must be above 0. Received: temperature=0. Pass 4.")
         if self.logits > 1:
@@ -109,7 +103,7 @@ class Teacher:
         if not (self.logits or self.compares):
             raise ValueError(
                 "A student must learn something from its teacher. Received: logits=0, features=0, "
-                f"attention={self.attention}, factors=None. Give one of them a weight."
+                "attention=0, factors=None. Give one of them a weight."
             )
         if not (self.from_logits is None or isinstance(self.from_logits, bool)):
             raise ValueError(
