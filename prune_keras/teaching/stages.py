@@ -53,7 +53,8 @@ def calls_of(model: Any, paths: Collection[str], whose: str) -> list[_keras.Plac
         if path not in {place.path for place in found}:
             raise ValueError(
                 f"Layers that are compared must be calls in the {whose}'s graph. Received: path "
-                f"{path!r}, while {model.name!r} has {_few(place.path for place in found)}."
+                f"{path!r}, while {model.name!r} has {_few(place.path for place in found)}. Tell "
+                "in `layers` which layer of the student is compared with which of the teacher."
             )
     chosen = {id(place.operation) for place in found if place.path in paths}
     return [place for place in found if id(place.operation) in chosen]
