@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from itertools import chain, count, tee
 from typing import Any
 
+import keras
 import numpy as np
 from keras import layers
 
 from prune_keras import _keras
 from prune_keras.factoring import Factors, factored
-from prune_keras.responding import seen
+from prune_keras.responding import seen, through
 from prune_keras.samples.batches import Samples, is_read_once
 from prune_keras.tracing import trace
 from prune_keras.validation import fitting
 
-_FORM = re.compile(r"(G)\((\d+|N)\)|(B)\((\d+)\)|(BG)\((\d+), ?(\d+|N)\)")
+_NUMBER = r"[1-9]\d*"
+_FORM = re.compile(rf"(G)\(({_NUMBER}|N)\)|(B)\(({_NUMBER})\)|(BG)\(({_NUMBER}), ?({_NUMBER}|N)\)")
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Block:
             ValueError: if it is of another form.
         """
         found = _FORM.fullmatch(text) if isinstance(text, str) else None
-        if found is None or "0" in found.groups():
+        if found is None:
             raise ValueError(
                 "A block must be 'G(groups)', 'B(bottleneck)' or 'BG(bottleneck,groups)', with N "
                 f"for as many groups as channels. Received: block={text!r}. Write 'G(8)'."
@@ -84,7 +86,8 @@ def cheapen(
     is pruned like any other, and is not compiled.
 
     A block is trainable if the convolution is. Each of its kernels gets the regularizer and the
-    constraint of the kernel, its last layer those of the bias and of the responses.
+    constraint of the kernel, its last layer those of the bias and of the responses, and the name of
+    the convolution if that is an output of the model.
 
     Args:
         model: a built functional or Sequential model; it is not changed.
@@ -130,19 +133,22 @@ def cheapen(
         )
     made: dict[int, list[Any]] = {}
     taken = {each.name for each in _keras.operations_in(model)}
+    ends = {id(place.operation) for place in _keras.places(model) if place.is_output}
 
     def instead(layer: Any) -> Callable[[Any], Any] | None:
         if id(layer) not in sizes:
             return None
         made[id(layer)] = _layers(layer, *sizes[id(layer)], form.bottleneck > 1, taken)
+        if id(layer) in ends:  # losses are given by the names of outputs
+            made[id(layer)][-1].name = layer.name
         taken.update(each.name for each in made[id(layer)])
-        return lambda x: _through(made[id(layer)], x)
+        return lambda x: through(made[id(layer)], x)
 
     twin = _keras.with_others(model, instead)
     samples = Samples.of(_Kept(data) if is_read_once(data) else data)
     blocks = [(layer, made[id(layer)]) for layer in chosen.values()]
     for number, (layer, block_of) in enumerate(blocks):  # in the order of calls
-        rows, responses = seen(model, twin, blocks[number:], samples)
+        rows, responses = seen(model, twin, blocks, number, samples)
         taps = int(np.prod(layer.kernel_size))
         factors = factored(rows, responses, taps, *sizes[id(layer)], form.bottleneck > 1)
         _assign(block_of, factors)
@@ -175,7 +181,11 @@ def _chosen(model: Any, wanted: Sequence[str] | str | None) -> dict[str, Any]:
             "There must be a Conv2D that reads several positions. Received: "
             f"layers={wanted!r}, of {model.name!r}. Name paths that prune_keras.trace shows."
         )
-    return {path: layer for path, layer in known.items() if path in names}
+    named = {id(known[path]) for path in names}
+    first_paths: dict[int, str] = {}  # a layer that is called under several paths is one
+    for path, layer in known.items():
+        first_paths.setdefault(id(layer), path)
+    return {path: known[path] for key, path in first_paths.items() if key in named}
 
 
 def _is_wide(operation: Any) -> bool:
@@ -218,7 +228,8 @@ def _layers(
     name = _free(layer.name, taken)
     reduce = layers.Conv2D(middle, 1, use_bias=False, name=f"{name}_reduce", **kernel)
     mix = kernel | _held(layer, "bias", "bias") | {"name": f"{name}_mix"}
-    mix |= {name: getattr(layer, name) for name in ("activation", "activity_regularizer")}
+    mix |= {"activity_regularizer": layer.activity_regularizer}
+    mix |= {"activation": _own(layer.activation)}
     grouped = _grouped(layer, middle, groups, shared | {"name": f"{name}_grouped"})
     return [*([reduce] if reduces else []), grouped, layers.Conv2D(layer.filters, 1, **mix)]
 
@@ -241,16 +252,22 @@ def _grouped(layer: Any, middle: int, groups: int, shared: dict[str, Any]) -> An
     return layers.Conv2D(middle, groups=groups, **spatial, **_held(layer, "kernel", "kernel"))
 
 
+def _own(activation: Any) -> Any:
+    """Return an activation that shares no weights."""
+    if not _keras.is_layer(activation):
+        return activation
+    made = _keras.from_config(activation)
+    if activation.built:
+        made.build_from_config(activation.get_build_config())
+    for old, new in zip(activation.variables, made.variables, strict=True):
+        new.assign(keras.ops.copy(old.value))
+    return made
+
+
 def _held(layer: Any, weight: str, name: str) -> dict[str, Any]:
     """Return what holds a layer's weight in training, as arguments for a weight of some name."""
     kinds = ("regularizer", "constraint")
     return {f"{name}_{kind}": getattr(layer, f"{weight}_{kind}") for kind in kinds}
-
-
-def _through(block: list[Any], x: Any) -> Any:
-    for layer in block:
-        x = layer(x)
-    return x
 
 
 def _assign(block: list[Any], factors: Factors) -> None:

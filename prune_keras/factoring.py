@@ -170,17 +170,21 @@ def _rank_best(rows: np.ndarray, weights: np.ndarray, rank: int) -> np.ndarray:
     return _read_most(root, root.T @ weights, rank)
 
 
-def _read_most(root: np.ndarray, told: np.ndarray, rank: int) -> np.ndarray:
+def _read_most(root: np.ndarray, told: np.ndarray, rank: int, again: bool = False) -> np.ndarray:
     """Return `(read, rank)`: what makes the directions that are told most, by a root of moments.
 
-    Those of which nothing is told, as of inputs that are zero, are as large as the others.
+    Those of which nothing is told, as of inputs that are zero, are as large as the others; or the
+    others again, where what is read does not vary in more.
     """
     left, values, _ = np.linalg.svd(told, full_matrices=False)
     left, values = _filled(left[:, :rank], rank), np.append(values, np.zeros(rank))[:rank]
     found = np.linalg.solve(root.T, left)
     norms, are_told = np.linalg.norm(found, axis=0), values > NOTHING * values[0]
-    usual = norms[are_told].mean() if are_told.any() else 1.0
-    return np.where(are_told, found, found * usual / norms)
+    if not are_told.any():
+        return found / norms
+    if again:
+        return np.resize(found[:, are_told].T, (rank, len(found))).T
+    return np.where(are_told, found, found * norms[are_told].mean() / norms)
 
 
 def _filled(left: np.ndarray, rank: int) -> np.ndarray:
@@ -200,4 +204,4 @@ def _directions(rows: np.ndarray, responses: np.ndarray, taps: int, middle: int)
     weights = _solved(rows, responses).reshape(taps, channels, -1)
     root = np.linalg.cholesky(_second(rows.reshape(-1, channels)))
     read = np.einsum("dc,tcu->dtu", root.T, weights).reshape(channels, -1)
-    return _read_most(root, read, middle)
+    return _read_most(root, read, middle, again=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from prune_keras import _keras
 from prune_keras.readers.patches import Patches
 from prune_keras.samples.batches import Samples, batches
-from prune_keras.samples.inputs import flat_inputs
+from prune_keras.samples.inputs import fixed_size, flat_inputs
 
 ROWS = 4096  # that a convolution is fitted to, at least
 
@@ -19,78 +19,102 @@ Replaced = tuple[Any, Sequence[Any]]
 
 
 def seen(
-    model: Any, twin: Any, waiting: Sequence[Replaced], samples: Samples
+    model: Any, twin: Any, blocks: Sequence[Replaced], number: int, samples: Samples
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return rows that a block reads in the twin, and what the layer responds in the model there.
+
+    The model is run with the twin's blocks, so that calls come in its order, which may be another
+    than the twin's.
 
     Args:
         model: the model.
         twin: its copy.
-        waiting: the convolution and its block, and behind them all that are not fitted yet, in the
-            order of their first calls.
-        samples: what both look at, up to as many rows as a fit needs.
+        blocks: convolutions and their blocks, in the order of their first calls.
+        number: of the one that is to be fitted; those before it are.
+        samples: what is looked at, up to as many rows as a fit needs.
+
+    Raises:
+        ValueError: if what is read or responded is not finite.
     """
-    layer, _ = waiting[0]
+    layer, _ = blocks[number]
     drawn = np.random.default_rng(0)
     most = max(ROWS, 4 * int(np.prod(layer.kernel.shape[:-1])))
     calls = [place for place in _keras.places(model) if place.operation is layer]
     # What a layer reads in its first call is behind none that is not fitted.
-    heard = _Heard(waiting if len(calls) > 1 else waiting[:1])
+    waiting = blocks[number:] if len(calls) > 1 else blocks[number : number + 1]
+    heard = _Heard(blocks[:number], [each for each, _ in waiting])
+    graph = _keras.graph_of(model)
     found: list[tuple[np.ndarray, np.ndarray]] = []
-    with (
-        _keras.undisturbed(model),
-        _keras.undisturbed(twin),
-        _keras.watched(heard.layers, heard.hear),
-    ):
-        for inputs, _, _ in batches(samples):
-            flat_inputs(_keras.graph_of(model).inputs, inputs)  # which refuses what is not finite
-            for each in (model, twin):
-                each(inputs, training=False)
-            found += [_rows(layer, *both, most, drawn) for both in heard.taken()]
+    with _keras.undisturbed(model), _keras.undisturbed(twin):
+        for inputs, _, _ in batches(samples, fixed_size=fixed_size(graph.inputs)):
+            flat_inputs(graph.inputs, inputs)  # which refuses what is not finite
+            pairs = heard.pairs(lambda: model(inputs, training=False))  # noqa: B023
+            found += [_rows(layer, *both, most, drawn) for both in pairs]
             if sum(len(rows) for rows, _ in found) >= most:
                 break
     rows, responses = (np.concatenate(each) for each in zip(*found, strict=True))
+    if not (np.isfinite(rows).all() and np.isfinite(responses).all()):
+        raise ValueError(
+            "What a convolution reads and responds must be finite. Received: infinity or NaN at "
+            f"{layer.name!r} of {model.name!r}, in {layer.compute_dtype}. Scale its inputs, or "
+            "make the model in float32."
+        )
     return rows, responses
 
 
 class _Heard:
-    """What convolutions responded in a model, with which their blocks answer in the copy.
+    """What convolutions responded in a model, with which they answer where others are blocks.
 
     So what is read behind a block that is not fitted yet is what it is meant to give.
 
     Args:
-        waiting: convolutions and their blocks; what the first block reads is heard, too.
+        fitted: convolutions and the blocks that answer in their place.
+        waiting: convolutions that are not fitted yet; what the first one reads is heard.
     """
 
-    def __init__(self, waiting: Sequence[Replaced]) -> None:
-        (self._layer, (self._first, *_)), *_ = waiting
-        self._answers = {id(block[-1]): layer for layer, block in waiting}
-        ends = [end for layer, block in waiting for end in (layer, block[-1])]
-        self.layers = [self._first, *ends]
-        self._clear()
-
-    def _clear(self) -> None:
+    def __init__(self, fitted: Sequence[Replaced], waiting: Sequence[Any]) -> None:
+        self._blocks = {id(layer): block for layer, block in fitted}
+        self._fitted = [layer for layer, _ in fitted]
+        self._waiting = waiting
         self._read: list[Any] = []
-        self._responses: dict[int, list[Any]] = {id(each): [] for each in self._answers.values()}
-        self._answered = dict.fromkeys(self._answers, 0)
+        self._responses: dict[int, list[Any]] = {}
 
-    def hear(self, each: Any, x: Any, response: Any) -> Any:
-        """Take what a layer reads and responds, and return what goes on behind it."""
-        if id(each) in self._answers:
-            number = self._answered[id(each)]
-            self._answered[id(each)] += 1
-            return self._responses[id(self._answers[id(each)])][number]
-        if each is self._first:
-            self._read.append(x)
-        else:
-            self._responses[id(each)].append(response)
+    def pairs(self, run: Callable[[], Any]) -> list[tuple[Any, Any]]:
+        """Return what the first waiting layer reads behind blocks, and what it responds, by call.
+
+        Args:
+            run: runs the model, on the same inputs each time.
+        """
+        self._read, self._responses = [], {id(each): [] for each in self._waiting}
+        with _keras.watched(self._waiting, self._respond):
+            run()
+        responses = [*self._responses[id(self._waiting[0])]]
+        with (
+            _keras.answering(self._fitted, self._answer),
+            _keras.watched(self._waiting, self._read_on),
+        ):
+            run()
+        return [*zip(self._read, responses, strict=True)]
+
+    def _respond(self, layer: Any, _: Any, response: Any) -> Any:
+        self._responses[id(layer)].append(response)
         return response
 
-    def taken(self) -> list[tuple[Any, Any]]:
-        """Return what the first block read and its layer responded, call by call, once."""
-        pairs = [*zip(self._read, self._responses[id(self._layer)], strict=True)]
-        self._clear()
-        return pairs
+    def _read_on(self, layer: Any, x: Any, _: Any) -> Any:
+        if layer is self._waiting[0]:
+            self._read.append(x)
+        return self._responses[id(layer)].pop(0)
+
+    def _answer(self, layer: Any, _: Callable, args: tuple, kwargs: dict) -> Any:
+        (x,) = [*args, *kwargs.values()]
+        return through(self._blocks[id(layer)], x)
+
+
+def through(block: Sequence[Any], x: Any) -> Any:
+    """Return what the layers of a block make of what it reads."""
+    for layer in block:
+        x = layer(x)
+    return x
 
 
 def _rows(
