@@ -35,8 +35,10 @@ def number(model: Any, arguments: dict[str, Any]) -> Any:
         arguments.update(zip(names, kept, strict=True))
         arguments["validation_data"] = apart
         x, count = arguments["x"], _count(arguments["x"])
-    # Else Keras would, of a batch with numbers.
-    model._symbolic_build(data_batch=(x, arguments.get("y"), arguments.get("sample_weight")))
+    size = arguments.get("batch_size") or 32  # as in Keras
+    given = tuple(arguments.get(name) for name in ("x", "y", "sample_weight"))
+    batch = tree.map_structure(lambda each: None if each is None else each[:size], given)
+    model._symbolic_build(data_batch=batch)  # else Keras would, of a batch with numbers
     arguments["x"] = {"x": x, _NUMBER: np.arange(count, dtype="int32")}
     return x
 

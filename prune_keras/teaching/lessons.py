@@ -14,6 +14,7 @@ from keras import ops, tree
 from prune_keras import _backend, _keras
 from prune_keras.graph import Graph
 from prune_keras.plan import Plan
+from prune_keras.samples.inputs import fixed_size
 from prune_keras.surgery import shrink
 from prune_keras.teaching.answers import Answers
 from prune_keras.teaching.comparing import Comparison
@@ -216,9 +217,10 @@ class Lessons:
             )
         parts = []
         count = len(tree.flatten(x)[0])
+        at_once = fixed_size(_keras.graph_of(self._model).inputs) or AT_ONCE
         with _keras.passing(lambda x: self._ask(comparison, x), self._model) as ask:
-            for start in range(0, count, AT_ONCE):
-                some = tree.map_structure(lambda each: each[start : start + AT_ONCE], x)  # noqa: B023
+            for start in range(0, count, at_once):
+                some = tree.map_structure(lambda each: each[start : start + at_once], x)  # noqa: B023
                 said = ask(tree.map_structure(ops.convert_to_tensor, some))
                 parts.append(tree.map_structure(ops.convert_to_numpy, said))
         whole = tree.map_structure(lambda *each: np.concatenate(each), *parts)

@@ -14,6 +14,7 @@ from prune_keras import _backend, _keras
 from prune_keras.graph import Graph, Tensor
 from prune_keras.plan import Plan
 from prune_keras.samples.batches import Samples, batches
+from prune_keras.samples.inputs import fixed_size
 from prune_keras.surgery import kept_neurons
 from prune_keras.teaching.comparing import Told
 from prune_keras.teaching.factors import Factors, decoder, encoder
@@ -159,8 +160,9 @@ class Transfer:
 
         layer = calls_of(self._teacher, {side.path}, "teacher")[-1].operation
         found = []
+        size = fixed_size(_keras.graph_of(self._teacher).inputs)
         with _keras.undisturbed(self._teacher), _keras.answering([layer], answer):
-            for inputs, _, _ in batches(Samples.of(self._asked.data)):
+            for inputs, _, _ in batches(Samples.of(self._asked.data), fixed_size=size):
                 held.clear()
                 self._teacher(inputs, training=False)
                 maps = side.maps(held[-1], meaning(held[-1], side.axis))
