@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
+from itertools import chain, count
 from typing import Any
 
 import keras
@@ -106,6 +108,16 @@ def behind(model: Any, shared: Any, at: str, number: int) -> Any:
             "No layer may stand before and behind the last shared one. Received: "
             f"{both} of {model.name!r}, with at={at!r}. Name another one."
         )
+    paths: dict[int, set[str]] = {}
+    for place in _keras.places(behind):
+        paths.setdefault(id(place.operation), set()).add(place.path)
+    several = [sorted(each) for each in paths.values() if len(each) > 1]
+    if several:
+        raise ValueError(
+            "A layer behind the last shared one must be called in one model alone, so that each "
+            f"branch has its own. Received: {several[0]} of {model.name!r}, which are one layer. "
+            "Name another one as at=, behind it, or make a layer for each."
+        )
     return behind
 
 
@@ -159,12 +171,22 @@ def _seed(seed: int, number: int) -> int:
     return random.Random(f"{seed} of {number}").randrange(1, 10**9)
 
 
-def gated(shared: Any, axis: int | None, branches: int) -> Any:
-    """Return the weight of each branch, sample by sample."""
+def gated(shared: Any, axis: int | None, branches: int, taken: Collection[str]) -> Any:
+    """Return the weight of each branch, sample by sample.
+
+    Args:
+        shared: the tensor that branches begin behind.
+        axis: along which its channels lie; None for the last one.
+        branches: number of branches.
+        taken: names that layers must not have.
+    """
     last = len(shared.shape) - 1
     positions = [n for n in range(1, last + 1) if n != (axis or last)]
+    parts = ("", "_normalization", "_relu", "_weights")
+    tried = chain(["gate"], (f"gate_{number}" for number in count(1)))
+    gate = next(each for each in tried if not {each + part for part in parts} & {*taken})
     x = ops.mean(shared, positions) if positions else shared
-    x = layers.Dense(branches, name="gate", dtype="float32")(x)
-    x = layers.BatchNormalization(name="gate_normalization", dtype="float32")(x)
-    x = layers.ReLU(name="gate_relu", dtype="float32")(x)
-    return layers.Softmax(name="gate_weights", dtype="float32")(x)
+    x = layers.Dense(branches, name=gate, dtype="float32")(x)
+    x = layers.BatchNormalization(name=f"{gate}_normalization", dtype="float32")(x)
+    x = layers.ReLU(name=f"{gate}_relu", dtype="float32")(x)
+    return layers.Softmax(name=f"{gate}_weights", dtype="float32")(x)

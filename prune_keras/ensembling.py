@@ -13,7 +13,7 @@ from prune_keras import _keras
 from prune_keras.branching import Together, behind, copied, gated, last_shared, renewed
 from prune_keras.teaching.ends import activations
 from prune_keras.teaching.losses import Softened
-from prune_keras.teaching.outputs import losses, reductions
+from prune_keras.teaching.outputs import by_output, check_classes, losses, reductions
 from prune_keras.validation import check_count, check_positive, check_whole
 
 TOGETHER = "ensemble"
@@ -89,13 +89,15 @@ class NativeEnsemble(keras.Model):
         **kwargs: Any,
     ) -> None:
         _check(model, branches, temperature, ramp_steps)
+        _check_layers(model, branches)
         stem = copied(model)
         at, shared, axis = last_shared(stem, at)
         first, *others = (behind(stem, shared, at, n + 1) for n in range(branches))
         family = activations(stem)[0]
+        check_classes(stem, [family or "values"], "Branch a model without its softmax,")
         made = [first, *(renewed(each, fresh, n + 2) for n, each in enumerate(others))]
         outputs = {each.name: each(shared) for each in made}
-        gate = gated(shared, axis, branches)
+        gate = gated(shared, axis, branches, {layer.name for layer in stem.layers})
         outputs[TOGETHER] = Together(family, name=TOGETHER)([gate, *outputs.values()])
         name = name or f"{model.name}_ensemble"
         super().__init__(_keras.input_structure(stem), outputs, name=name, **kwargs)
@@ -208,9 +210,11 @@ class NativeEnsemble(keras.Model):
 
     def _apart(self, y_pred: Any, sample_weight: Any) -> Any:
         """Return how far all branches are from the ensemble."""
-        family = self._held.family or losses(self)[0]
+        told = zip(by_output(self, self.loss), losses(self), reductions(self), strict=True)
+        given = (each for each in told if each[0] is not None)
+        _, by_loss, by = next(given, (None, "values", "sum_over_batch_size"))
+        family = self._held.family or by_loss
         activated = (self._held.family is not None,) * 2
-        (by, *_) = reductions(self)
         loss = Softened(family, activated, self._settings["temperature"], by)
         taught = ops.stop_gradient(ops.cast(y_pred[TOGETHER], "float32"))
         names = [name for name in self.output_names if name != TOGETHER]
@@ -269,6 +273,27 @@ def _check(model: Any, branches: int, temperature: float, ramp_steps: int) -> No
             "A model that is branched must be functional or Sequential, built, and have one "
             f"output. Received: model={getattr(model, 'name', model)!r} with {count}. Write it as "
             "keras.Model(inputs, output), or see prune_keras.unfold."
+        )
+
+
+def _check_layers(model: Any, branches: int) -> None:
+    """Raise a ValueError for layers that an ensemble cannot hold."""
+    outputs = {TOGETHER, *(f"branch_{number + 1}" for number in range(branches))}
+    taken = outputs & {layer.name for layer in model.layers}
+    if taken:
+        raise ValueError(
+            f"Layers must not have the names of the ensemble's outputs. Received: {min(taken)!r} "
+            f"in {model.name!r}. Give it another name."
+        )
+    held: list[tuple[Any, Any]] = [
+        (each, getattr(each, "activation", None)) for each in _keras.all_layers(model)
+    ]
+    late = [layer.name for layer, made in held if _keras.is_layer(made) and not made.built]
+    if late:
+        raise ValueError(
+            "Activations that are layers must be built, so that each branch has their weights. "
+            f"Received: that of {late[0]!r} in {model.name!r}, which Keras builds when the model "
+            "is run. Call it once on some samples."
         )
 
 

@@ -40,13 +40,25 @@ def ends(model: Any) -> list[str | None]:
 
     It is None where operations end in what is none of these, such as a function of the user's.
     """
-    whole = _Call(_keras.graph_of(model))
-    return [_end(tensor, whole) for tensor in whole.graph.outputs]
+    return ["softmax" if end == _MOVED else end for end in _ends(model)]
+
+
+def moved_classes(model: Any) -> list[int]:
+    """Return the numbers of outputs whose softmax is over another axis than their last one."""
+    return [number for number, end in enumerate(_ends(model)) if end == _MOVED]
 
 
 def activations(model: Any) -> list[str | None]:
     """Return `"softmax"`, `"sigmoid"` or None for each output, as its last activation is."""
     return [None if end == "linear" else end for end in ends(model)]
+
+
+_MOVED = "softmax over another axis"
+
+
+def _ends(model: Any) -> list[str | None]:
+    whole = _Call(_keras.graph_of(model))
+    return [_end(tensor, whole) for tensor in whole.graph.outputs]
 
 
 @dataclass(frozen=True)
@@ -92,13 +104,34 @@ def _end(tensor: Any, call: _Call) -> str | None:
         return _end(graph.outputs[place], _Call(graph, node, call))
     if _is(operation, _PASSING, _PASSING_OPERATIONS) or _is_linear(operation):
         before = _ends_before(node, call)
-        return before.pop() if len(before) == 1 else None
+        end = before.pop() if len(before) == 1 else None
+        return _MOVED if end == "softmax" and not _keeps_last(node) else end
     if _is(operation, _MIXING, _MIXING_OPERATIONS):  # sums of probabilities are none any more
         before = _ends_before(node, call)
         return "linear" if "linear" in before and before <= {"linear", None} else None
     if not _keras.is_layer(operation):
-        return _OPERATIONS.get(type(operation).__name__)
-    return _end_of(operation)
+        end = _OPERATIONS.get(type(operation).__name__)
+        return _MOVED if end == "softmax" and not _is_over_last(node) else end
+    end = _end_of(operation)
+    return _MOVED if end == "softmax" and not _is_over_last(node) else end
+
+
+def _is_over_last(node: Any) -> bool:
+    """Tell whether a softmax, if a call is one, is over the last axis."""
+    axis, rank = getattr(node.operation, "axis", -1), len(node.output_tensors[0].shape)
+    axes = axis if isinstance(axis, list | tuple) else [axis]
+    return [n % rank for n in axes if n is not None] == [rank - 1]
+
+
+def _keeps_last(node: Any) -> bool:
+    """Tell whether a call that only moves values leaves the last axis the last one."""
+    (given, *_), made, operation = node.input_tensors, node.output_tensors[0], node.operation
+    last = len(given.shape) - 1
+    order = {"Permute": "dims", "Transpose": "axes"}.get(type(operation).__name__)
+    if order is not None:
+        moved = getattr(operation, order, None)
+        return moved is not None and moved[-1] % (last + 1) == last
+    return given.shape[-1] == made.shape[-1]
 
 
 def _ends_before(node: Any, call: _Call) -> set[str | None]:

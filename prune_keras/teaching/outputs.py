@@ -9,7 +9,7 @@ import keras
 from keras import tree
 
 from prune_keras import _keras
-from prune_keras.teaching.ends import activations, ends, is_known
+from prune_keras.teaching.ends import activations, ends, is_known, moved_classes
 
 
 def families(model: Any, teacher: Any, asked: str, are_classes: bool = False) -> list[str]:
@@ -21,7 +21,38 @@ def families(model: Any, teacher: Any, asked: str, are_classes: bool = False) ->
         asked: one of these for all outputs, or `"auto"`.
         are_classes: whether outputs are known to be classes where a loss does not tell. Defaults
             to False.
+
+    Raises:
+        ValueError: if classes lie along another axis than the last one.
     """
+    kinds = _families(model, teacher, asked, are_classes)
+    for each in (model, teacher):
+        check_classes(each, kinds, "Pass Teacher(outputs='values'), which compares probabilities,")
+    return kinds
+
+
+def check_classes(model: Any, kinds: Sequence[str], way_out: str) -> None:
+    """Raise a ValueError if a softmax, or its loss, is over another axis than the last one.
+
+    Args:
+        model: the model.
+        kinds: what each output stands for.
+        way_out: what to do, before "or put the classes last".
+    """
+    tensors = _keras.graph_of(model).outputs
+    axes = [getattr(loss, "axis", -1) for loss in by_output(model, getattr(model, "loss", None))]
+    by_loss = [axis not in (-1, len(y.shape) - 1) for axis, y in zip(axes, tensors, strict=True)]
+    moved = {*moved_classes(model), *(number for number, is_one in enumerate(by_loss) if is_one)}
+    for number in sorted(moved):
+        if kinds[number] == "softmax":
+            raise ValueError(
+                "Classes must lie along the last axis, over which they are softened. Received: "
+                f"output {number} of {model.name!r}, whose softmax or loss is over another one. "
+                f"{way_out} or put the classes last."
+            )
+
+
+def _families(model: Any, teacher: Any, asked: str, are_classes: bool) -> list[str]:
     outputs = _keras.graph_of(model).outputs
     if asked != "auto":
         return [asked] * len(outputs)
