@@ -131,5 +131,5 @@ def test_any_output_with_a_loss_tells_what_they_stand_for():
     given, found = ensemble(IMAGES), []
     for told in (loss, {"ensemble": loss}):
         ensemble.compile("sgd", told)
-        found.append(float(ensemble._apart(given, None)))
+        found.append(float(keras.ops.convert_to_numpy(ensemble._apart(given, None))))
     assert found[0] == pytest.approx(found[1], rel=1e-5) and found[0] > 0
