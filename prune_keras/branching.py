@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection
-from itertools import chain, count
 from typing import Any
 
 import keras
@@ -16,6 +15,7 @@ from prune_keras.surgery import shrink
 from prune_keras.teaching.losses import logits_of
 from prune_keras.teaching.stages import channel_axis, stage_ends
 from prune_keras.tracing import trace
+from prune_keras.validation import free_name
 
 
 @keras.saving.register_keras_serializable("prune_keras")
@@ -183,8 +183,7 @@ def gated(shared: Any, axis: int | None, branches: int, taken: Collection[str]) 
     last = len(shared.shape) - 1
     positions = [n for n in range(1, last + 1) if n != (axis or last)]
     parts = ("", "_normalization", "_relu", "_weights")
-    tried = chain(["gate"], (f"gate_{number}" for number in count(1)))
-    gate = next(each for each in tried if not {each + part for part in parts} & {*taken})
+    gate = free_name("gate", parts, taken)
     x = ops.mean(shared, positions) if positions else shared
     x = layers.Dense(branches, name=gate, dtype="float32")(x)
     x = layers.BatchNormalization(name=f"{gate}_normalization", dtype="float32")(x)

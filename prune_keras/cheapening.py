@@ -6,7 +6,7 @@ import copy
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, count, tee
+from itertools import tee
 from typing import Any
 
 import keras
@@ -18,7 +18,7 @@ from prune_keras.factoring import Factors, factored
 from prune_keras.responding import seen, through
 from prune_keras.samples.batches import Samples, is_read_once
 from prune_keras.tracing import trace
-from prune_keras.validation import fitting
+from prune_keras.validation import fitting, free_name
 
 _NUMBER = r"[1-9]\d*"
 _FORM = re.compile(rf"(G)\(({_NUMBER}|N)\)|(B)\(({_NUMBER})\)|(BG)\(({_NUMBER}), ?({_NUMBER}|N)\)")
@@ -138,9 +138,8 @@ def cheapen(
     def instead(layer: Any) -> Callable[[Any], Any] | None:
         if id(layer) not in sizes:
             return None
-        made[id(layer)] = _layers(layer, *sizes[id(layer)], form.bottleneck > 1, taken)
-        if id(layer) in ends:  # losses are given by the names of outputs
-            made[id(layer)][-1].name = layer.name
+        size, is_output = sizes[id(layer)], id(layer) in ends
+        made[id(layer)] = _layers(layer, *size, form.bottleneck > 1, taken, is_output)
         taken.update(each.name for each in made[id(layer)])
         return lambda x: through(made[id(layer)], x)
 
@@ -219,27 +218,33 @@ def _that_read_inputs(model: Any, calls: Sequence[_keras.Place]) -> set[int]:
 
 
 def _layers(
-    layer: Any, middle: int, groups: int, reduces: bool, taken: Collection[str] = ()
+    layer: Any,
+    middle: int,
+    groups: int,
+    reduces: bool,
+    taken: Collection[str],
+    is_output: bool,
 ) -> list[Any]:
-    """Return the layers of a block, not built yet, of other names than are taken."""
+    """Return the layers of a block, not built yet, of other names than are taken.
+
+    The last one of an output keeps the layer's name, by which losses are given.
+    """
     shared = {"data_format": layer.data_format, "dtype": layer.dtype_policy}
     shared |= {"trainable": layer.trainable}
     kernel = shared | _held(layer, "kernel", "kernel")
-    name = _free(layer.name, taken)
+    name = free_name(layer.name, ("_reduce", "_grouped", "_mix"), taken)
     reduce = layers.Conv2D(middle, 1, use_bias=False, name=f"{name}_reduce", **kernel)
-    mix = kernel | _held(layer, "bias", "bias") | {"name": f"{name}_mix"}
-    mix |= {"activity_regularizer": layer.activity_regularizer}
-    mix |= {"activation": _own(layer.activation)}
     grouped = _grouped(layer, middle, groups, shared | {"name": f"{name}_grouped"})
-    return [*([reduce] if reduces else []), grouped, layers.Conv2D(layer.filters, 1, **mix)]
-
-
-def _free(name: str, taken: Collection[str]) -> str:
-    """Return what names of a block's layers begin with, as the layer's, or with a number."""
-    parts = ("reduce", "grouped", "mix")
-    numbered = (f"{name}_{number}" for number in count(1))
-    tried = chain([name], numbered)
-    return next(each for each in tried if not {f"{each}_{part}" for part in parts} & {*taken})
+    mix = layers.Conv2D(
+        layer.filters,
+        1,
+        activation=_own(layer.activation),
+        activity_regularizer=layer.activity_regularizer,
+        name=layer.name if is_output else f"{name}_mix",
+        **kernel,
+        **_held(layer, "bias", "bias"),
+    )
+    return [*([reduce] if reduces else []), grouped, mix]
 
 
 def _grouped(layer: Any, middle: int, groups: int, shared: dict[str, Any]) -> Any:

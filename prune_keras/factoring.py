@@ -108,10 +108,8 @@ def _ratios(wanted: np.ndarray, had: np.ndarray) -> np.ndarray:
     met = np.sqrt(other * own)
     usual = met[met > 0].mean() if met.any() else 1.0
     met = np.where(met > NOTHING * usual, met, usual)
-    ones = np.ones_like(met)
-    up = np.divide(met, own, out=ones.copy(), where=own > 0)
-    down = np.divide(other, met, out=ones.copy(), where=other > 0)
-    return np.where(own > 0, up, down)
+    up = met / np.where(own > 0, own, 1.0)
+    return np.where(own > 0, up, np.where(other > 0, other, met) / met)
 
 
 def applied(factors: Factors, rows: np.ndarray, groups: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from prune_keras.plan import Plan
 from prune_keras.quantizing import Quantization, calibrate, check_model
 from prune_keras.report import Report
 from prune_keras.schedules import Geometric
-from prune_keras.stages import Judged, Stage, check_classified
+from prune_keras.stages import Judged, Stage, check_classifier
 from prune_keras.surgery import shrink
 from prune_keras.tracing import trace
 from prune_keras.validation import check_count
@@ -165,7 +165,7 @@ def _check(model: Any, pairs: Mapping[str, Any], int8: bool) -> None:
         )
     trace(model)  # which looks into a `call` of its own
     for name, pair in pairs.items():
-        check_classified(model, name, pair)
+        check_classifier(model, name, pair)
     if int8 and keras.backend.backend() != "tensorflow":
         raise ValueError(
             "Eight bits are written in LiteRT files, by TensorFlow. Received: int8=True with "

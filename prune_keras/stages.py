@@ -14,6 +14,7 @@ import numpy as np
 from prune_keras import _keras
 from prune_keras.quantizing.litert import Interpreted
 from prune_keras.teaching.outputs import activated, losses
+from prune_keras.validation import agree
 
 REPEATS = 50
 LOOKED_AT = 2000  # samples that files are judged by, one by one
@@ -112,7 +113,7 @@ def _milliseconds(run: Interpreted, x: np.ndarray) -> float:
     return 1000 * (time.perf_counter() - begun)
 
 
-def check_classified(model: Any, name: str, pair: tuple) -> None:
+def check_classifier(model: Any, name: str, pair: tuple) -> None:
     """Raise a ValueError for samples and labels that a model cannot be judged by.
 
     Args:
@@ -140,9 +141,9 @@ def check_classified(model: Any, name: str, pair: tuple) -> None:
 
 def _check_labels(name: str, labels: np.ndarray, shape: tuple, ignored: int | None) -> None:
     classes, positions = shape[-1], shape[1:-1]
-    if classes > 1 and _alike(labels.shape[1:], shape[1:]):  # one-hot
+    if classes > 1 and agree(labels.shape[1:], shape[1:]):  # one-hot
         return
-    fits = any(_alike(labels.shape[1:], (*positions, *last)) for last in ((), (1,)))
+    fits = any(agree(labels.shape[1:], (*positions, *last)) for last in ((), (1,)))
     wrong = _wrong(labels if ignored is None else labels[labels != ignored], classes)
     if not fits or len(wrong):
         what = f"integers in [0, {classes}), or one-hot," if classes > 1 else "0 or 1"
@@ -159,10 +160,5 @@ def _wrong(labels: np.ndarray, classes: int) -> np.ndarray:
     if not (np.issubdtype(labels.dtype, np.number) or labels.dtype == bool):
         return labels.reshape(-1)
     if classes == 1:  # those of hinge losses are -1 or 1, and smoothed ones between
-        return labels[np.abs(labels) > 1]
+        return labels[~(np.abs(labels) <= 1)]
     return labels[(labels < 0) | (labels >= classes) | (labels % 1 != 0)]
-
-
-def _alike(shape: tuple, other: tuple) -> bool:
-    pairs = zip(shape, other, strict=False)
-    return len(shape) == len(other) and all(a == b or b is None for a, b in pairs)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -104,3 +105,27 @@ def fitting(pattern: str, paths: Collection[str]) -> list[str]:
     (['block1', 'block2'], ['head'])
     """
     return [pattern] if pattern in paths else [p for p in paths if fnmatchcase(p, pattern)]
+
+
+def free_name(name: str, endings: Sequence[str], taken: Collection[str]) -> str:
+    """Return a name that gives no taken one with any ending: the name, or it with a number.
+
+    Example:
+
+    >>> free_name("gate", ["", "_relu"], {"gate_relu"}), free_name("gate", ["", "_relu"], {"a"})
+    ('gate_1', 'gate')
+    """
+    numbered = (f"{name}_{number}" if number else name for number in count())
+    return next(each for each in numbered if not {each + end for end in endings} & {*taken})
+
+
+def agree(shape: Sequence[int | None], other: Sequence[int | None]) -> bool:
+    """Tell whether two shapes can be of one tensor, where None stands for any size.
+
+    Example:
+
+    >>> agree((None, 4), (8, 4)), agree((None, 4), (8, 5)), agree((None,), (8, 4))
+    (True, False, False)
+    """
+    sizes = zip(shape, other, strict=False)
+    return len(shape) == len(other) and all(a == b or None in (a, b) for a, b in sizes)

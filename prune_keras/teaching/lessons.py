@@ -23,6 +23,7 @@ from prune_keras.teaching.teacher import Teacher
 from prune_keras.teaching.transfer import Transfer
 from prune_keras.tracing import trace
 from prune_keras.unfolding import unfolded
+from prune_keras.validation import agree
 
 Planned = Callable[[], Plan]
 AT_ONCE = 64  # samples that a teacher is asked for together
@@ -311,14 +312,9 @@ def _check_ends(model: Any, teacher: Any) -> None:
     for which in ("inputs", "outputs"):
         graphs = [_keras.graph_of(each) for each in (model, teacher)]
         mine, other = ([tuple(t.shape) for t in getattr(graph, which)] for graph in graphs)
-        if len(mine) != len(other) or not all(map(_alike, mine, other)):
+        if len(mine) != len(other) or not all(map(agree, mine, other)):
             raise ValueError(
                 f"A teacher must have {which} like the student's. Received: {teacher.name!r} with "
                 f"{which} of shapes {other}, for {model.name!r} with {mine}. Take a teacher of "
                 "the same task."
             )
-
-
-def _alike(shape: tuple, other: tuple) -> bool:
-    sizes = zip(shape, other, strict=False)
-    return len(shape) == len(other) and all(a == b or None in (a, b) for a, b in sizes)

@@ -10,6 +10,7 @@ from typing import Any
 from keras import ops
 
 from prune_keras import _keras
+from prune_keras.validation import agree
 
 
 def meaning(value: Any, axis: int | None) -> Any:
@@ -22,10 +23,10 @@ def meaning(value: Any, axis: int | None) -> Any:
     mask, shape = _keras.carried_mask(value), tuple(value.shape)
     if mask is None or axis not in (None, -1, len(shape) - 1):
         return None
-    sizes = [*zip(mask.shape, shape, strict=False)]
-    if len(sizes) == len(shape) or not all(a == b or None in (a, b) for a, b in sizes):
+    rank = len(mask.shape)
+    if rank >= len(shape) or not agree(mask.shape, shape[:rank]):
         return None
-    for _ in range(len(shape) - len(sizes)):
+    for _ in range(len(shape) - rank):
         mask = ops.expand_dims(mask, -1)
     return mask
 

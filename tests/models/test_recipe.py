@@ -12,7 +12,7 @@ from prune_keras import recipe
 from prune_keras.callbacks import ProgressivePruning, QuantizationAware, Teacher
 from prune_keras.models.settings import loss_for
 from prune_keras.report import Report
-from prune_keras.stages import Judged, check_classified
+from prune_keras.stages import Judged, check_classifier
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (80, 8, 8, 3)).astype("uint8")
@@ -159,16 +159,27 @@ def test_labels_of_the_classes_are_taken(of):
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
     model.add(keras.layers.Dense(units))
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(**options))
-    check_classified(model, "data", (IMAGES, labels))
+    check_classifier(model, "data", (IMAGES, labels))
+
+
+def test_labels_that_are_no_numbers_are_of_no_class():
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
+    model.add(keras.layers.Dense(1, activation="sigmoid"))
+    model.compile("sgd", "binary_crossentropy")
+    for label in (np.nan, 2.0):
+        labels = np.full(80, 1.0)
+        labels[3] = label
+        with pytest.raises(ValueError, match=f"must be 0 or 1.*{label} among"):
+            check_classifier(model, "data", (IMAGES, labels))
 
 
 def test_positions_are_classified_one_by_one():
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(3, 3)])
     model.compile("sgd", "sparse_categorical_crossentropy")
     for labels in (PIXELS, PIXELS[..., None], np.eye(3)[PIXELS]):
-        check_classified(model, "data", (IMAGES, labels))
+        check_classifier(model, "data", (IMAGES, labels))
     with pytest.raises(ValueError, match=r"shape \(80,\)"):
-        check_classified(model, "data", (IMAGES, LABELS % 3))
+        check_classifier(model, "data", (IMAGES, LABELS % 3))
 
 
 ONE = {
