@@ -9,8 +9,8 @@ import numpy as np
 
 from prune_keras import _keras
 from prune_keras.readers.patches import Patches
-from prune_keras.samples.batches import Samples, batches
-from prune_keras.samples.inputs import fixed_size, flat_inputs
+from prune_keras.samples.batches import Samples
+from prune_keras.samples.inputs import batches_for
 
 ROWS = 4096  # that a convolution is fitted to, at least
 
@@ -43,11 +43,9 @@ def seen(
     # What a layer reads in its first call is behind none that is not fitted.
     waiting = blocks[number:] if len(calls) > 1 else blocks[number : number + 1]
     heard = _Heard(blocks[:number], [each for each, _ in waiting])
-    graph = _keras.graph_of(model)
     found: list[tuple[np.ndarray, np.ndarray]] = []
     with _keras.undisturbed(model), _keras.undisturbed(twin):
-        for inputs, _, _ in batches(samples, fixed_size=fixed_size(graph.inputs)):
-            flat_inputs(graph.inputs, inputs)  # which refuses what is not finite
+        for inputs, _, _ in batches_for(_keras.graph_of(model).inputs, samples):
             pairs = heard.pairs(lambda: model(inputs, training=False))  # noqa: B023
             found += [_rows(layer, *both, most, drawn) for both in pairs]
             if sum(len(rows) for rows, _ in found) >= most:

@@ -17,8 +17,8 @@ from keras import layers, ops, tree
 from prune_keras import _keras, atomic
 from prune_keras.quantizing.grids import Range, activations, range_of, weights
 from prune_keras.quantizing.points import FIXED, INPUT, LINEAR, NORMALIZING, Point, points
-from prune_keras.samples.batches import Samples, batches
-from prune_keras.samples.inputs import fixed_size, flat_inputs
+from prune_keras.samples.batches import Samples
+from prune_keras.samples.inputs import batches_for
 
 Seen = Callable[[str, Any], Any]
 """From the key of a range and a tensor to what goes on in its place."""
@@ -114,9 +114,7 @@ def calibrate(model: Any, data: Any, batch_size: int | None = None) -> Quantizat
     _keras.check_model(model)
     with _keras.undisturbed(model), _seeing(model, see, on_grid):
         tensors = _keras.graph_of(model).inputs
-        read = batches(Samples.of(data, batch_size), fixed_size=fixed_size(tensors))
-        for inputs, _, _ in read:
-            flat_inputs(tensors, inputs)  # which refuses what would run, too, and tells nothing
+        for inputs, _, _ in batches_for(tensors, Samples.of(data, batch_size)):
             model(inputs, training=False)
     ranges = {key: range_of(*ends) for key, ends in found.items()}
     fixed = {point.key: FIXED[point.fixed] for point in points(model) if point.fixed}

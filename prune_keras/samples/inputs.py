@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import tree
 
-from prune_keras.samples.batches import batches, is_read_once, size_of
+from prune_keras.samples.batches import Batch, batches, is_read_once, size_of
 
 ENOUGH = 1280  # samples for statistics
 
@@ -96,6 +96,22 @@ def joined(found: Iterable[list], least: int, steps: int | None) -> Iterator[lis
 
 def _concatenated(one: list, other: list) -> list:
     return [keras.ops.concatenate(pair, axis=0) for pair in zip(one, other, strict=True)]
+
+
+def batches_for(model_inputs: list, data: Any) -> Iterator[Batch]:
+    """Yield batches as a model takes them, of its fixed size if it has one.
+
+    Args:
+        model_inputs: the model's symbolic input tensors.
+        data: what `batches` takes.
+
+    Raises:
+        ValueError: if a batch is none of the model's, or holds NaN or infinity, with which a model
+            would run, and tell nothing.
+    """
+    for batch in batches(data, fixed_size=fixed_size(model_inputs)):
+        flat_inputs(model_inputs, batch[0])
+        yield batch
 
 
 def check_data(data: Any, model_inputs: list, steps: int | None) -> None:

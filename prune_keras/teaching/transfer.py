@@ -13,8 +13,8 @@ from keras import ops
 from prune_keras import _backend, _keras
 from prune_keras.graph import Graph, Tensor
 from prune_keras.plan import Plan
-from prune_keras.samples.batches import Samples, batches
-from prune_keras.samples.inputs import fixed_size
+from prune_keras.samples.batches import Samples
+from prune_keras.samples.inputs import batches_for
 from prune_keras.surgery import kept_neurons
 from prune_keras.teaching.comparing import Told
 from prune_keras.teaching.factors import Factors, decoder, encoder
@@ -22,6 +22,7 @@ from prune_keras.teaching.losses import Factored, weighted_mean
 from prune_keras.teaching.masked import meaning, of_meant, without
 from prune_keras.teaching.stages import calls_of, channel_axis, stage_ends
 from prune_keras.tracing import trace
+from prune_keras.validation import agree
 
 BATCH_SIZE = 32  # of the paraphraser's training
 
@@ -160,9 +161,9 @@ class Transfer:
 
         layer = calls_of(self._teacher, {side.path}, "teacher")[-1].operation
         found = []
-        size = fixed_size(_keras.graph_of(self._teacher).inputs)
+        tensors = _keras.graph_of(self._teacher).inputs
         with _keras.undisturbed(self._teacher), _keras.answering([layer], answer):
-            for inputs, _, _ in batches(Samples.of(self._asked.data), fixed_size=size):
+            for inputs, _, _ in batches_for(tensors, Samples.of(self._asked.data)):
                 held.clear()
                 self._teacher(inputs, training=False)
                 maps = side.maps(held[-1], meaning(held[-1], side.axis))
@@ -171,8 +172,7 @@ class Transfer:
 
     def _check_sizes(self) -> None:
         mine, other = self.student.shape[:-1], self.teacher.shape[:-1]
-        sizes = zip(mine, other, strict=False)
-        if len(mine) != len(other) or not all(a == b or None in (a, b) for a, b in sizes):
+        if not agree(mine, other):
             raise ValueError(
                 "Factors must be of maps of one size. Received: "
                 f"{self.student.path!r} with maps of {mine}, for the teacher's "
