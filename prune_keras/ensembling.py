@@ -49,7 +49,9 @@ class NativeEnsemble(keras.Model):
         name: name of this model. Defaults to that of the model with `_ensemble`.
 
     Raises:
-        ValueError: if an argument is out of range, or the model cannot be branched there.
+        ValueError: if an argument is out of range, the model cannot be branched there, its classes
+            do not lie along the last axis, or a layer has an activation with weights that is not
+            built, or the name of an output of the ensemble.
 
     Example:
 
@@ -143,6 +145,7 @@ class NativeEnsemble(keras.Model):
             (loss,) = loss
         metrics, weighted = (self._own_metrics(each) for each in (metrics, weighted_metrics))
         super().compile(optimizer, loss, loss_weights, metrics, weighted, **kwargs)
+        check_classes(self, losses(self), "Take a loss over the last axis,")
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile as a file tells."""

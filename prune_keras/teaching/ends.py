@@ -100,6 +100,7 @@ def _end(tensor: Any, call: _Call) -> str | None:
     if node is None:  # an input of the model
         return "linear"
     operation, graph = node.operation, _keras.graph_at(node)
+    rank = len(tensor.shape)
     if graph is not None:
         return _end(graph.outputs[place], _Call(graph, node, call))
     if _is(operation, _PASSING, _PASSING_OPERATIONS) or _is_linear(operation):
@@ -111,16 +112,15 @@ def _end(tensor: Any, call: _Call) -> str | None:
         return "linear" if "linear" in before and before <= {"linear", None} else None
     if not _keras.is_layer(operation):
         end = _OPERATIONS.get(type(operation).__name__)
-        return _MOVED if end == "softmax" and not _is_over_last(node) else end
-    end = _end_of(operation)
-    return _MOVED if end == "softmax" and not _is_over_last(node) else end
+        return _softmax(operation, rank) if end == "softmax" else end
+    return _end_of(operation, rank)
 
 
-def _is_over_last(node: Any) -> bool:
-    """Tell whether a softmax, if a call is one, is over the last axis."""
-    axis, rank = getattr(node.operation, "axis", -1), len(node.output_tensors[0].shape)
+def _softmax(operation: Any, rank: int) -> str:
+    """Return how a softmax of tensors of a rank ends; one over no axis is over all numbers."""
+    axis = operation.axis
     axes = axis if isinstance(axis, list | tuple) else [axis]
-    return [n % rank for n in axes if n is not None] == [rank - 1]
+    return "softmax" if [n % rank for n in axes if n is not None] == [rank - 1] else _MOVED
 
 
 def _keeps_last(node: Any) -> bool:
@@ -149,18 +149,18 @@ def _is_linear(operation: Any) -> bool:
     return is_one and operation.activation is keras.activations.linear
 
 
-def _end_of(layer: Any) -> str | None:
-    """Return how a layer ends by itself, whatever it is given."""
+def _end_of(layer: Any, rank: int) -> str | None:
+    """Return how a layer ends by itself, whatever tensor of a rank it gives."""
     if isinstance(layer, layers.TimeDistributed):
         function = _keras.function_of(layer.layer)
         if function is None:
-            return _end_of(layer.layer)
+            return _end_of(layer.layer, rank - 1)
         return _end(function.outputs[0], _Call(function))
     if isinstance(layer, layers.Softmax):
-        return "softmax"
+        return _softmax(layer, rank)
     held = getattr(layer, "activation", keras.activations.linear)
     if isinstance(held, keras.layers.Layer):
-        return _end_of(held)
+        return _end_of(held, rank)
     tells = is_known(type(layer)) and is_known(held) and not isinstance(layer, layers.Lambda)
     return _FUNCTIONS.get(held, "linear" if tells else None)
 

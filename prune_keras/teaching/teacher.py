@@ -40,7 +40,7 @@ class Teacher:
         outputs: one of `{"auto", "softmax", "sigmoid", "values"}`: what outputs stand for, classes
             of which one holds, classes that hold each for itself, or numbers, whose squared error
             takes the place of KL. Defaults to `"auto"`: told by the last activation, or else the
-            loss.
+            loss. Classes of which one holds are to lie along the last axis.
         from_logits: whether classes are given as logits by a model of which neither its last
             activation nor its loss tells. Defaults to None: such a model is refused; but numbers
             without an activation are compared as such, if the loss is of the user's own.

@@ -25,6 +25,9 @@ def maps(*after):
 
 MOVED = {
     "positions": [layers.Softmax(axis=1)],
+    "an activation": [layers.Conv2D(4, 1, activation=layers.Softmax(axis=1))],
+    "an operation": [lambda x: keras.ops.softmax(x, axis=1)],
+    "of all": [lambda x: keras.ops.softmax(x, axis=None)],
     "two axes": [layers.Softmax(axis=[1, 2])],
     "permuted": [layers.Softmax(), layers.Permute((3, 1, 2))],
     "flattened": [layers.Softmax(), layers.Flatten()],
@@ -67,6 +70,10 @@ def test_a_loss_over_another_axis_is_refused():
         families(model, model, "auto")
     model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
     assert families(model, model, "auto") == ["softmax"]
+    ensemble = prune_keras.NativeEnsemble(model, at="a")
+    ensemble.compile("sgd")
+    with pytest.raises(ValueError, match="along the last axis.*Take a loss over the last axis"):
+        ensemble.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True, axis=1))
 
 
 def ended(x):
